@@ -1,0 +1,1 @@
+"""What `retarget demo` ships with: the made-up shop's policy."""

@@ -1,0 +1,55 @@
+"""What happens to a visitor, and what may be shown to her: two plain values.
+
+Rules:
+- An event has a name, perhaps a subject, and a moment in whole epoch seconds.
+- A candidate is a campaign with labels of this one opportunity (an item, a slot); a bare campaign id is one without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Candidate:
+    """A campaign that may be shown, with labels that only this opportunity has.
+
+    `Candidate("shop", item="sku-1")` fills `{item}` in the campaign's rules and counts under the label `item`. A label
+    given here stands before the campaign's own of that name.
+    """
+
+    campaign: str
+    labels: tuple[tuple[str, str], ...]
+
+    def __init__(self, campaign: str, **labels: str) -> None:
+        object.__setattr__(self, "campaign", campaign)
+        object.__setattr__(self, "labels", tuple(sorted(labels.items())))
+
+    def __str__(self) -> str:
+        return " ".join([self.campaign, *(f"{kind}={value}" for kind, value in self.labels)])
+
+
+Subject: TypeAlias = str | Candidate
+Moment: TypeAlias = datetime | float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened: `record_many` takes these.
+
+    `at` is an aware datetime or epoch seconds (None: the retargeter's clock); `id` makes a repeat harmless.
+    """
+
+    visitor: str | None
+    event: str
+    subject: Subject | None = None
+    at: Moment | None = None
+    id: str | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, object]) -> Event:
+        """An event from a mapping with the fields' names as keys; raises TypeError on any other key."""
+        return cls(**row)  # type: ignore[arg-type]

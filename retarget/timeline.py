@@ -1,0 +1,112 @@
+"""A timeline: the newest moments of one subject for one visitor, packed; and the one question asked of it.
+
+Rules:
+- A moment is a whole epoch second in an unsigned 32-bit integer, big-endian: bytes compare as numbers do, so the
+  question is asked without unpacking. It holds until 2106.
+- A packed timeline is a 2-byte head, then its moments, oldest first. The head says how long an entry matters (its
+  horizon) and whether a rule that blocks asks about it (a shield: such a timeline is never dropped for want of room).
+- The only question: is the n-th newest moment at or after T?
+- Adding keeps the newest `keep`; the result does not depend on the order of arrival.
+- A timeline's name is short, for it is stored with each visitor: `i` + subject for impressions, `e` + event + subject
+  for all else, one sign for what the library keeps by itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+
+HEAD = 2
+ENTRY = 4
+LAST_MOMENT = 0xFFFF_FFFF
+SKEW = 300
+"""Seconds that the clocks of two callers may differ: later events are refused, older entries pruned that much later."""
+
+MIN_KEEP = 16
+"""Every timeline keeps at least this many entries, so that a limit raised tomorrow finds some of yesterday."""
+
+POINTS = b"*"
+ACTIVITY = b"@"
+SESSIONS = b"^"
+IMPRESSION = "impression"
+
+_SHIELD = 0x8000
+
+
+def name(event: str, subject: str | None = None) -> bytes:
+    """The name of the timeline of `event` on `subject` (None: of every `event`)."""
+    if event == IMPRESSION:
+        return f"i{subject or ''}".encode()
+    return (f"e{event} {subject}" if subject is not None else f"e{event}").encode()
+
+
+def readable(field: bytes) -> str:
+    """The name as a policy would write it: `impression notebook`, `visit product/notebook`, `points`."""
+    special = {POINTS: "points", ACTIVITY: "activity", SESSIONS: "sessions"}
+    if field in special:
+        return special[field]
+    text = field.decode(errors="replace")
+    return f"{IMPRESSION} {text[1:]}".rstrip() if text[0] == "i" else text[1:]
+
+
+def head(horizon: int, *, shield: bool) -> int:
+    """The head of a timeline whose entries matter for `horizon` seconds: ten bits shifted left by five bits' worth.
+
+    Rounded up, by less than 0.2 %: an entry is never taken for dead while it matters.
+    """
+    shift = max(0, horizon.bit_length() - 10)
+    mantissa = -(-horizon >> shift)
+    if mantissa > 1023:
+        mantissa, shift = mantissa + 1 >> 1, shift + 1
+    return (_SHIELD if shield else 0) | shift << 10 | mantissa
+
+
+def horizon_of(raw: bytes) -> int:
+    """How many seconds an entry of this packed timeline matters."""
+    code = int.from_bytes(raw[:HEAD])
+    return (code & 0x3FF) << (code >> 10 & 0x1F)
+
+
+def is_shield(raw: bytes) -> bool:
+    """Whether a rule that blocks asks about this packed timeline."""
+    return raw[0] >= 0x80
+
+
+def is_packed(raw: bytes) -> bool:
+    """Whether these bytes can be a timeline: a head and at least one whole entry."""
+    return len(raw) >= HEAD + ENTRY and (len(raw) - HEAD) % ENTRY == 0
+
+
+def is_live(raw: bytes, now: int) -> bool:
+    """Whether the newest entry still matters at `now`."""
+    return newest(raw) >= now - horizon_of(raw)
+
+
+def moments(raw: bytes) -> tuple[int, ...]:
+    """All entries, oldest first."""
+    return struct.unpack(f">{(len(raw) - HEAD) // ENTRY}I", raw[HEAD:])
+
+
+def newest(raw: bytes) -> int:
+    """The newest entry."""
+    return int.from_bytes(raw[-ENTRY:])
+
+
+def nth_newest(raw: bytes, n: int) -> int | None:
+    """The n-th newest entry (n >= 1), or None where there are fewer."""
+    end = len(raw) - ENTRY * (n - 1)
+    return int.from_bytes(raw[end - ENTRY : end]) if end - ENTRY >= HEAD else None
+
+
+def count_since(raw: bytes, since: int) -> int:
+    """How many kept entries are at or after `since`."""
+    entries = moments(raw)
+    return len(entries) - bisect_left(entries, since)
+
+
+def add(raw: bytes | None, at: int, weight: int, keep: int, code: int, oldest: int) -> bytes | None:
+    """The timeline with `at` entered `weight` times, trimmed to the newest `keep` not before `oldest`; None if empty."""
+    entries = [*(moments(raw) if raw else ()), *[at] * weight]
+    entries.sort()
+    entries = entries[max(0, len(entries) - keep, bisect_left(entries, oldest)) :]
+    return struct.pack(f">H{len(entries)}I", code, *entries) if entries else None

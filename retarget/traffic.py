@@ -1,0 +1,344 @@
+"""A made-up shop's traffic: the same few weeks of visits, ads, clicks and purchases for everyone who asks.
+
+Rules:
+- The same arguments give the same rows, on every machine and Python. So chance is `Random.random()` alone (the one method
+  whose sequence Python promises to keep), arithmetic is + - * / and sqrt (rounded alike everywhere; exp, log and powers
+  are not, and `sum` of floats changed in 3.12), and nothing is taken out of a set.
+- A visitor lives forward: what she is shown or does next depends only on what was before.
+- The ad server here has no conscience. It knows who saw what, and never asks whether that was enough.
+
+The shape is that of real logs: most visitors see one to three ads and a few see hundreds; ads come in bursts, some
+minutes apart; evenings and weekends are busy; every further exposure is clicked less; some pixels fire twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass, fields, replace
+from functools import partial
+from heapq import heappop, heappush
+from itertools import accumulate, count
+from math import sqrt
+from operator import attrgetter
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from retarget.errors import InputError
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+MONDAY = 1_793_577_600  # 2026-11-02 00:00 UTC
+LAST_SECOND = 2**32 - 1  # a timeline's entry is an unsigned 32-bit number of seconds
+
+
+class _Campaign(NamedTuple):
+    name: str
+    advertiser: str
+    channel: str
+    after: str  # shown only to those with this behind them, as "event subject"; "" is everyone
+    weight: int  # share of the ad slots, among the campaigns that fit; 0 where a message is sent instead
+    cost: float  # per impression, in the shop's currency
+    click: float  # chance that the first exposure is clicked (a call: leads to a visit)
+    landing: str  # the page that a click opens
+    creatives: tuple[str, ...]
+    items: tuple[str, ...] = ()
+
+
+_ADS = (
+    _Campaign("brand", "oyashop", "display", "", 6, 0.003, 0.012, "home", ("autumn-wide", "autumn-tall")),
+    _Campaign("phone-launch", "pico", "video", "", 3, 0.018, 0.020, "product/phone", ("unboxing-15s", "unboxing-30s")),
+    _Campaign("laptop-week", "lumen", "display", "visit category/computers", 5, 0.005, 0.018, "product/notebook",
+              ("lid-open", "lid-shut"), ("lumen-13", "lumen-15")),
+    _Campaign("notebook-comeback", "oyashop", "display", "visit product/notebook", 18, 0.006, 0.035, "product/notebook",
+              ("still-here", "price-drop"), ("lumen-13", "lumen-15")),
+    _Campaign("phone-comeback", "oyashop", "display", "visit product/phone", 18, 0.006, 0.032, "product/phone",
+              ("still-here", "trade-in"), ("pico-5", "pico-5-max")),
+    _Campaign("webinar-video", "oyashop", "video", "click webinar-invite", 14, 0.020, 0.060, "webinar",
+              ("teaser", "speaker")),
+)  # fmt: skip
+_CART_MAIL = _Campaign("cart-reminder", "oyashop", "email", "visit cart", 0, 0.001, 0.090, "cart", ("basket",))
+_INVITE = _Campaign("webinar-invite", "oyashop", "email", "visit pricing", 0, 0.001, 0.120, "webinar", ("seat", "agenda"))
+_CALL = _Campaign("advisor-call", "oyashop", "call", "visit pricing", 0, 4.5, 0.200, "pricing", ("script-a",))
+
+_PRODUCTS = (  # name, its category, price, how much it is sought
+    ("notebook", "computers", 1_190, 5),
+    ("phone", "phones", 690, 6),
+    ("headset", "audio", 140, 4),
+    ("monitor", "computers", 320, 2),
+)
+_HOURS = (3, 2, 1, 1, 1, 2, 5, 9, 11, 12, 12, 12, 14, 13, 12, 12, 13, 15, 18, 22, 25, 22, 14, 7)
+_WEEKDAYS = (10, 10, 10, 10, 9, 12, 14)  # Monday first
+
+_SEES_NO_AD = 0.10  # share of the visitors
+_ORGANIC = 0.60  # share of the visitors who come to the shop by themselves
+_READS_MAIL = 0.35  # share of the visitors whose address the shop has
+_PIXEL_TWICE = 0.004  # share of impressions fired a second time (iPinYou's log: 40 of 10,000)
+_ADS_A_DAY = 20  # at most, on average over the whole time: bounds the head
+_STRANGER = 12  # ads at most, for who never came to the shop
+_BURST = 12  # ads at most
+_SESSIONS = 30  # visits at most, without a click
+_WEAR = 4  # so many exposures to a campaign halve its click rate...
+_WEARY = 60  # ...and so many ads of any kind halve it once more
+_CREDIT = 7 * DAY  # a purchase is credited to the last ad clicked within this time
+_ON_A_CAMPAIGN = frozenset({"impression", "click", "conversion", "dismiss"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event, a row of the log. What does not apply is "" or 0.0.
+
+    - `at`: whole epoch seconds.
+    - `event`: visit, impression, click, conversion, dismiss ("hide this ad"), purchase or signup.
+    - `subject`: the campaign of an impression, click, conversion or dismissal; else the page, product or list.
+    - `id`: on impressions; a pixel that fired twice leaves two rows of one id, 1 to 45 seconds apart.
+    - `channel` (display, video, email, call), `advertiser`, `creative`, `item`: of events on a campaign.
+    - `cost`: of an impression. `value`: of a purchase, and once more of the conversion credited with it. One currency.
+    """
+
+    at: int
+    visitor: str
+    event: str
+    subject: str = ""
+    id: str = ""
+    channel: str = ""
+    advertiser: str = ""
+    creative: str = ""
+    item: str = ""
+    cost: float = 0.0
+    value: float = 0.0
+
+
+def shop(*, visitors: int = 10_000, days: int = 21, seed: int = 1, start: int = MONDAY) -> list[Row]:
+    """The shop's events, sorted by time; those of one second in a fixed order.
+
+    - `visitors`: how many people, 1 or more; each has at least one row. Ids are v1, v2, ...
+    - `days`: how long, 1 to 3660. A visitor's ads are spread over it; only the head (20 ads a day) grows with it.
+    - `seed`: 0 or more; another seed is another town with the same habits.
+    - `start`: epoch seconds of the first midnight, local to the shop; every row is in [start, start + days * 86400).
+
+    Raises InputError where one of them is out of its range.
+    """
+    _check("visitors", visitors, 1, None)
+    _check("days", days, 1, 3660)
+    _check("seed", seed, 0, None)
+    _check("start", start, 0, LAST_SECOND - days * DAY)
+    chance = Random(seed).random
+    calendar = _Calendar(chance, start, days)
+    rows: list[Row] = []
+    for number in range(1, visitors + 1):
+        rows += _Visitor(f"v{number}", chance, calendar).live()
+    rows.sort(key=attrgetter("at"))  # stable: the rows of one second stay as they were made
+    return rows
+
+
+def write_csv(rows: Iterable[Row], path: str | Path) -> None:
+    """Write rows as a log that `retarget replay` reads; gzipped where the name ends in .gz, the same bytes every time.
+
+    `campaign` repeats `subject` for events on a campaign and is empty for the others. An OSError passes through.
+    """
+    path = Path(path)
+    header = [field.name for field in fields(Row)]
+    after_subject = header.index("subject") + 1
+    header.insert(after_subject, "campaign")
+    with path.open("wb") as raw:
+        # The header of a gzip file holds a name and a time: left out, or equal rows would make unequal files.
+        packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+        with packed, io.TextIOWrapper(packed, encoding="utf-8", newline="") as text:
+            table = csv.writer(text, lineterminator="\n")
+            table.writerow(header)
+            for row in rows:
+                cells = list(astuple(row))
+                cells.insert(after_subject, row.subject if row.event in _ON_A_CAMPAIGN else "")
+                table.writerow(cells)
+
+
+def _check(name: str, value: object, least: int, most: int | None) -> None:
+    right = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
+    if type(value) is not int or value < least or (most is not None and value > most):
+        raise InputError(f"{name}={value!r}: must be {right}")
+
+
+def _pick(chance: Callable[[], float], running_total: list[int]) -> int:
+    """An index, as likely as its weight."""
+    return bisect_right(running_total, chance() * running_total[-1])
+
+
+def _heavy(chance: Callable[[], float], most: int) -> int:
+    """1 or more, heavy-tailed: n or more comes with probability n ** (-8/7), cut at `most`."""
+    half = sqrt(1.0 - chance())  # of the exponent; chance() is below 1, so this is above 0
+    quarter = sqrt(half)
+    return min(most, int(1.0 / (half * quarter * sqrt(quarter))))
+
+
+class _Calendar:
+    """When people are there: the rhythm of the week and of the day."""
+
+    def __init__(self, chance: Callable[[], float], start: int, days: int) -> None:
+        self.chance, self.start, self.days, self.end = chance, start, days, start + days * DAY
+        # Half a day on from a local midnight, the date is the same in nearly every time zone. Day 0 was a Thursday.
+        first_weekday = ((start + DAY // 2) // DAY + 3) % 7
+        self.by_day = list(accumulate(_WEEKDAYS[(first_weekday + day) % 7] for day in range(days)))
+        self.by_hour = list(accumulate(_HOURS))
+
+    def moment(self) -> int:
+        """Some moment when people are there."""
+        day, hour = _pick(self.chance, self.by_day), _pick(self.chance, self.by_hour)
+        return self.start + day * DAY + hour * HOUR + int(self.chance() * HOUR)
+
+    def morning(self, at: int, days_later: int) -> int:
+        """Office hours, some days after `at`: between 9:00 and 12:00."""
+        day = (at - self.start) // DAY + days_later
+        return self.start + day * DAY + 9 * HOUR + int(self.chance() * 3 * HOUR)
+
+
+class _Visitor:
+    """One person: an agenda of what comes, worked off in time order, and the rows it leaves."""
+
+    __slots__ = (
+        "agenda", "calendar", "chance", "clicked", "exposures", "first", "model", "name", "order", "pricing",
+        "reads_mail", "rows", "shown", "wants",
+    )  # fmt: skip
+
+    def __init__(self, name: str, chance: Callable[[], float], calendar: _Calendar) -> None:
+        self.name, self.chance, self.calendar = name, chance, calendar
+        self.rows: list[Row] = []
+        self.agenda: list[tuple[int, int, Callable[[int], None]]] = []  # when, what was planned first, what
+        self.order = count()
+        self.first: dict[str, int] = {}  # "event subject" -> when it first happened
+        self.exposures: dict[str, int] = {}
+        self.shown = self.pricing = 0
+        self.clicked: tuple[int, Row] | None = None  # the last click: what a purchase is credited to
+        self.wants = _PRODUCTS[_pick(chance, _SOUGHT)]
+        self.model = 0 if chance() < 0.6 else 1  # which of a campaign's items she is shown first
+        self.reads_mail = chance() < _READS_MAIL
+
+    def live(self) -> list[Row]:
+        sees_ads = self.chance() >= _SEES_NO_AD
+        visits = []
+        if not sees_ads or self.chance() < _ORGANIC:
+            visits = [self.calendar.moment() for _ in range(_heavy(self.chance, _SESSIONS))]
+        for at in visits:
+            self.plan(at, self.browse)
+        if sees_ads:
+            most = _ADS_A_DAY * self.calendar.days if visits else _STRANGER  # only who came is chased
+            self.plan_ads(_heavy(self.chance, most), min(visits, default=0))
+        while self.agenda:
+            at, _, step = heappop(self.agenda)
+            step(at)
+        return self.rows
+
+    def plan(self, at: int, step: Callable[[int], None]) -> None:
+        heappush(self.agenda, (at, next(self.order), step))
+
+    def plan_ads(self, left: int, came: int) -> None:
+        """Ads come in bursts: some pages read elsewhere, an ad on each, half a minute to some minutes apart."""
+        while left:
+            burst = min(left, _heavy(self.chance, _BURST))
+            at = self.calendar.moment()
+            if at < came:
+                at = self.calendar.moment()  # one more try: ads follow a visit more often than they go before it
+            for _ in range(burst):
+                self.plan(at, self.fill_slot)
+                at += 20 + int(self.chance() * self.chance() * 900)
+            left -= burst
+
+    def note(self, row: Row) -> None:
+        if row.at < self.calendar.end:  # what the last day began may run over its end
+            self.rows.append(row)
+            self.first.setdefault(f"{row.event} {row.subject}", row.at)
+
+    def since(self, what: str, at: int) -> bool:
+        return self.first.get(what, at) < at
+
+    # -- ads
+
+    def fill_slot(self, at: int) -> None:
+        fitting = [ad for ad in _ADS if not ad.after or self.since(ad.after, at)]
+        self.expose(fitting[_pick(self.chance, list(accumulate(ad.weight for ad in fitting)))], at)
+
+    def expose(self, ad: _Campaign, at: int) -> None:
+        chance = self.chance
+        seen = self.exposures.get(ad.name, 0)
+        self.exposures[ad.name] = seen + 1
+        self.shown += 1
+        creative = ad.creatives[int(chance() * len(ad.creatives))]
+        item = ad.items[self.model if chance() < 0.8 else 1 - self.model] if ad.items else ""
+        impression = Row(
+            at, self.name, "impression", ad.name, f"{self.name}-{self.shown}", ad.channel, ad.advertiser, creative, item,
+            cost=ad.cost,
+        )  # fmt: skip
+        self.note(impression)
+        on_screen = ad.channel in ("display", "video")
+        if on_screen and chance() < _PIXEL_TWICE:
+            self.note(replace(impression, at=at + 1 + int(chance() * 45)))
+        fresh = ad.click / ((1 + seen / _WEAR) * (1 + self.shown / _WEARY))
+        if chance() < fresh:
+            self.click(impression, ad)
+        elif on_screen and chance() < 0.0006 * min(seen, 12):  # nobody hides an ad at first sight
+            self.note(replace(impression, at=at + 2 + int(chance() * 8), event="dismiss", id="", cost=0.0))
+
+    def click(self, impression: Row, ad: _Campaign) -> None:
+        delay = 2 + int(self.chance() * (2 * HOUR if ad.channel == "email" else 20))
+        click = replace(impression, at=impression.at + delay, event="click", id="", cost=0.0)
+        self.note(click)
+        self.clicked = (click.at, click)
+        self.plan(click.at + 2, partial(self.browse, landing=ad.landing))
+
+    # -- the shop
+
+    def browse(self, at: int, landing: str = "home") -> None:
+        """A session: some pages, some seconds to minutes apart, and perhaps what they lead to."""
+        chance = self.chance
+        product, category, price, _ = self.wants if chance() < 0.75 else _PRODUCTS[_pick(chance, _SOUGHT)]
+        pages = [landing]
+        if landing != "webinar":
+            pages += [f"category/{category}"] if chance() < 0.6 else []
+            pages += [f"product/{product}"] * int(chance() * 3)
+            pages += ["pricing"] if chance() < 0.12 else []
+            pages += ["cart"] if chance() < 0.16 else []
+        for page in pages:
+            self.note(Row(at, self.name, "visit", page))
+            at += 8 + int(chance() * chance() * 300)
+        if "webinar" in pages and chance() < 0.35:
+            self.note(Row(at, self.name, "signup", "webinar"))
+        if "pricing" in pages:
+            self.follow_up_pricing(at)
+        if "cart" in pages:
+            self.check_out(at, product, price)
+
+    def check_out(self, at: int, product: str, price: int) -> None:
+        chance = self.chance
+        if chance() < 0.6:
+            self.note(Row(at, self.name, "visit", "checkout"))
+            at += 30 + int(chance() * 240)
+            if chance() < 0.7:
+                self.buy(at, product, price)
+                return
+        if self.reads_mail:  # the mailer does not ask whether she came back and bought
+            for delay in (HOUR, DAY, 3 * DAY):
+                self.plan(at + delay, partial(self.expose, _CART_MAIL))
+
+    def buy(self, at: int, product: str, price: int) -> None:
+        value = int(price * (90 + self.chance() * 20)) / 100  # a basket is worth its price, give or take a tenth
+        self.note(Row(at, self.name, "purchase", f"product/{product}", value=value))
+        if self.clicked and at - self.clicked[0] <= _CREDIT:
+            self.note(replace(self.clicked[1], at=at, event="conversion", value=value))
+            self.clicked = None
+        if self.chance() < 0.3:
+            self.note(Row(at + 20, self.name, "signup", "newsletter"))
+
+    def follow_up_pricing(self, at: int) -> None:
+        self.pricing += 1
+        if self.pricing == 1 and self.reads_mail:
+            for days_later in (1, 3, 8):
+                self.plan(self.calendar.morning(at, days_later), partial(self.expose, _INVITE))
+        if self.pricing == 3:
+            for days_later in (1, 2, 9):
+                self.plan(self.calendar.morning(at, days_later), partial(self.expose, _CALL))
+
+
+_SOUGHT = list(accumulate(product[3] for product in _PRODUCTS))

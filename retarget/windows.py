@@ -1,0 +1,241 @@
+"""Windows: how far back a rule looks, as "since when".
+
+Rules:
+- A window answers two questions: since when does an entry count, asked at `now`; and when has an entry left for good.
+- `since` never moves back as `now` goes on: a fact that has become false stays false until something new happens.
+- A rolling window of W seconds still counts an entry exactly W old; the entry leaves one second later.
+- A calendar period begins at the first instant that bears its local label and ends where the next one begins, so a
+  day has 23, 24 or 25 hours, and begins once, whatever the clocks do at midnight.
+- Nothing here reads a clock; the zone is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, Protocol, TypeAlias
+from zoneinfo import ZoneInfo
+
+Unit: TypeAlias = Literal["hour", "day", "week", "month"]
+LocalTime: TypeAlias = date | datetime
+
+DAY = 86_400
+SESSION_AT_MOST = DAY
+"""A session that never pauses is taken to begin anew after this many seconds, so that its memory is bounded."""
+
+_LONGEST = {"hour": 3 * 3_600, "day": DAY + 7_200, "week": 7 * DAY + 7_200, "month": 31 * DAY + 7_200}
+
+
+class Window(Protocol):
+    """How far back a rule looks."""
+
+    @property
+    def horizon(self) -> int:
+        """Seconds after which an entry cannot matter any more."""
+
+    @property
+    def anchored(self) -> bool:
+        """Whether it begins no earlier than the visitor's current session."""
+
+    def since(self, now: int, zone: ZoneInfo) -> int:
+        """The first second that counts at `now`."""
+
+    def leaves(self, entry: int, zone: ZoneInfo) -> int:
+        """The first second at which `entry`, counted now, counts no more if nothing else happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """The last `seconds`."""
+
+    seconds: int
+    anchored: bool = False
+
+    @property
+    def horizon(self) -> int:
+        return self.seconds
+
+    def since(self, now: int, zone: ZoneInfo) -> int:  # noqa: ARG002 - one protocol for all windows
+        return now - self.seconds
+
+    def leaves(self, entry: int, zone: ZoneInfo) -> int:  # noqa: ARG002
+        return entry + self.seconds + 1
+
+
+def session() -> Rolling:
+    """The visitor's current session: the reader takes the later of this and the session's first event."""
+    return Rolling(SESSION_AT_MOST, anchored=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """Since the campaign's `start`; entries are kept for `seconds`, at least the flight's length."""
+
+    start: LocalTime
+    seconds: int
+    anchored: bool = False
+
+    @property
+    def horizon(self) -> int:
+        return self.seconds
+
+    def since(self, now: int, zone: ZoneInfo) -> int:
+        return max(instant(self.start, zone), now - self.seconds)
+
+    def leaves(self, entry: int, zone: ZoneInfo) -> int:  # noqa: ARG002
+        return entry + self.seconds + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """The current hour, day, week or month of the local calendar."""
+
+    unit: Unit
+    sunday_first: bool = False
+    anchored: bool = False
+
+    @property
+    def horizon(self) -> int:
+        return _LONGEST[self.unit]
+
+    def since(self, now: int, zone: ZoneInfo) -> int:
+        return self._period(now, zone)[0]
+
+    def leaves(self, entry: int, zone: ZoneInfo) -> int:
+        return self._period(entry, zone)[1]
+
+    def _period(self, at: int, zone: ZoneInfo) -> tuple[int, int]:
+        """The period that `at` falls into: its first instant and the first of the next."""
+        label = self._label(datetime.fromtimestamp(at, zone).replace(tzinfo=None, fold=0))
+        following = self._next(label)
+        begins, ends = first_instant(label, zone), first_instant(following, zone)
+        if ends <= at:  # the clocks went back over the boundary: the new period has begun already
+            return ends, first_instant(self._next(following), zone)
+        return begins, ends
+
+    def _label(self, local: datetime) -> datetime:
+        if self.unit == "hour":
+            return local.replace(minute=0, second=0, microsecond=0)
+        day = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        if self.unit == "week":
+            return day - timedelta(days=(day.weekday() + self.sunday_first) % 7)
+        return day.replace(day=1) if self.unit == "month" else day
+
+    def _next(self, label: datetime) -> datetime:
+        if self.unit == "month":
+            return (label + timedelta(days=31)).replace(day=1)
+        return label + {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}[self.unit]
+
+
+def first_instant(local: datetime, zone: ZoneInfo) -> int:
+    """The first epoch second at which the zone's clocks show `local` (naive) or, where they skip it, later."""
+    at = int(local.replace(tzinfo=zone).timestamp())
+    if datetime.fromtimestamp(at - 1, zone).replace(tzinfo=None) < local:
+        return at
+    early = at - 2 * DAY  # the clocks jumped over `local` before `at`: find the jump
+    while at - early > 1:
+        middle = (early + at) // 2
+        if datetime.fromtimestamp(middle, zone).replace(tzinfo=None) < local:
+            early = middle
+        else:
+            at = middle
+    return at
+
+
+def instant(moment: LocalTime, zone: ZoneInfo) -> int:
+    """The epoch second of a date (its first instant) or a datetime, read in `zone` where it has no offset."""
+    if not isinstance(moment, datetime):
+        return first_instant(datetime(moment.year, moment.month, moment.day), zone)  # noqa: DTZ001 - local by intent
+    return first_instant(moment, zone) if moment.tzinfo is None else int(moment.timestamp())
+
+
+def end_instant(moment: LocalTime, zone: ZoneInfo) -> int:
+    """The first epoch second after `moment`: a date lasts to its end, a datetime is the end itself."""
+    return instant(moment if isinstance(moment, datetime) else moment + timedelta(days=1), zone)
+
+
+class Opening(Protocol):
+    """A fact of the clock alone: open or not, and when next."""
+
+    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+        """The first second at or after `now` at which it is open; None if that is never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Open from `start` on."""
+
+    start: LocalTime
+
+    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+        return max(now, instant(self.start, zone))
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Open until `end`: a date is included whole, a datetime is excluded."""
+
+    end: LocalTime
+
+    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+        return now if now < end_instant(self.end, zone) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Open on these local weekdays, Monday being 0."""
+
+    weekdays: frozenset[int]
+
+    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+        today = datetime.fromtimestamp(now, zone).date()
+        if today.weekday() in self.weekdays:
+            return now
+        days = (today + timedelta(days=ahead) for ahead in range(1, 9))
+        opens = (instant(day, zone) for day in days if day.weekday() in self.weekdays)
+        return next((at for at in opens if at > now and self._is_open(at, zone)), None)
+
+    def _is_open(self, at: int, zone: ZoneInfo) -> bool:
+        return datetime.fromtimestamp(at, zone).weekday() in self.weekdays
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Open within these spans of local wall time, in seconds of the day, end excluded; a span may pass midnight."""
+
+    spans: tuple[tuple[int, int], ...]
+
+    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+        if self._is_open(now, zone):
+            return now
+        today = datetime.fromtimestamp(now, zone).date()
+        for ahead in range(-1, 9):
+            opens = sorted(at for at in self._changes(today + timedelta(days=ahead), zone) if at > now)
+            found = next((at for at in opens if self._is_open(at, zone)), None)
+            if found is not None:
+                return found
+        return None
+
+    def _is_open(self, at: int, zone: ZoneInfo) -> bool:
+        local = datetime.fromtimestamp(at, zone)
+        second = local.hour * 3_600 + local.minute * 60 + local.second
+        return any(a <= second < b if a < b else second >= a or second < b for a, b in self.spans)
+
+    def _changes(self, day: date, zone: ZoneInfo) -> Iterator[int]:
+        """The instants of a local day at which a span may open: where it begins, and where the clocks change."""
+        midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - local by intent
+        for begin, _ in self.spans:
+            local = midnight + timedelta(seconds=begin)
+            yield from (int(local.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
+        early, late = first_instant(midnight, zone), first_instant(midnight + timedelta(days=1), zone)
+        offset = _offset(early, zone)
+        if offset != _offset(late, zone):
+            while late - early > 1:
+                middle = (early + late) // 2
+                early, late = (middle, late) if _offset(middle, zone) == offset else (early, middle)
+            yield late
+
+
+def _offset(at: int, zone: ZoneInfo) -> timedelta:
+    return datetime.fromtimestamp(at, UTC).astimezone(zone).utcoffset() or timedelta()
