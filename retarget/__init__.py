@@ -1,0 +1,42 @@
+"""The conscience of the ad server: what each visitor did and was shown, and what she may still be shown."""
+
+from retarget.decision import AnnoyanceLevel, Decision, Verdict
+from retarget.errors import (
+    ConfigError,
+    InputError,
+    LogError,
+    NotExecuted,
+    OutcomeUnknown,
+    PartlyExecuted,
+    PolicyError,
+    RetargetError,
+    RetargetWarning,
+    StoreError,
+)
+from retarget.events import Candidate, Event
+from retarget.memory import MemoryStore
+from retarget.operations import Claim
+from retarget.policy import Policy
+from retarget.retargeter import Retargeter
+
+__all__ = [
+    "AnnoyanceLevel",
+    "Candidate",
+    "Claim",
+    "ConfigError",
+    "Decision",
+    "Event",
+    "InputError",
+    "LogError",
+    "MemoryStore",
+    "NotExecuted",
+    "OutcomeUnknown",
+    "PartlyExecuted",
+    "Policy",
+    "PolicyError",
+    "RetargetError",
+    "RetargetWarning",
+    "Retargeter",
+    "StoreError",
+    "Verdict",
+]

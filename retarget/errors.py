@@ -8,7 +8,8 @@
     ├── LogError            a log file's fault: unreadable, a column missing, a row that makes no sense
     └── StoreError          nobody's fault here: the store did not answer as it should
         ├── NotExecuted     the write certainly did not happen
-        └── OutcomeUnknown  the write may have happened; repeating it with the same event id is safe
+        ├── OutcomeUnknown  the write may have happened; repeating it with the same event id is safe
+        └── PartlyExecuted  of a batch some failed; `results` says for each event what became of it
 
 Being denied is no error: it is the value of a `Verdict`. Messages name the key, the value and what would be right;
 they never carry a visitor's id.
@@ -58,6 +59,15 @@ class NotExecuted(StoreError):  # noqa: N818 - the name says what happened, whic
 
 class OutcomeUnknown(StoreError):  # noqa: N818 - as above
     """The answer was lost: the write may or may not have happened. With an event id, repeating it is safe."""
+
+
+class PartlyExecuted(StoreError):  # noqa: N818 - as above
+    """Some events of a batch failed. `results` holds for each, in order, True, False or its own StoreError."""
+
+    def __init__(self, results: list[bool | StoreError]) -> None:
+        self.results = results
+        failures = [result for result in results if isinstance(result, StoreError)]
+        super().__init__(f"{len(failures)} of {len(results)} events failed, the first with: {failures[0]}")
 
 
 class RetargetWarning(UserWarning):

@@ -30,7 +30,8 @@ _NAMED = ("flight", "lifetime", "session")
 _DURATION = re.compile(r"(?:(\d+)\s*)?([a-z]+?)s?", re.IGNORECASE)
 _CAP = re.compile(r"\s*(-?\d+)\s*(?:\bper\b|/)\s*(.+?)\s*", re.IGNORECASE)
 _CONDITION = re.compile(
-    r'\s*(?:(-?\d+)\s+)?([^\W\d][\w.-]*)(?:\s+(?!within\b)(?:"([^"]+)"|([^\s"]+)))?(?:\s+within\s+(.+?))?\s*', re.IGNORECASE
+    r'\s*(?:(-?\d+)\s+)?([^\W\d][\w.-]*)(?:\s+(?!within\b)(?:"([^"]+)"|([^\s"]+)))?(?:\s+within\s+(.+?))?\s*',
+    re.IGNORECASE,
 )
 _SPAN = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*")
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -107,7 +108,9 @@ def parse_window(text: str) -> Span:
     if words and words[0] == "calendar":
         if len(words) == 2 and words[1] in ("hour", "day", "week", "month"):
             return Span(words[1])
-        raise ValueError(f"{text!r} is no calendar window: write calendar hour, calendar day, calendar week or calendar month")
+        raise ValueError(
+            f"{text!r} is no calendar window: write calendar hour, calendar day, calendar week or calendar month"
+        )
     return Span("rolling", _seconds(text))
 
 
@@ -133,7 +136,9 @@ def parse_condition(text: str) -> Condition:
         )
     count = int(match[1] or 1)
     if not 1 <= count <= MOST:
-        raise ValueError(f"{text!r}: the count is {count}, it must be from 1 to {MOST:,}; what must not be goes to exclude")
+        raise ValueError(
+            f"{text!r}: the count is {count}, it must be from 1 to {MOST:,}; what must not be goes to exclude"
+        )
     subject = match[3] or match[4]
     for label in _TEMPLATE.findall(subject or ""):
         if not _KIND.fullmatch(label):
@@ -209,5 +214,7 @@ def _seconds(text: str) -> int:
         )
     seconds = int(match[1] or 1) * _UNITS[unit]
     if not 1 <= seconds <= LONGEST:
-        raise ValueError(f"{text.strip()!r} is {seconds:,} seconds: a duration is from 1 second to {LONGEST // 86_400:,} days")
+        raise ValueError(
+            f"{text.strip()!r} is {seconds:,} seconds: a duration is from 1 second to {LONGEST // 86_400:,} days"
+        )
     return seconds

@@ -192,7 +192,9 @@ MomentText: TypeAlias = Annotated[
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class Segment(_Model):
@@ -351,7 +353,9 @@ def _contradictions(policy: Policy) -> list[str]:
         for kind, value in campaign.labels.items():
             check(f"campaign.{id_}.labels.{kind}", value, "label")
             if not grammar.is_kind(kind) or kind == "campaign":
-                problems.append(f"campaign.{id_}.labels.{kind}: {kind!r} cannot name a label; use letters, digits, - and _")
+                problems.append(
+                    f"campaign.{id_}.labels.{kind}: {kind!r} cannot name a label; use letters, digits, - and _"
+                )
     if policy.annoyance:
         caps = [("annoyance.threshold", policy.annoyance.threshold)]
         caps += [(f"annoyance.segment.{key}.threshold", s.threshold) for key, s in policy.annoyance.segment.items()]
@@ -366,7 +370,9 @@ def _contradictions(policy: Policy) -> list[str]:
         assert rules is not None  # noqa: S101 - it is named in the policy
         place = f"campaign.{id_}"
         if ":" in id_ and id_.partition(":")[0] in kinds:
-            problems.append(f"{place}: {id_!r} reads as a label of the kind {id_.partition(':')[0]!r}; rename one of them")
+            problems.append(
+                f"{place}: {id_!r} reads as a label of the kind {id_.partition(':')[0]!r}; rename one of them"
+            )
         if not rules.obeys and (rules.caps or rules.gap) and policy.campaign[id_].model_fields_set & {"caps", "gap"}:
             problems.append(f"{place}: obeys = false means never capped, but caps or a gap are given; take one out")
         if rules.start and rules.end:
@@ -377,7 +383,9 @@ def _contradictions(policy: Policy) -> list[str]:
             channel = rules.labels.get("channel", "")
             weight = policy.annoyance.points.get(channel, 1)
             thresholds = [("annoyance.threshold", policy.annoyance.threshold)]
-            thresholds += [(f"annoyance.segment.{k}.threshold", s.threshold) for k, s in policy.annoyance.segment.items()]
+            thresholds += [
+                (f"annoyance.segment.{k}.threshold", s.threshold) for k, s in policy.annoyance.segment.items()
+            ]
             problems += [
                 f"{place}: one impression costs {weight} points (channel {channel!r}), which {where} {cap.text!r} never "
                 "allows; raise the threshold, lower the points, or set obeys = false"

@@ -63,7 +63,11 @@ def head(horizon: int, *, shield: bool) -> int:
 
 def horizon_of(raw: bytes) -> int:
     """How many seconds an entry of this packed timeline matters."""
-    code = int.from_bytes(raw[:HEAD])
+    return seconds_of(int.from_bytes(raw[:HEAD]))
+
+
+def seconds_of(code: int) -> int:
+    """The horizon that a head tells."""
     return (code & 0x3FF) << (code >> 10 & 0x1F)
 
 
@@ -104,9 +108,14 @@ def count_since(raw: bytes, since: int) -> int:
     return len(entries) - bisect_left(entries, since)
 
 
-def add(raw: bytes | None, at: int, weight: int, keep: int, code: int, oldest: int) -> bytes | None:
-    """The timeline with `at` entered `weight` times, trimmed to the newest `keep` not before `oldest`; None if empty."""
-    entries = [*(moments(raw) if raw else ()), *[at] * weight]
+def add(raw: bytes | None, at: int, weight: int, keep: int, code: int, now: int) -> bytes | None:
+    """The timeline with `at` entered `weight` times, the newest `keep` that matter kept; None if `at` is too old."""
+    entries = list(moments(raw)) if raw else []
+    latest = max(now, entries[-1]) if entries else now
+    oldest = latest - seconds_of(code) - SKEW
+    if at < oldest:
+        return None
+    entries += [at] * weight
     entries.sort()
     entries = entries[max(0, len(entries) - keep, bisect_left(entries, oldest)) :]
-    return struct.pack(f">H{len(entries)}I", code, *entries) if entries else None
+    return struct.pack(f">H{len(entries)}I", code, *entries)

@@ -1,9 +1,9 @@
 """A made-up shop's traffic: the same few weeks of visits, ads, clicks and purchases for everyone who asks.
 
 Rules:
-- The same arguments give the same rows, on every machine and Python. So chance is `Random.random()` alone (the one method
-  whose sequence Python promises to keep), arithmetic is + - * / and sqrt (rounded alike everywhere; exp, log and powers
-  are not, and `sum` of floats changed in 3.12), and nothing is taken out of a set.
+- The same arguments give the same rows, on every machine and Python. So chance is `Random.random()` alone (the one
+  sequence that Python promises to keep), arithmetic is + - * / and sqrt (rounded alike everywhere; exp, log and powers
+  are not, and `sum` of floats changed in 3.12), and no set is iterated.
 - A visitor lives forward: what she is shown or does next depends only on what was before.
 - The ad server here has no conscience. It knows who saw what, and never asks whether that was enough.
 
@@ -18,7 +18,7 @@ import gzip
 import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from heapq import heappop, heappush
 from itertools import accumulate, count
@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from retarget.errors import InputError
 
-MINUTE, HOUR, DAY = 60, 3_600, 86_400
+HOUR, DAY = 3_600, 86_400
 MONDAY = 1_793_577_600  # 2026-11-02 00:00 UTC
 LAST_SECOND = 2**32 - 1  # a timeline's entry is an unsigned 32-bit number of seconds
 
@@ -49,20 +49,20 @@ class _Campaign(NamedTuple):
 
 
 _ADS = (
-    _Campaign("brand", "oyashop", "display", "", 6, 0.003, 0.012, "home", ("autumn-wide", "autumn-tall")),
-    _Campaign("phone-launch", "pico", "video", "", 3, 0.018, 0.020, "product/phone", ("unboxing-15s", "unboxing-30s")),
-    _Campaign("laptop-week", "lumen", "display", "visit category/computers", 5, 0.005, 0.018, "product/notebook",
+    _Campaign("brand", "oyashop", "display", "", 6, 0.003, 0.020, "home", ("autumn-wide", "autumn-tall")),
+    _Campaign("phone-launch", "pico", "video", "", 3, 0.018, 0.030, "product/phone", ("unboxing-15s", "unboxing-30s")),
+    _Campaign("laptop-week", "lumen", "display", "visit category/computers", 5, 0.005, 0.030, "product/notebook",
               ("lid-open", "lid-shut"), ("lumen-13", "lumen-15")),
-    _Campaign("notebook-comeback", "oyashop", "display", "visit product/notebook", 18, 0.006, 0.035, "product/notebook",
+    _Campaign("notebook-comeback", "oyashop", "display", "visit product/notebook", 18, 0.006, 0.050, "product/notebook",
               ("still-here", "price-drop"), ("lumen-13", "lumen-15")),
-    _Campaign("phone-comeback", "oyashop", "display", "visit product/phone", 18, 0.006, 0.032, "product/phone",
+    _Campaign("phone-comeback", "oyashop", "display", "visit product/phone", 18, 0.006, 0.048, "product/phone",
               ("still-here", "trade-in"), ("pico-5", "pico-5-max")),
-    _Campaign("webinar-video", "oyashop", "video", "click webinar-invite", 14, 0.020, 0.060, "webinar",
+    _Campaign("webinar-video", "oyashop", "video", "click webinar-invite", 30, 0.020, 0.070, "webinar",
               ("teaser", "speaker")),
 )  # fmt: skip
-_CART_MAIL = _Campaign("cart-reminder", "oyashop", "email", "visit cart", 0, 0.001, 0.090, "cart", ("basket",))
-_INVITE = _Campaign("webinar-invite", "oyashop", "email", "visit pricing", 0, 0.001, 0.120, "webinar", ("seat", "agenda"))
-_CALL = _Campaign("advisor-call", "oyashop", "call", "visit pricing", 0, 4.5, 0.200, "pricing", ("script-a",))
+_CART_MAIL = _Campaign("cart-reminder", "oyashop", "email", "visit cart", 0, 0.001, 0.070, "cart", ("basket",))
+_INVITE = _Campaign("webinar-invite", "oyashop", "email", "visit pricing", 0, 0.001, 0.160, "webinar", ("agenda",))
+_CALL = _Campaign("advisor-call", "oyashop", "call", "visit pricing", 0, 1.8, 0.120, "pricing", ("script-a",))
 
 _PRODUCTS = (  # name, its category, price, how much it is sought
     ("notebook", "computers", 1_190, 5),
@@ -70,6 +70,7 @@ _PRODUCTS = (  # name, its category, price, how much it is sought
     ("headset", "audio", 140, 4),
     ("monitor", "computers", 320, 2),
 )
+_SOUGHT = list(accumulate(product[3] for product in _PRODUCTS))
 _HOURS = (3, 2, 1, 1, 1, 2, 5, 9, 11, 12, 12, 12, 14, 13, 12, 12, 13, 15, 18, 22, 25, 22, 14, 7)
 _WEEKDAYS = (10, 10, 10, 10, 9, 12, 14)  # Monday first
 
@@ -83,8 +84,10 @@ _BURST = 12  # ads at most
 _SESSIONS = 30  # visits at most, without a click
 _WEAR = 4  # so many exposures to a campaign halve its click rate...
 _WEARY = 60  # ...and so many ads of any kind halve it once more
+_HIDES = 0.0006  # chance that an ad is hidden, once for each exposure before (the first twelve)
 _CREDIT = 7 * DAY  # a purchase is credited to the last ad clicked within this time
-_ON_A_CAMPAIGN = frozenset({"impression", "click", "conversion", "dismiss"})
+_ON_A_CAMPAIGN = ("impression", "click", "conversion", "dismiss")
+_COLUMNS = "at,visitor,event,subject,campaign,id,channel,advertiser,creative,item,cost,value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Row:
 
 
 def shop(*, visitors: int = 10_000, days: int = 21, seed: int = 1, start: int = MONDAY) -> list[Row]:
-    """The shop's events, sorted by time; those of one second in a fixed order.
+    """Make the shop's events, sorted by time; those of one second in a fixed order.
 
     - `visitors`: how many people, 1 or more; each has at least one row. Ids are v1, v2, ...
     - `days`: how long, 1 to 3660. A visitor's ads are spread over it; only the head (20 ads a day) grows with it.
@@ -136,24 +139,23 @@ def shop(*, visitors: int = 10_000, days: int = 21, seed: int = 1, start: int = 
 
 
 def write_csv(rows: Iterable[Row], path: str | Path) -> None:
-    """Write rows as a log that `retarget replay` reads; gzipped where the name ends in .gz, the same bytes every time.
+    """Write rows as a log that `retarget replay` reads; gzipped where the name ends in .gz.
+
+    Equal rows make equal bytes (gzipped: with the same zlib). Money is written as Python writes it, 0.0 for none.
 
     `campaign` repeats `subject` for events on a campaign and is empty for the others. An OSError passes through.
     """
     path = Path(path)
-    header = [field.name for field in fields(Row)]
-    after_subject = header.index("subject") + 1
-    header.insert(after_subject, "campaign")
     with path.open("wb") as raw:
         # The header of a gzip file holds a name and a time: left out, or equal rows would make unequal files.
         packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        with packed, io.TextIOWrapper(packed, encoding="utf-8", newline="") as text:
+        with io.TextIOWrapper(packed, encoding="utf-8", newline="") as text:
+            text.write(_COLUMNS + "\n")
             table = csv.writer(text, lineterminator="\n")
-            table.writerow(header)
-            for row in rows:
-                cells = list(astuple(row))
-                cells.insert(after_subject, row.subject if row.event in _ON_A_CAMPAIGN else "")
-                table.writerow(cells)
+            for r in rows:
+                campaign = r.subject if r.event in _ON_A_CAMPAIGN else ""
+                ad = (r.id, r.channel, r.advertiser, r.creative, r.item, r.cost, r.value)
+                table.writerow((r.at, r.visitor, r.event, r.subject, campaign, *ad))
 
 
 def _check(name: str, value: object, least: int, most: int | None) -> None:
@@ -163,12 +165,12 @@ def _check(name: str, value: object, least: int, most: int | None) -> None:
 
 
 def _pick(chance: Callable[[], float], running_total: list[int]) -> int:
-    """An index, as likely as its weight."""
+    """Choose an index, each as likely as its weight."""
     return bisect_right(running_total, chance() * running_total[-1])
 
 
 def _heavy(chance: Callable[[], float], most: int) -> int:
-    """1 or more, heavy-tailed: n or more comes with probability n ** (-8/7), cut at `most`."""
+    """Draw 1 or more, heavy-tailed: n or more comes with probability n ** (-8/7), cut at `most`."""
     half = sqrt(1.0 - chance())  # of the exponent; chance() is below 1, so this is above 0
     quarter = sqrt(half)
     return min(most, int(1.0 / (half * quarter * sqrt(quarter))))
@@ -185,23 +187,18 @@ class _Calendar:
         self.by_hour = list(accumulate(_HOURS))
 
     def moment(self) -> int:
-        """Some moment when people are there."""
+        """Draw a moment when people are there."""
         day, hour = _pick(self.chance, self.by_day), _pick(self.chance, self.by_hour)
         return self.start + day * DAY + hour * HOUR + int(self.chance() * HOUR)
 
     def morning(self, at: int, days_later: int) -> int:
-        """Office hours, some days after `at`: between 9:00 and 12:00."""
+        """Draw a moment between 9:00 and 12:00, some days after `at`."""
         day = (at - self.start) // DAY + days_later
         return self.start + day * DAY + 9 * HOUR + int(self.chance() * 3 * HOUR)
 
 
 class _Visitor:
     """One person: an agenda of what comes, worked off in time order, and the rows it leaves."""
-
-    __slots__ = (
-        "agenda", "calendar", "chance", "clicked", "exposures", "first", "model", "name", "order", "pricing",
-        "reads_mail", "rows", "shown", "wants",
-    )  # fmt: skip
 
     def __init__(self, name: str, chance: Callable[[], float], calendar: _Calendar) -> None:
         self.name, self.chance, self.calendar = name, chance, calendar
@@ -211,7 +208,7 @@ class _Visitor:
         self.first: dict[str, int] = {}  # "event subject" -> when it first happened
         self.exposures: dict[str, int] = {}
         self.shown = self.pricing = 0
-        self.clicked: tuple[int, Row] | None = None  # the last click: what a purchase is credited to
+        self.clicked: Row | None = None  # the last click: what a purchase is credited to
         self.wants = _PRODUCTS[_pick(chance, _SOUGHT)]
         self.model = 0 if chance() < 0.6 else 1  # which of a campaign's items she is shown first
         self.reads_mail = chance() < _READS_MAIL
@@ -251,13 +248,10 @@ class _Visitor:
             self.rows.append(row)
             self.first.setdefault(f"{row.event} {row.subject}", row.at)
 
-    def since(self, what: str, at: int) -> bool:
-        return self.first.get(what, at) < at
-
     # -- ads
 
     def fill_slot(self, at: int) -> None:
-        fitting = [ad for ad in _ADS if not ad.after or self.since(ad.after, at)]
+        fitting = [ad for ad in _ADS if not ad.after or self.first.get(ad.after, at) < at]
         self.expose(fitting[_pick(self.chance, list(accumulate(ad.weight for ad in fitting)))], at)
 
     def expose(self, ad: _Campaign, at: int) -> None:
@@ -267,31 +261,28 @@ class _Visitor:
         self.shown += 1
         creative = ad.creatives[int(chance() * len(ad.creatives))]
         item = ad.items[self.model if chance() < 0.8 else 1 - self.model] if ad.items else ""
-        impression = Row(
-            at, self.name, "impression", ad.name, f"{self.name}-{self.shown}", ad.channel, ad.advertiser, creative, item,
-            cost=ad.cost,
-        )  # fmt: skip
+        unique = f"{self.name}-{self.shown}"
+        labels = (ad.channel, ad.advertiser, creative, item)
+        impression = Row(at, self.name, "impression", ad.name, unique, *labels, cost=ad.cost)
         self.note(impression)
         on_screen = ad.channel in ("display", "video")
         if on_screen and chance() < _PIXEL_TWICE:
             self.note(replace(impression, at=at + 1 + int(chance() * 45)))
-        fresh = ad.click / ((1 + seen / _WEAR) * (1 + self.shown / _WEARY))
-        if chance() < fresh:
-            self.click(impression, ad)
-        elif on_screen and chance() < 0.0006 * min(seen, 12):  # nobody hides an ad at first sight
+        if chance() < ad.click / ((1 + seen / _WEAR) * (1 + self.shown / _WEARY)):
+            reacts = 2 + int(chance() * (2 * HOUR if ad.channel == "email" else 20))
+            self.plan(at + reacts, partial(self.click, impression, ad))
+        elif on_screen and chance() < _HIDES * min(seen, 12):  # nobody hides an ad at first sight
             self.note(replace(impression, at=at + 2 + int(chance() * 8), event="dismiss", id="", cost=0.0))
 
-    def click(self, impression: Row, ad: _Campaign) -> None:
-        delay = 2 + int(self.chance() * (2 * HOUR if ad.channel == "email" else 20))
-        click = replace(impression, at=impression.at + delay, event="click", id="", cost=0.0)
-        self.note(click)
-        self.clicked = (click.at, click)
-        self.plan(click.at + 2, partial(self.browse, landing=ad.landing))
+    def click(self, impression: Row, ad: _Campaign, at: int) -> None:
+        self.clicked = replace(impression, at=at, event="click", id="", cost=0.0)
+        self.note(self.clicked)
+        self.plan(at + 2, partial(self.browse, landing=ad.landing))
 
     # -- the shop
 
     def browse(self, at: int, landing: str = "home") -> None:
-        """A session: some pages, some seconds to minutes apart, and perhaps what they lead to."""
+        """Look at some pages, seconds to minutes apart, and do what they lead to."""
         chance = self.chance
         product, category, price, _ = self.wants if chance() < 0.75 else _PRODUCTS[_pick(chance, _SOUGHT)]
         pages = [landing]
@@ -325,8 +316,8 @@ class _Visitor:
     def buy(self, at: int, product: str, price: int) -> None:
         value = int(price * (90 + self.chance() * 20)) / 100  # a basket is worth its price, give or take a tenth
         self.note(Row(at, self.name, "purchase", f"product/{product}", value=value))
-        if self.clicked and at - self.clicked[0] <= _CREDIT:
-            self.note(replace(self.clicked[1], at=at, event="conversion", value=value))
+        if self.clicked and at - self.clicked.at <= _CREDIT:
+            self.note(replace(self.clicked, at=at, event="conversion", value=value))
             self.clicked = None
         if self.chance() < 0.3:
             self.note(Row(at + 20, self.name, "signup", "newsletter"))
@@ -336,9 +327,6 @@ class _Visitor:
         if self.pricing == 1 and self.reads_mail:
             for days_later in (1, 3, 8):
                 self.plan(self.calendar.morning(at, days_later), partial(self.expose, _INVITE))
-        if self.pricing == 3:
+        if self.pricing == 2:
             for days_later in (1, 2, 9):
                 self.plan(self.calendar.morning(at, days_later), partial(self.expose, _CALL))
-
-
-_SOUGHT = list(accumulate(product[3] for product in _PRODUCTS))

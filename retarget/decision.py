@@ -1,0 +1,389 @@
+"""The decision: facts + a visitor's timelines + a moment -> who may be shown, why not the others, when again.
+
+Rules:
+- Facts are looked up on the timelines that the visitor has; then it is set algebra. So the cost follows her history,
+  not the number of campaigns.
+- A verdict is worked out when somebody asks for it: most of an ad server's candidates are never asked about.
+- Everything is judged against one `now`; nothing here reads a clock or a store.
+- As time goes on and nothing else happens, facts only become false. So a rule that forbids a fact lets go once, at a
+  known second, and the next eligible moment is found by going from one such second to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from zoneinfo import ZoneInfo
+
+from retarget import timeline
+from retarget.changes import MOST_TIMELINES, NO_OUTCOME, Alternative, Entry, Guard
+from retarget.errors import InputError, StoreError
+from retarget.events import Candidate, Subject
+from retarget.plan import BoundClause, Compiled, Fact, Place, Plan, Reason, Rule
+from retarget.policy import check_text
+from retarget.timeline import ACTIVITY, LAST_MOMENT, SESSIONS
+from retarget.windows import DAY, Opening, Window, session
+
+State = Mapping[bytes, bytes]
+"""A visitor's timelines by name, packed, as the store holds them."""
+
+_STEPS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the policy says to one candidate.
+
+    `reason` is one of a closed set of words; `rule` is the rule as written that lets go last; `seen` of `limit` is what
+    it counted (points for the annoyance threshold); `eligible_at` is the first second at which she may be shown it if
+    nothing else happens, None if that takes a new event.
+    """
+
+    eligible: bool
+    reason: Reason
+    rule: str | None = None
+    seen: int | None = None
+    limit: int | None = None
+    eligible_at: datetime | None = None
+
+    def __bool__(self) -> bool:
+        return self.eligible
+
+
+@dataclass(frozen=True, slots=True)
+class AnnoyanceLevel:
+    """Points used within the window of the threshold in force that is nearest to its limit."""
+
+    segment: str
+    rule: str
+    points: int
+    limit: int
+
+
+class _Since(dict[Window, bytes]):
+    """Since when each window looks at one moment, packed; computed when first asked for."""
+
+    def __init__(self, now: int, zone: ZoneInfo) -> None:
+        self.now, self.zone = now, zone
+
+    def __missing__(self, window: Window) -> bytes:
+        packed = self[window] = _packed(window.since(self.now, self.zone))
+        return packed
+
+
+class Moment:
+    """A plan at one second in one zone. Kept between the calls of that second: all visitors share it."""
+
+    def __init__(self, plan: Plan, now: int, zone: ZoneInfo) -> None:
+        self.plan, self.now, self.zone = plan, now, zone
+        self.since = _Since(now, zone)
+        self.claims: dict[Subject, tuple[Alternative, ...]] = {}
+
+    def is_open(self, openings: tuple[Opening, ...]) -> bool:
+        """Whether the clock lets a candidate be shown."""
+        return all(opening.next_open(self.now, self.zone) == self.now for opening in openings)
+
+
+class View:
+    """One visitor at one moment: which facts are true, and when they will have ceased to be."""
+
+    def __init__(self, moment: Moment, state: State) -> None:
+        self.moment, self.state = moment, state
+        plan = moment.plan
+        since: Mapping[Window, bytes] = moment.since
+        if plan.has_sessions:
+            since = self._anchored()
+        self.since = since
+        true: set[int] = set()
+        on = plan.on
+        for field, raw in state.items():
+            facts = on.get(field)
+            if facts is not None:
+                length = len(raw) - timeline.HEAD
+                for need, piece, window, number in facts:
+                    if length >= need and raw[piece] >= since[window]:
+                        true.add(number)
+        self.true = true
+
+    def _anchored(self) -> Mapping[Window, bytes]:
+        """The moment's windows, with that of the session begun where this visitor's session did."""
+        since = _Since(self.moment.now, self.moment.zone)
+        window, begun = session(), self.state.get(SESSIONS)
+        earliest = window.since(self.moment.now, self.moment.zone)
+        since[window] = _packed(max(earliest, timeline.newest(begun)) if begun else earliest)
+        return since
+
+    def holds(self, fact: Fact) -> bool:
+        """Whether the fact is true, looked up by itself."""
+        if fact.n < 1:
+            return True
+        entry = timeline.nth_newest(self.state.get(fact.field, b""), fact.n)
+        return entry is not None and entry >= self.begins(fact.window)
+
+    def begins(self, window: Window) -> int:
+        """The first second that counts."""
+        return int.from_bytes(self.since[window])
+
+    def count(self, fact: Fact) -> int:
+        """How many kept entries of the fact's timeline count."""
+        raw = self.state.get(fact.field)
+        return timeline.count_since(raw, self.begins(fact.window)) if raw else 0
+
+    def satisfies(self, compiled: Compiled) -> bool:
+        """Whether the visitor's history lets the candidate be shown; the clock is asked apart."""
+        true = self.true
+        return (
+            compiled.requires <= true
+            and compiled.forbids.isdisjoint(true)
+            and all(not wanted.isdisjoint(true) or not unwanted <= true for wanted, unwanted in compiled.clauses)
+            and all(any(self.holds(fact) is wanted for fact, wanted in clause) for clause in compiled.bound)
+        )
+
+    def eligible(self, compiled: Compiled) -> bool:
+        """Whether the candidate may be shown."""
+        return self.satisfies(compiled) and (not compiled.openings or self.moment.is_open(compiled.openings))
+
+    # -- when again -------------------------------------------------------------------------------------------------
+
+    def next_moment(self, clauses: Sequence[BoundClause], openings: Iterable[Opening]) -> int | None:
+        """The first second from now at which all clauses hold and the clock is open; None if that takes an event."""
+        openings, at = tuple(openings), self.moment.now
+        for _ in range(_STEPS):
+            later = at
+            for clause in clauses:
+                holds = self._clause_from(clause, later)
+                if holds is None:
+                    return None
+                later = holds
+            for opening in openings:
+                opens = opening.next_open(later, self.moment.zone)
+                if opens is None:
+                    return None
+                later = opens
+            if later == at:
+                return at
+            at = later
+        return None
+
+    def _clause_from(self, clause: BoundClause, at: int) -> int | None:
+        """The first second from `at` on at which one of the literals holds."""
+        moments = [
+            moment for fact, wanted in clause if (moment := self._literal_from(fact, at, wanted=wanted)) is not None
+        ]
+        return min(moments, default=None)
+
+    def _literal_from(self, fact: Fact, at: int, *, wanted: bool) -> int | None:
+        if not self.holds(fact):
+            return None if wanted else at
+        if fact.n < 1:
+            return at if wanted else None
+        entry = timeline.nth_newest(self.state[fact.field], fact.n)
+        assert entry is not None  # noqa: S101 - the fact holds
+        leaves = fact.window.leaves(entry, self.moment.zone)
+        if wanted:
+            return at if at < leaves else None
+        return max(at, leaves)
+
+
+class Decision:
+    """The answer to "what may she be shown?": `eligible`, and a `Verdict` for each candidate by `decision[candidate]`.
+
+    `degraded` is the store's error where the answer is the policy's `on_store_error` instead of the visitor's history.
+    """
+
+    __slots__ = ("_candidates", "_plan", "_uniform", "_view", "at", "degraded", "eligible")
+
+    def __init__(
+        self,
+        plan: Plan,
+        now: int,
+        candidates: Sequence[Subject] | None,
+        *,
+        view: View | None = None,
+        uniform: Verdict | None = None,
+        degraded: StoreError | None = None,
+    ) -> None:
+        self._view, self._uniform, self._plan = view, uniform, plan
+        self._candidates = candidates
+        self.at = now
+        self.degraded = degraded
+        if view is not None:
+            self.eligible: tuple[Subject, ...] = tuple(_eligible(plan, view, candidates))
+        else:
+            self.eligible = tuple(self.candidates) if uniform else ()
+
+    @property
+    def candidates(self) -> Sequence[Subject]:
+        """What was decided over, in the caller's order; every campaign of the policy where none were given."""
+        return self._candidates if self._candidates is not None else tuple(self._plan.compiled)
+
+    def __getitem__(self, candidate: Subject) -> Verdict:
+        """Raises KeyError for what was not decided over."""
+        if candidate not in (self._candidates if self._candidates is not None else self._plan.compiled):
+            raise KeyError(candidate)
+        return self._uniform or verdict(self._plan, self._view, candidate)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Subject]:
+        return iter(self.candidates)
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __repr__(self) -> str:
+        return f"<Decision {len(self.eligible)} of {len(self)} eligible at {_utc(self.at)}>"
+
+    @property
+    def annoyance(self) -> AnnoyanceLevel | None:
+        """The points used and the threshold in force; None without a threshold, or without a look at her history."""
+        return annoyance_level(self._plan, self._view) if self._view is not None else None
+
+
+def _eligible(plan: Plan, view: View, candidates: Sequence[Subject] | None) -> Iterator[Subject]:
+    compiled = plan.compiled
+    if candidates is None:
+        ids = {id_ for number in view.true for id_ in plan.by_fact.get(number, ())}
+        ids.update(plan.always)
+        fits = [id_ for id_ in ids if view.eligible(compiled[id_])]
+        yield from sorted(fits, key=plan.position.__getitem__)
+        return
+    true, is_open = view.true, view.moment.is_open
+    for candidate in candidates:
+        found = compiled.get(candidate) if candidate.__class__ is str else None
+        if found is None:
+            if view.eligible(compile_subject(plan, candidate)):
+                yield candidate
+        elif found.requires <= true and found.forbids.isdisjoint(true):  # what most candidates come to, said inline
+            if not (found.clauses or found.bound or found.openings) or (view.satisfies(found) and is_open(found.openings)):
+                yield candidate
+
+
+def compile_subject(plan: Plan, subject: Subject) -> Compiled:
+    """What decides over this candidate. Raises InputError for one that the policy cannot decide on."""
+    candidate = as_candidate(subject)
+    if not plan.knows(candidate.campaign):
+        raise InputError(
+            f"campaign {candidate.campaign!r} is not in the policy, which has no [defaults]; "
+            "add it, or a [defaults] table (an empty one will do)"
+        )
+    return plan.bind(candidate)
+
+
+def as_candidate(subject: object) -> Candidate:
+    """The candidate, given as one or by its campaign's id. Raises InputError for anything that can be neither."""
+    candidate = subject if isinstance(subject, Candidate) else Candidate(subject)  # type: ignore[arg-type]
+    try:
+        check_text(candidate.campaign, "campaign")
+        for kind, value in candidate.labels:
+            check_text(value, f"label {kind}")
+    except ValueError as error:
+        raise InputError(f"{error}; a candidate is a campaign id or a Candidate") from error
+    return candidate
+
+
+def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
+    """The verdict on one candidate: of the rules that forbid it, the one that lets go last."""
+    compiled = compile_subject(plan, subject)
+    labels = plan.labels(compiled.candidate)
+    rules = [(rule, plan.bind_formula(rule.formula, labels)) for rule in plan.rules(compiled.candidate)]
+    now, last = view.moment.now, None
+    for rule, clauses in rules:
+        lets_go = view.next_moment(clauses, [rule.opening] if rule.opening else [])
+        if lets_go != now and (last is None or _later(lets_go, last[0])):
+            last = (lets_go, rule)
+    if last is None:
+        return Verdict(True, "eligible", eligible_at=_utc(now))
+    rule = last[1]
+    joint = view.next_moment(compiled.guards, compiled.openings)
+    fact = plan.fact(rule.counted, labels) if rule.counted is not None else None
+    seen = _seen(view, plan, rule, fact) if rule.limit is not None else None
+    return Verdict(False, rule.reason, rule.text, seen, rule.limit, None if joint is None else _utc(joint))
+
+
+def annoyance_level(plan: Plan, view: View) -> AnnoyanceLevel | None:
+    """Which threshold is in force for the visitor, and how much of it is used."""
+    for segment, who, threshold in plan.segments:
+        if all(any(view.holds(fact) is wanted for fact, wanted in clause) for clause in plan.bind_formula(who, {})):
+            used = [(view.count(plan.points(cap)), cap) for cap in threshold]
+            points, cap = max(used, key=lambda pair: pair[0] / pair[1].limit)
+            return AnnoyanceLevel(segment, cap.text, points, cap.limit)
+    return None
+
+
+def _seen(view: View, plan: Plan, rule: Rule, fact: Fact | None) -> int:
+    """How much of the rule's limit is used; nothing where what it counts cannot be named, or the session is over."""
+    if fact is None or (fact.window.anchored and not view.holds(plan.alive)):
+        return 0
+    return view.count(fact)
+
+
+# -- claims and records: the same facts as guards, for the store to judge ------------------------------------------------
+
+
+def claim_alternatives(moment: Moment, subject: Subject) -> tuple[Alternative, ...]:
+    """What counts an impression of the candidate if it is eligible; none where the clock forbids it."""
+    known = moment.claims.get(subject)
+    if known is None:
+        compiled = compile_subject(moment.plan, subject)
+        guards = tuple(g for clause in compiled.guards for g in _guards(clause, moment))
+        known = ()
+        if moment.is_open(compiled.openings) and () not in compiled.guards:
+            places = moment.plan.places(timeline.IMPRESSION, compiled.candidate)
+            known = alternatives(moment.plan, places, moment.now, moment.now, guards, outcome(subject))
+        moment.claims[subject] = known
+    return known
+
+
+def alternatives(
+    plan: Plan, places: Iterable[Place], at: int, now: int, guards: tuple[Guard, ...] = (), outcome: bytes = NO_OUTCOME
+) -> tuple[Alternative, ...]:
+    """What enters an event of moment `at` in these places: one alternative, or two where sessions are asked about."""
+    if not plan.has_sessions:
+        return (_alternative(places, at, now, guards, outcome),)
+    activity, begun = plan.session_places()
+    going_on = Guard(ACTIVITY, 1, max(0, at - plan.alive.window.horizon), wanted=True, more=False, anchored=False)
+    return (
+        _alternative([*places, activity], at, now, (*guards, going_on), outcome),
+        _alternative([*places, activity, begun], at, now, guards, outcome),
+    )
+
+
+def outcome(subject: Subject) -> bytes:
+    """Three bytes that tell the candidates of one claim apart, remembered with the claim's id."""
+    return blake2b(str(subject).encode(), digest_size=3).digest()
+
+
+def _alternative(places: Iterable[Place], at: int, now: int, guards: tuple[Guard, ...], outcome: bytes) -> Alternative:
+    """An id is remembered as long as the entries it counted; for a day where no rule asks about its event."""
+    places = tuple(places)
+    entries = tuple(Entry(place.field, at, place.weight, place.keep, place.head) for place in places)
+    ttl = max((place.horizon + 1 + at - now for place in places), default=DAY)
+    return Alternative(guards, entries, max(1, ttl), outcome)
+
+
+def _guards(clause: BoundClause, moment: Moment) -> Iterator[Guard]:
+    for position, (fact, wanted) in enumerate(clause):
+        since = int.from_bytes(moment.since[fact.window])
+        more = position < len(clause) - 1
+        yield Guard(fact.field, max(0, fact.n), since, wanted, more, fact.window.anchored)
+
+
+def is_full(state: State, now: int) -> bool:
+    """Whether a visitor's state is so full of what still matters that nothing more can be counted."""
+    if len(state) < MOST_TIMELINES:
+        return False
+    kept = (raw for field, raw in state.items() if not field.startswith(b"#"))
+    return sum(timeline.is_shield(raw) and timeline.is_live(raw, now) for raw in kept) >= MOST_TIMELINES
+
+
+def _later(moment: int | None, than: int | None) -> bool:
+    return than is not None and (moment is None or moment > than)
+
+
+def _packed(moment: int) -> bytes:
+    return min(max(moment, 0), LAST_MOMENT).to_bytes(4)
+
+
+def _utc(moment: int) -> datetime:
+    return datetime.fromtimestamp(moment, UTC)

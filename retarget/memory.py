@@ -1,0 +1,137 @@
+"""The store in memory: the same answers as Redis, in one process. For tests, replays and try-outs.
+
+Rules:
+- It does what write.lua does, step for step, on the same bytes; the contract suite and the state machine compare them.
+- Threads may share it: one lock around each write.
+- Time is an argument here too: a visitor goes when a caller's `now` has passed the moment she is kept until.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from retarget import timeline
+from retarget.changes import DENIED, FULL, IDS_KEPT, LATE, MOST_TIMELINES, Alternative, Answer, Guard, Write
+from retarget.errors import StoreError
+from retarget.store import State
+from retarget.windows import DAY
+
+_RECORD = 8
+_ID = 5
+
+
+class MemoryStore:
+    """Visitors' timelines in a dictionary. `len(store)` is the number of visitors."""
+
+    def __init__(self) -> None:
+        self._visitors: dict[bytes, dict[bytes, bytes]] = {}
+        self._until: dict[bytes, int] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._visitors)
+
+    def read(self, key: bytes) -> State:
+        return self._visitors.get(key, {})
+
+    def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
+        return [self.read(key) for key in keys]
+
+    def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
+        return [self.write(write) for write in writes]
+
+    def delete(self, key: bytes) -> bool:
+        with self._lock:
+            self._until.pop(key, None)
+            return self._visitors.pop(key, None) is not None
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def expire(self, now: int) -> None:
+        """Drop the visitors that need not be kept any longer at `now`."""
+        with self._lock:
+            for key in [key for key, until in self._until.items() if until < now]:
+                del self._until[key], self._visitors[key]
+
+    def ttl(self, key: bytes, now: int) -> int | None:
+        """Seconds for which the visitor is kept still, None for one who is not known."""
+        return self._until[key] - now if key in self._until else None
+
+    def write(self, write: Write) -> Answer:
+        with self._lock:
+            state = self._visitors.get(write.key, {})
+            ids = state.get(b"#0", b"") + state.get(b"#1", b"")
+            if write.id:
+                for start in range(0, len(ids), _RECORD):
+                    if ids[start : start + _ID] == write.id:
+                        return ids[start + _ID : start + _RECORD]
+            for number, alternative in enumerate(write.alternatives, 1):
+                if _hold(state, alternative.guards):
+                    return self._apply(write, state, ids, alternative) or number
+            return DENIED
+
+    def _apply(self, write: Write, state: dict[bytes, bytes], ids: bytes, alternative: Alternative) -> int:
+        """Apply it and return 0, or return why not."""
+        full = len(state) >= MOST_TIMELINES
+        prune, after = full, dict(state)
+        entered = set()
+        for entry in alternative.entries:
+            raw = after.get(entry.field)
+            value = timeline.add(raw, entry.at, entry.weight, entry.keep, entry.head, write.now)
+            if value is not None:
+                after[entry.field] = value
+                entered.add(entry.field)
+                prune = prune or raw is None or timeline.newest(raw) // DAY != write.now // DAY
+        if alternative.entries and not entered:
+            return LATE
+        if prune:
+            dead = _to_prune(state, write.now, full=full)
+            if dead is None:
+                return FULL
+            for field in dead - entered:
+                after.pop(field, None)
+        if write.id:
+            ids = (ids + write.id + alternative.outcome)[-IDS_KEPT * _RECORD :]
+            after[b"#0"] = ids[:64]
+            if len(ids) > 64:
+                after[b"#1"] = ids[64:]
+        if entered or write.id:
+            self._until[write.key] = max(self._until.get(write.key, 0), write.now + alternative.ttl)
+            self._visitors[write.key] = after
+        return 0
+
+
+def _hold(state: State, guards: tuple[Guard, ...]) -> bool:
+    clause = False
+    for guard in guards:
+        clause = clause or _at_least(state, guard) is guard.wanted
+        if not guard.more:
+            if not clause:
+                return False
+            clause = False
+    return True
+
+
+def _at_least(state: State, guard: Guard) -> bool:
+    if guard.n == 0:
+        return True
+    since = guard.since
+    if guard.anchored and timeline.SESSIONS in state:
+        since = max(since, timeline.newest(state[timeline.SESSIONS]))
+    entry = timeline.nth_newest(state.get(guard.field, b""), guard.n)
+    return entry is not None and entry >= since
+
+
+def _to_prune(state: State, now: int, *, full: bool) -> set[bytes] | None:
+    """What can go: what matters no more and, in a full visitor, the oldest that no blocking rule asks about."""
+    timelines = {field: raw for field, raw in state.items() if not field.startswith(b"#")}
+    live = {field: raw for field, raw in timelines.items() if timeline.is_live(raw, now)}
+    dead = timelines.keys() - live.keys()
+    if full and len(live) >= MOST_TIMELINES:
+        interests = sorted((timeline.newest(raw), field) for field, raw in live.items() if not timeline.is_shield(raw))
+        if len(live) - len(interests) >= MOST_TIMELINES:
+            return None
+        dead |= {field for _, field in interests[: len(live) - MOST_TIMELINES + 1]}
+    return dead

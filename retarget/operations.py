@@ -1,0 +1,406 @@
+"""What each public method does, once: steps that ask for reads and writes and are sent the replies.
+
+Rules:
+- No socket here: an operation yields a `Request` and receives what the store answered, or the StoreError it raised.
+  The sync and the async client each drive these same steps.
+- Everything a caller gives is checked before the first request; a wrong argument changes nothing.
+- A call goes on to its end with the policy it began with.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from zoneinfo import ZoneInfo
+
+from retarget import timeline, wire
+from retarget.changes import DENIED, FULL, LATE, NO_OUTCOME, Alternative, Answer, Write
+from retarget.decision import (
+    Decision,
+    Moment,
+    Verdict,
+    View,
+    alternatives,
+    as_candidate,
+    claim_alternatives,
+    is_full,
+    outcome,
+)
+from retarget.errors import InputError, PartlyExecuted, StoreError
+from retarget.events import Candidate, Event, Subject
+from retarget.events import Moment as When
+from retarget.plan import Plan
+from retarget.policy import Policy, load_zone
+from retarget.timeline import IMPRESSION, LAST_MOMENT, SKEW
+
+T = TypeVar("T")
+Verb: TypeAlias = Literal["read", "write", "delete", "read_many", "write_many"]
+
+VISITOR_BYTES = 512
+BATCH = 1_000
+"""decide_many and record_many ask for so many visitors at a time."""
+
+_EVENT = re.compile(r"[^\W\d][\w.-]{0,63}")
+_log = logging.getLogger("retarget")
+
+
+class Request(NamedTuple):
+    """One verb of the store and its argument."""
+
+    verb: Verb
+    argument: Any
+
+
+Steps: TypeAlias = Generator[Request, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An impression that was counted for a visitor.
+
+    `repeated`: the claim's id had been counted before, and this is what it was counted for. `degraded`: nothing was
+    counted, the store failed and the policy says to allow. `counted` is False then, and where there is no visitor.
+    """
+
+    candidate: Subject
+    at: datetime
+    counted: bool = True
+    repeated: bool = False
+    degraded: StoreError | None = field(default=None, compare=False)
+
+    @property
+    def campaign(self) -> str:
+        """The id of the campaign that may be shown."""
+        return self.candidate.campaign if isinstance(self.candidate, Candidate) else self.candidate
+
+
+class Operations:
+    """The operations of one retargeter. `clock` gives epoch seconds; `own_clock` says that the caller chose it."""
+
+    def __init__(self, policy: Policy, prefix: str, clock: Callable[[], float], *, own_clock: bool) -> None:
+        self._prefix = prefix
+        self._clock = clock
+        self._own_clock = own_clock
+        self._moments: tuple[Plan | None, int, dict[ZoneInfo, Moment]] = (None, 0, {})
+        self.plan = Plan(policy)
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
+    def decide(
+        self,
+        visitor: str | None,
+        candidates: Iterable[Subject] | None,
+        now: When | None,
+        timezone: str | ZoneInfo | None,
+        *,
+        consent: bool,
+    ) -> Steps[Decision]:
+        plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
+        zone = self._zone(plan, timezone)
+        uniform = self._without_history(plan, visitor, consent=consent)
+        if uniform is not None or visitor is None:
+            return Decision(plan, at, wanted, uniform=uniform)
+        key = self._key(visitor)
+        try:
+            state = yield Request("read", key)
+            return self._decision(plan, at, zone, wanted, state)
+        except StoreError as error:
+            return self._degraded(plan, at, wanted, error)
+
+    def decide_many(
+        self,
+        visitors: Iterable[str | None],
+        candidates: Iterable[Subject] | None,
+        now: When | None,
+        timezone: str | ZoneInfo | None,
+    ) -> Iterator[Steps[list[Decision]]]:
+        """Steps for one batch after the other, so that a long list of visitors needs no memory."""
+        plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
+        zone = self._zone(plan, timezone)
+        remaining = iter(visitors)
+        while batch := list(islice(remaining, BATCH)):
+            yield self._decide_batch(plan, at, zone, wanted, batch)
+
+    def _decide_batch(
+        self, plan: Plan, at: int, zone: ZoneInfo, wanted: tuple[Subject, ...] | None, visitors: list[str | None]
+    ) -> Steps[list[Decision]]:
+        uniform = self._without_history(plan, None, consent=True)
+        keys = [self._key(visitor) for visitor in visitors if visitor is not None]
+        states = iter((yield Request("read_many", keys)))
+        decisions = []
+        for visitor in visitors:
+            if visitor is None:
+                decisions.append(Decision(plan, at, wanted, uniform=uniform))
+                continue
+            state = next(states)
+            if isinstance(state, StoreError):
+                decisions.append(self._degraded(plan, at, wanted, state))
+            else:
+                decisions.append(self._decision(plan, at, zone, wanted, state))
+        return decisions
+
+    def _decision(
+        self, plan: Plan, at: int, zone: ZoneInfo, wanted: tuple[Subject, ...] | None, state: Mapping[bytes, bytes]
+    ) -> Decision:
+        if is_full(state, at):
+            return Decision(plan, at, wanted, uniform=Verdict(False, "full"))
+        return Decision(plan, at, wanted, view=View(self._at(plan, at, zone), state))
+
+    def _degraded(self, plan: Plan, at: int, wanted: tuple[Subject, ...] | None, error: StoreError) -> Decision:
+        answer = plan.policy.on_store_error
+        if answer == "raise":
+            raise error
+        return Decision(plan, at, wanted, uniform=Verdict(answer == "allow", "store error"), degraded=error)
+
+    # -- claiming and recording -------------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        visitor: str | None,
+        candidates: Iterable[Subject] | None,
+        now: When | None,
+        id_: str | None,
+        timezone: str | ZoneInfo | None,
+        *,
+        consent: bool,
+    ) -> Steps[Claim | None]:
+        plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
+        wanted = tuple(plan.compiled) if wanted is None else wanted
+        moment = self._at(plan, at, self._zone(plan, timezone))
+        event_id = self._event_id(IMPRESSION, id_)
+        choices = [(subject, choice) for subject in wanted for choice in claim_alternatives(moment, subject)]
+        uniform = self._without_history(plan, visitor, consent=consent)
+        if uniform is not None or visitor is None:
+            return self._uncounted(choices, at) if uniform else None
+        write = Write(self._key(visitor), at, event_id, tuple(choice for _, choice in choices))
+        if not choices and not event_id:
+            return None
+        try:
+            answer: Answer = yield Request("write", write)
+        except StoreError as error:
+            if plan.policy.on_store_error == "raise":
+                raise
+            _log.warning("claim: the store failed, the policy says %s: %s", plan.policy.on_store_error, error)
+            return self._uncounted(choices, at, error) if plan.policy.on_store_error == "allow" else None
+        if isinstance(answer, bytes):
+            return Claim(self._claimed_before(plan, answer, wanted), _utc(at), repeated=True)
+        return Claim(choices[answer - 1][0], _utc(at)) if answer > DENIED else None
+
+    def record(
+        self,
+        visitor: str | None,
+        event: str,
+        subject: Subject | None,
+        at: When | None,
+        id_: str | None,
+        *,
+        consent: bool,
+    ) -> Steps[bool]:
+        write = self._recorded(Event(visitor if consent else None, event, subject, at, id_))
+        return write if isinstance(write, bool) else self._counted((yield Request("write", write)))
+
+    def record_many(self, events: Iterable[object]) -> Iterator[Steps[list[bool | StoreError]]]:
+        """Steps for one batch after the other. A batch that has a wrong event is not begun."""
+        remaining = iter(events)
+        while batch := list(islice(remaining, BATCH)):
+            yield self._record_batch([_event(row) for row in batch])
+
+    def _record_batch(self, events: list[Event]) -> Steps[list[bool | StoreError]]:
+        writes = [self._recorded(event) for event in events]
+        answers = iter((yield Request("write_many", [write for write in writes if isinstance(write, Write)])))
+        counted = (next(answers) if isinstance(write, Write) else write for write in writes)
+        return [answer if isinstance(answer, bool | StoreError) else self._counted(answer) for answer in counted]
+
+    def _recorded(self, event: Event) -> Write | bool:
+        """The write that counts an event, or the answer where there is nothing to write."""
+        plan = self.plan
+        if not isinstance(event.event, str) or not _EVENT.fullmatch(event.event):
+            raise InputError(
+                f"event {event.event!r:.80} is no event name: letters, digits, . - and _, at most 64, no digit first"
+            )
+        subject = None if event.subject is None else as_candidate(event.subject)
+        if subject is None and event.event == IMPRESSION:
+            raise InputError("an impression needs its campaign as the subject")
+        clock = int(self._clock()) if self._own_clock or event.at is None else None
+        at = clock if event.at is None else _second(event.at, "at")
+        assert at is not None  # noqa: S101 - one of the two is given
+        latest = (clock if clock is not None else int(self._clock())) + SKEW
+        if at > latest:
+            raise InputError(
+                f"at={event.at!r} is {at - latest + SKEW} seconds in the future; at most {SKEW} are taken for clock skew"
+            )
+        id_ = self._event_id(event.event, event.id)
+        if event.visitor is None:
+            return False
+        key = self._key(event.visitor)
+        now = at if clock is None else clock
+        places = plan.places(event.event, subject)
+        fresh = [place for place in places if at >= now - place.horizon]
+        if places and not fresh:
+            self._too_old(at)
+            return False
+        if not places and not id_ and not plan.has_sessions:
+            return True
+        remembered = outcome(event.subject) if event.subject is not None else NO_OUTCOME
+        return Write(key, now, id_, alternatives(plan, fresh, at, now, outcome=remembered))
+
+    def _counted(self, answer: Answer) -> bool:
+        if answer == LATE:
+            self._too_old(None)
+        elif answer == FULL:
+            _log.warning("record: this visitor's timelines are full, the event is dropped")
+        return isinstance(answer, int) and answer > DENIED
+
+    def _too_old(self, at: int | None) -> None:
+        when = f"of {_utc(at).isoformat()} " if at is not None else ""
+        _log.warning(
+            "record: an event %sis older than any rule asks about, and dropped; to replay an old log give the retargeter a clock=",
+            when,
+        )
+
+    def _uncounted(
+        self, choices: Sequence[tuple[Subject, Alternative]], at: int, error: StoreError | None = None
+    ) -> Claim | None:
+        """What the policy allows without a look at the visitor: the first candidate that the clock lets be shown."""
+        return Claim(choices[0][0], _utc(at), counted=False, degraded=error) if choices else None
+
+    def _claimed_before(self, plan: Plan, remembered: bytes, wanted: Sequence[Subject]) -> Subject:
+        for subject in (*wanted, *plan.compiled):
+            if outcome(subject) == remembered:
+                return subject
+        raise InputError("this claim's id was counted before, for a candidate that is not among the ones given now")
+
+    # -- what a visitor may ask for ---------------------------------------------------------------------------------
+
+    def export(self, visitor: str) -> Steps[dict[str, Any]]:
+        state: Mapping[bytes, bytes] = yield Request("read", self._key(visitor))
+        timelines = {}
+        ids = b""
+        for name, raw in sorted(state.items()):
+            if name.startswith(b"#"):
+                ids += raw
+            elif timeline.is_packed(raw):
+                timelines[timeline.readable(name)] = {
+                    "at": [_utc(moment).isoformat() for moment in timeline.moments(raw)],
+                    "matters_for_seconds": timeline.horizon_of(raw),
+                }
+            else:
+                raise StoreError(f"the timeline {timeline.readable(name)!r} is corrupt: {len(raw)} bytes")
+        return {
+            "visitor": visitor,
+            "timelines": timelines,
+            "event_ids": [ids[start : start + 5].hex() for start in range(0, len(ids), 8)],
+        }
+
+    def forget(self, visitor: str) -> Steps[bool]:
+        return bool((yield Request("delete", self._key(visitor))))
+
+    # -- what callers give ------------------------------------------------------------------------------------------
+
+    def _without_history(self, plan: Plan, visitor: str | None, *, consent: bool) -> Verdict | None:
+        """The verdict on every candidate where there is no visitor, or no consent to know her."""
+        if not consent:
+            return Verdict(plan.policy.on_no_consent == "allow", "no consent")
+        return Verdict(plan.policy.on_unknown_visitor == "allow", "unknown visitor") if visitor is None else None
+
+    def _key(self, visitor: str) -> bytes:
+        if not isinstance(visitor, str):
+            raise InputError(
+                f"a visitor's id must be a text, or None where she is not known; not {type(visitor).__name__}"
+            )
+        try:
+            key = wire.key(self._prefix, visitor)
+        except UnicodeEncodeError:
+            raise InputError("this visitor's id is not valid Unicode") from None  # the cause would tell the id
+        if not visitor or len(key) - len(self._prefix) > VISITOR_BYTES:
+            raise InputError(f"a visitor's id has 1 to {VISITOR_BYTES - 2} bytes; this one has {len(visitor.encode())}")
+        return key
+
+    def _event_id(self, event: str, id_: str | None) -> bytes:
+        if id_ is None:
+            return b""
+        if not isinstance(id_, str) or not id_:
+            raise InputError(f"id={id_!r:.80} is no event id: a text that is not empty, or None")
+        try:
+            return wire.event_id(event, id_)
+        except UnicodeEncodeError as error:
+            raise InputError(f"id={id_!r:.80} is not valid Unicode") from error
+
+    def _moment(self, now: When | None) -> int:
+        return int(self._clock()) if now is None else _second(now, "now")
+
+    def _zone(self, plan: Plan, timezone: str | ZoneInfo | None) -> ZoneInfo:
+        if timezone is None:
+            return plan.zone
+        if isinstance(timezone, ZoneInfo):
+            return timezone
+        try:
+            return load_zone(timezone)
+        except ValueError as error:
+            raise InputError(f"timezone: {error}") from error
+
+    def _at(self, plan: Plan, now: int, zone: ZoneInfo) -> Moment:
+        """The plan at this second: shared by all calls of the second, for what it computes is the same for all."""
+        cached_plan, cached_now, by_zone = self._moments
+        if cached_plan is not plan or cached_now != now:
+            by_zone = {}
+            self._moments = (plan, now, by_zone)
+        moment = by_zone.get(zone)
+        if moment is None:
+            moment = by_zone[zone] = Moment(plan, now, zone)
+        return moment
+
+
+def results(outcomes: list[bool | StoreError]) -> list[bool]:
+    """The outcomes of a batch, if none failed. Raises PartlyExecuted."""
+    done = [outcome for outcome in outcomes if isinstance(outcome, bool)]
+    if len(done) < len(outcomes):
+        raise PartlyExecuted(outcomes)
+    return done
+
+
+def _candidates(candidates: Iterable[Subject] | None) -> tuple[Subject, ...] | None:
+    if candidates is None:
+        return None
+    if isinstance(candidates, str | Candidate) or not isinstance(candidates, Iterable):
+        raise InputError(
+            f"candidates={candidates!r:.80}: give a list of campaign ids or Candidates, or None for every campaign"
+        )
+    return tuple(candidates)
+
+
+def _event(row: object) -> Event:
+    try:
+        if isinstance(row, Event):
+            return row
+        if isinstance(row, Mapping):
+            return Event(**row)
+        if isinstance(row, tuple | list):
+            return Event(*row)
+    except TypeError as error:
+        raise InputError(f"{type(row).__name__} is no event: {error}") from error
+    raise InputError(f"{type(row).__name__} is no event: give an Event, or a mapping or tuple of its fields")
+
+
+def _second(moment: object, what: str) -> int:
+    """Whole epoch seconds, floored. Raises InputError for what is naive, no number, or out of range."""
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise InputError(f"{what}={moment!r} has no time zone; give an aware datetime, such as datetime.now(UTC)")
+        moment = moment.timestamp()
+    if isinstance(moment, bool) or not isinstance(moment, int | float) or not math.isfinite(moment):
+        raise InputError(f"{what}={moment!r:.80} is no moment: give an aware datetime or epoch seconds")
+    if not 0 <= moment <= LAST_MOMENT - SKEW:
+        hint = "; these look like milliseconds" if 10**11 < moment < 10**14 else ""
+        raise InputError(f"{what}={moment!r} is out of range: epoch seconds from 1970 to 2106{hint}")
+    return int(moment)
+
+
+def _utc(moment: int) -> datetime:
+    return datetime.fromtimestamp(moment, UTC)

@@ -1,0 +1,185 @@
+"""The store in Redis or Valkey: read is one HGETALL, write is one EVALSHA.
+
+Rules:
+- One command, one round trip, no hidden repeat: commands go straight to a connection of the client's pool, so that no
+  retry of the client applies, and it is known what had been sent when something failed.
+- A connection on which anything went wrong between sending and the whole reply is closed, whatever went wrong: the
+  next caller never reads another visitor's answer.
+- Where the server does not know the script, the script is sent whole, once, to that same server.
+- Errors are told apart by whether the write can have happened, and never carry a key.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from retarget import wire
+from retarget.changes import Answer, Write
+from retarget.errors import ConfigError, NotExecuted, OutcomeUnknown, RetargetWarning, StoreError
+from retarget.store import State
+
+_POOL = 64
+_BATCH = 500
+_Command: TypeAlias = tuple[Any, ...]
+
+_CURE = (
+    "let retarget build the client (give it the URL), or give it redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))"
+)
+
+
+class RedisStore:
+    """Visitors in a Redis or Valkey server. A client given is used as it is; a URL gets one that serves well."""
+
+    def __init__(self, client: redis.Redis, *, own: bool = False) -> None:
+        check_client(client)
+        self._client = client
+        self._pool = client.connection_pool
+        self._own = own
+
+    @classmethod
+    def from_url(cls, url: str, timeout: float) -> RedisStore:
+        """A store with a client of its own: no retries, every wait at most `timeout` seconds, up to 64 connections."""
+        try:
+            pool = redis.BlockingConnectionPool.from_url(
+                url,
+                max_connections=_POOL,
+                timeout=timeout,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+            )
+        except (ValueError, TypeError, RedisError) as error:
+            raise ConfigError(
+                f"the store's URL cannot be used: {error}; write redis://localhost:6379/0 or memory://"
+            ) from error
+        return cls(redis.Redis(connection_pool=pool), own=True)
+
+    def close(self) -> None:
+        if self._own:
+            self._client.close()
+            self._pool.disconnect()
+
+    def read(self, key: bytes) -> State:
+        return _one(self._run([("HGETALL", key)], _state, writes=False))
+
+    def write(self, write: Write) -> Answer:
+        return _one(self._run([("EVALSHA", wire.SHA, 1, *wire.arguments(write))], _answer, writes=True))
+
+    def delete(self, key: bytes) -> bool:
+        return _one(self._run([("UNLINK", key)], bool, writes=True))
+
+    def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
+        return self._in_batches([("HGETALL", key) for key in keys], _state, writes=False)
+
+    def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
+        commands = [("EVALSHA", wire.SHA, 1, *wire.arguments(write)) for write in writes]
+        return self._in_batches(commands, _answer, writes=True)
+
+    def _in_batches(self, commands: Sequence[_Command], read: Callable[[Any], Any], *, writes: bool) -> list[Any]:
+        batches = (commands[start : start + _BATCH] for start in range(0, len(commands), _BATCH))
+        return [reply for batch in batches for reply in self._run(batch, read, writes=writes)]
+
+    def _run(self, commands: Sequence[_Command], read: Callable[[Any], Any], *, writes: bool) -> list[Any]:
+        """Send the commands on one connection; for each its reply as `read` makes it, or the StoreError it met."""
+        try:
+            connection = self._pool.get_connection()
+        except Exception as error:  # noqa: BLE001 - a pool may raise anything; the policy's answer applies all the same
+            return [_failure(error, executed=False)] * len(commands)
+        replies: list[Any] = []
+        try:
+            replies = self._exchange(connection, commands)
+            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                again = [commands[i] for i in unknown]
+                again[0] = ("EVAL", wire.SCRIPT, *again[0][2:])  # the server knows it from then on
+                for i, reply in zip(unknown, self._exchange(connection, again), strict=True):
+                    replies[i] = reply
+        except Exception as error:  # noqa: BLE001 - as above; BaseExceptions pass, the connection is closed all the same
+            failure = _failure(error, executed=None if writes else False)
+            replies = [failure] * len(commands)
+        finally:
+            self._pool.release(connection)
+        return [_failure(r, executed=False) if isinstance(r, Exception) else read(r) for r in replies]
+
+    def _exchange(self, connection: Any, commands: Iterable[_Command]) -> list[Any]:  # noqa: ANN401 - redis-py's own
+        replies: list[Any] = []
+        complete = False
+        try:
+            packed = [part for command in commands for part in connection.pack_command(*command)]
+            connection.send_packed_command(packed)
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response(disable_decoding=True))
+                except ResponseError as error:
+                    replies.append(error)
+            complete = True
+        finally:
+            if not complete:
+                connection.disconnect()
+        return replies
+
+
+def check_client(client: Any) -> None:  # noqa: ANN401 - whatever a caller gives
+    """Refuse a client that cannot serve, warn of one that breaks a promise. Raises ConfigError."""
+    pool = getattr(client, "connection_pool", None)
+    if pool is None or not hasattr(pool, "get_connection"):
+        raise ConfigError(f"{type(client).__name__} is no store: give a URL, a redis.Redis, or a MemoryStore()")
+    options = pool.connection_kwargs
+    if options.get("decode_responses"):
+        raise ConfigError(
+            f"this client decodes responses, which breaks packed timelines: decode_responses=False; or {_CURE}"
+        )
+    retry = options.get("retry")
+    if retry is not None and retry.get_retries() > 0:
+        warnings.warn(
+            f"this client retries by itself ({retry.get_retries()} times), so a dead server holds each call for as long: {_CURE}",
+            RetargetWarning,
+            stacklevel=4,
+        )
+    if options.get("socket_timeout") is None or options["socket_timeout"] > 1:
+        warnings.warn(
+            "this client waits more than a second for a reply, and so will every ad request when the server stalls: "
+            "give it socket_timeout=0.1 and socket_connect_timeout=0.1",
+            RetargetWarning,
+            stacklevel=4,
+        )
+
+
+def _one(replies: list[Any]) -> Any:  # noqa: ANN401 - typed by the callers
+    if isinstance(replies[0], StoreError):
+        raise replies[0]
+    return replies[0]
+
+
+def _state(reply: Any) -> State:  # noqa: ANN401 - RESP2 gives pairs in a list, RESP3 a map
+    if isinstance(reply, dict):
+        return reply
+    pairs = iter(reply)
+    return dict(zip(pairs, pairs, strict=True))
+
+
+def _answer(reply: Any) -> Answer:  # noqa: ANN401
+    return reply if isinstance(reply, bytes) else int(reply)
+
+
+def _failure(error: Exception, *, executed: bool | None) -> StoreError:
+    """Our error for theirs. `executed` is None where the write may have happened."""
+    kind = OutcomeUnknown if executed is None else NotExecuted
+    failure = kind(f"{type(error).__name__}: {_harmless(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def _harmless(error: Exception) -> str:
+    """What the error says without anything a key could stand in: servers quote commands in some of their errors."""
+    if isinstance(error, ResponseError):
+        return str(error).partition("'")[0].partition(",")[0]
+    return str(error)

@@ -1,0 +1,53 @@
+"""The bytes on the wire: a visitor's key, an event's id, and the program that write.lua runs.
+
+Rules:
+- The key carries the version of the data format: a library that reads it otherwise uses another key.
+- The script is named by its SHA-1 and sent whole only where the server does not have it.
+- An alternative is packed once: within one second many visitors are sent the same one.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from hashlib import blake2b, sha1
+from importlib.resources import files
+
+from retarget.changes import Alternative, Write
+
+FORMAT = "1"
+"""The version of the data format: what stands behind the prefix in every key."""
+
+SCRIPT = files("retarget").joinpath("write.lua").read_text(encoding="utf-8")
+SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_ALTERNATIVE = struct.Struct(">HHI3s")
+_GUARD = struct.Struct(">BHIH")
+_ENTRY = struct.Struct(">IHHHH")
+
+
+def key(prefix: str, visitor: str) -> bytes:
+    """The key of a visitor's hash."""
+    return f"{prefix}{FORMAT}:{visitor}".encode()
+
+
+def event_id(event: str, id_: str) -> bytes:
+    """Five bytes for an event's id. The event's name is part of it: a bid's impression and click may share an id."""
+    return blake2b(f"{event}\0{id_}".encode(), digest_size=5).digest()
+
+
+@lru_cache(8_192)
+def packed(alternative: Alternative) -> bytes:
+    """One alternative as write.lua reads it."""
+    parts = [_ALTERNATIVE.pack(len(alternative.guards), len(alternative.entries), alternative.ttl, alternative.outcome)]
+    for guard in alternative.guards:
+        flags = guard.wanted + 2 * guard.more + 4 * guard.anchored
+        parts += (_GUARD.pack(flags, guard.n, guard.since, len(guard.field)), guard.field)
+    for entry in alternative.entries:
+        parts += (_ENTRY.pack(entry.at, entry.weight, entry.keep, entry.head, len(entry.field)), entry.field)
+    return b"".join(parts)
+
+
+def arguments(write: Write) -> tuple[bytes, int, bytes, bytes]:
+    """KEYS[1] and ARGV of write.lua."""
+    return write.key, write.now, write.id, b"".join(map(packed, write.alternatives))
