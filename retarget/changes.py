@@ -55,7 +55,7 @@ class Entry(NamedTuple):
     head: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Alternative:
     """If all guards hold, make all entries; the visitor is then kept for `ttl` seconds at least.
 
@@ -66,6 +66,8 @@ class Alternative:
     entries: tuple[Entry, ...]
     ttl: int
     outcome: bytes = NO_OUTCOME
+    packed: bytes = b""
+    """The bytes of it, kept by `wire.py`: within one second many visitors are sent the same alternative."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,14 +62,16 @@ class AnnoyanceLevel:
     limit: int
 
 
-class _Since(dict[Window, bytes]):
-    """Since when each window looks at one moment, packed; computed when first asked for."""
+class _Since(dict[int, bytes]):
+    """Since when each of the plan's windows looks at one moment, packed; worked out when first asked for."""
 
-    def __init__(self, now: int, zone: ZoneInfo) -> None:
-        self.now, self.zone = now, zone
+    def __init__(self, plan: Plan, now: int, zone: ZoneInfo, begun: int = 0) -> None:
+        self.plan, self.now, self.zone, self.begun = plan, now, zone, begun
 
-    def __missing__(self, window: Window) -> bytes:
-        packed = self[window] = _packed(window.since(self.now, self.zone))
+    def __missing__(self, number: int) -> bytes:
+        window = self.plan.windows[number]
+        since = window.since(self.now, self.zone)
+        packed = self[number] = _packed(max(since, self.begun) if window.anchored else since)
         return packed
 
 
@@ -78,8 +80,9 @@ class Moment:
 
     def __init__(self, plan: Plan, now: int, zone: ZoneInfo) -> None:
         self.plan, self.now, self.zone = plan, now, zone
-        self.since = _Since(now, zone)
+        self.since = _Since(plan, now, zone)
         self.claims: dict[Subject, tuple[Alternative, ...]] = {}
+        self.records: dict[tuple[str, Candidate | None], tuple[Alternative, ...]] = {}
 
     def is_open(self, openings: tuple[Opening, ...]) -> bool:
         """Whether the clock lets a candidate be shown."""
@@ -92,28 +95,23 @@ class View:
     def __init__(self, moment: Moment, state: State) -> None:
         self.moment, self.state = moment, state
         plan = moment.plan
-        since: Mapping[Window, bytes] = moment.since
+        since = moment.since
         if plan.has_sessions:
-            since = self._anchored()
-        self.since = since
+            begun = state.get(SESSIONS)
+            since = _Since(plan, moment.now, moment.zone, timeline.newest(begun) if begun else 0)
+        self._begun = since.begun
         true: set[int] = set()
         on = plan.on
         for field, raw in state.items():
             facts = on.get(field)
             if facts is not None:
-                length = len(raw) - timeline.HEAD
+                length = len(raw)
+                if length & 3 != timeline.HEAD:
+                    raise StoreError(f"the timeline {timeline.readable(field)!r} is corrupt: {length} bytes")
                 for need, piece, window, number in facts:
-                    if length >= need and raw[piece] >= since[window]:
+                    if length > need and raw[piece] >= since[window]:
                         true.add(number)
         self.true = true
-
-    def _anchored(self) -> Mapping[Window, bytes]:
-        """The moment's windows, with that of the session begun where this visitor's session did."""
-        since = _Since(self.moment.now, self.moment.zone)
-        window, begun = session(), self.state.get(SESSIONS)
-        earliest = window.since(self.moment.now, self.moment.zone)
-        since[window] = _packed(max(earliest, timeline.newest(begun)) if begun else earliest)
-        return since
 
     def holds(self, fact: Fact) -> bool:
         """Whether the fact is true, looked up by itself."""
@@ -124,7 +122,8 @@ class View:
 
     def begins(self, window: Window) -> int:
         """The first second that counts."""
-        return int.from_bytes(self.since[window])
+        since = max(0, window.since(self.moment.now, self.moment.zone))
+        return max(since, self._begun) if window.anchored else since
 
     def count(self, fact: Fact) -> int:
         """How many kept entries of the fact's timeline count."""
@@ -364,7 +363,7 @@ def _alternative(places: Iterable[Place], at: int, now: int, guards: tuple[Guard
 
 def _guards(clause: BoundClause, moment: Moment) -> Iterator[Guard]:
     for position, (fact, wanted) in enumerate(clause):
-        since = int.from_bytes(moment.since[fact.window])
+        since = min(max(0, fact.window.since(moment.now, moment.zone)), LAST_MOMENT)
         more = position < len(clause) - 1
         yield Guard(fact.field, max(0, fact.n), since, wanted, more, fact.window.anchored)
 

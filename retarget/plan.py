@@ -156,7 +156,8 @@ class Plan:
         self.zone = load_zone(policy.timezone)
         self.retention = policy.retention.seconds
         self.facts: dict[Fact, int] = {}
-        self.on: dict[bytes, list[tuple[int, slice, Window, int]]] = {}
+        self.windows: list[Window] = []
+        self.on: dict[bytes, list[tuple[int, slice, int, int]]] = {}
         self.has_sessions = False
         self.alive = Fact(ACTIVITY, 1, Rolling(policy.session.seconds))
         self._asked: dict[bytes, Asked] = {}
@@ -250,7 +251,10 @@ class Plan:
         if fact.n >= 1:
             start = -timeline.ENTRY * fact.n
             piece = slice(start, start + timeline.ENTRY or None)
-            self.on.setdefault(fact.field, []).append((timeline.ENTRY * fact.n, piece, fact.window, number))
+            if fact.window not in self.windows:
+                self.windows.append(fact.window)
+            window = self.windows.index(fact.window)
+            self.on.setdefault(fact.field, []).append((timeline.ENTRY * fact.n, piece, window, number))
 
     def _index(self, id_: str, compiled: Compiled) -> Compiled:
         """Note by which facts the campaign can be found at all: those of its smallest clause without a "must not"."""

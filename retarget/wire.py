@@ -9,7 +9,6 @@ Rules:
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
 from hashlib import blake2b, sha1
 from importlib.resources import files
 
@@ -36,16 +35,18 @@ def event_id(event: str, id_: str) -> bytes:
     return blake2b(f"{event}\0{id_}".encode(), digest_size=5).digest()
 
 
-@lru_cache(8_192)
 def packed(alternative: Alternative) -> bytes:
     """One alternative as write.lua reads it."""
+    if alternative.packed:
+        return alternative.packed
     parts = [_ALTERNATIVE.pack(len(alternative.guards), len(alternative.entries), alternative.ttl, alternative.outcome)]
     for guard in alternative.guards:
         flags = guard.wanted + 2 * guard.more + 4 * guard.anchored
         parts += (_GUARD.pack(flags, guard.n, guard.since, len(guard.field)), guard.field)
     for entry in alternative.entries:
         parts += (_ENTRY.pack(entry.at, entry.weight, entry.keep, entry.head, len(entry.field)), entry.field)
-    return b"".join(parts)
+    alternative.packed = b"".join(parts)
+    return alternative.packed
 
 
 def arguments(write: Write) -> tuple[bytes, int, bytes, bytes]:
