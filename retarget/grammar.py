@@ -26,7 +26,8 @@ LONGEST = 20 * 366 * 86_400
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
 _AMBIGUOUS = {"month": 30, "quarter": 90, "year": 365}
-_NAMED = ("flight", "lifetime", "session")
+_NAMED: dict[str, Period] = {"flight": "flight", "lifetime": "lifetime", "session": "session"}
+_CALENDAR: dict[str, Period] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
 _DURATION = re.compile(r"(?:(\d+)\s*)?([a-z]+?)s?", re.IGNORECASE)
 _CAP = re.compile(r"\s*(-?\d+)\s*(?:\bper\b|/)\s*(.+?)\s*", re.IGNORECASE)
 _CONDITION = re.compile(
@@ -104,10 +105,10 @@ def parse_window(text: str) -> Span:
     """A window of the grammar above. Raises ValueError saying what would be right."""
     words = text.lower().split()
     if len(words) == 1 and words[0] in _NAMED:
-        return Span(words[0])  # type: ignore[arg-type]
+        return Span(_NAMED[words[0]])
     if words and words[0] == "calendar":
-        if len(words) == 2 and words[1] in ("hour", "day", "week", "month"):
-            return Span(words[1])
+        if len(words) == 2 and words[1] in _CALENDAR:
+            return Span(_CALENDAR[words[1]])
         raise ValueError(
             f"{text!r} is no calendar window: write calendar hour, calendar day, calendar week or calendar month"
         )

@@ -3,8 +3,8 @@
 Rules:
 - A log is CSV, Parquet or JSON lines; one row is one event. It is read once, when it is opened, and a row that makes no
   sense is refused then, by its number, before anybody has counted anything.
-- Columns of CSV and JSON are text, so an id keeps its zeros. An SQL expression that does not fit text (`ts / 1000`) gets
-  the columns as the types they look like.
+- Columns of CSV and JSON are text, so an id keeps its zeros. An SQL expression that does not fit text (`ts / 1000`)
+  gets the columns as the types they look like.
 - DuckDB settles every cast, floor and null; Python only puts columns side by side. What a log lacks is never fetched.
 - Time comes from the rows alone, in whole seconds; rows of one second stay in the order of the log.
 - Nothing comes from a network, and no extension is installed. An empty text is no text: None.
@@ -174,8 +174,8 @@ class Log:
             readers = [self._reader(*group) for group in _grouped(list(_expanded(self._options.paths)))]
             source, self._guess = (" UNION ALL BY NAME ".join(f"(FROM {r})" for r in pair) for pair in zip(*readers))  # noqa: B905
             # An empty table with the log's columns: to ask what fits them, no file need be opened again.
-            self._db.execute(f"CREATE TABLE shape AS SELECT *, 0 AS made FROM ({source}) LIMIT 0")
-            self._columns = self._described("SELECT * EXCLUDE made FROM shape")
+            self._db.execute(f"CREATE TABLE shape AS SELECT *, 0 AS retarget_row FROM ({source}) LIMIT 0")
+            self._columns = self._described("SELECT * EXCLUDE retarget_row FROM shape")
         self._known = {name.casefold(): name for name in self._columns}
         fields, labels = self._wanted()
         self._present = frozenset(fields)
@@ -256,7 +256,7 @@ class Log:
 
     def _type(self, shown: str, sql: str, table: str) -> str:
         # A plain column beside it, so that an aggregate is refused: each row needs a value of its own.
-        kinds = list(self._described(f"SELECT {sql}, made FROM {table}").values())
+        kinds = list(self._described(f"SELECT {sql}, retarget_row FROM {table}").values())
         if len(kinds) != 2:
             raise LogError(f"{shown} is {len(kinds) - 1} columns, where one is wanted")
         return kinds[0]
@@ -370,9 +370,7 @@ def _wrong(column: _Column, value: str | None) -> str:
     for by, unit in ((1_000, "milliseconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds")):
         if MAX_AT < seconds <= MAX_AT * by:
             plain = re.fullmatch(r"[A-Za-z_]\w*", column.text) and column.text.lower() != "at"
-            return (
-                f"is {value}, which looks like {unit}: --map at='{column.text if plain else column.sql.strip()}/{by}'"
-            )
+            return f"is {value}, which looks like {unit}: --map at='{column.text if plain else column.sql.replace(chr(10), '')}/{by}'"
     return f"is {value}, which is not within 1970 to 2096"
 
 
@@ -381,7 +379,7 @@ def _expanded(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     for path in (os.fspath(path) for path in paths):
         if Path(path).is_dir():
             raise LogError(f"{path} is a folder: name its files, or a glob such as {Path(path) / '*.csv'}")
-        found = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - it may be absolute
+        found = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))  # noqa: PTH207
         if not found:
             raise LogError(f"no file matches {path}" if glob.has_magic(path) else f"there is no file {path}")
         yield from (name for name in found if not Path(name).is_dir())

@@ -149,14 +149,16 @@ class Operations:
         self, plan: Plan, at: int, zone: ZoneInfo, wanted: tuple[Subject, ...] | None, state: Mapping[bytes, bytes]
     ) -> Decision:
         if is_full(state, at):
-            return Decision(plan, at, wanted, uniform=Verdict(False, "full"))
+            return Decision(plan, at, wanted, uniform=Verdict(eligible=False, reason="full"))
         return Decision(plan, at, wanted, view=View(self._at(plan, at, zone), state))
 
     def _degraded(self, plan: Plan, at: int, wanted: tuple[Subject, ...] | None, error: StoreError) -> Decision:
         answer = plan.policy.on_store_error
         if answer == "raise":
             raise error
-        return Decision(plan, at, wanted, uniform=Verdict(answer == "allow", "store error"), degraded=error)
+        return Decision(
+            plan, at, wanted, uniform=Verdict(eligible=answer == "allow", reason="store error"), degraded=error
+        )
 
     # -- claiming and recording -------------------------------------------------------------------------------------
 
@@ -220,6 +222,36 @@ class Operations:
     def _recorded(self, event: Event) -> Write | bool:
         """The write that counts an event, or the answer where there is nothing to write."""
         plan = self.plan
+        clock = int(self._clock()) if self._own_clock or event.at is None else None
+        at = _second(event.at, "at") if event.at is not None or clock is None else clock
+        now = at if clock is None else clock
+        latest = (now if clock is not None else int(self._clock())) + SKEW
+        if at > latest:
+            ahead = at - latest + SKEW
+            raise InputError(
+                f"at={event.at!r} is {ahead} seconds in the future; at most {SKEW} are taken for clock skew"
+            )
+        id_ = self._event_id(event.event, event.id)
+        choices = self._choices(plan, event, at, now)
+        if event.visitor is None:
+            return False
+        key = self._key(event.visitor)
+        if choices is None:
+            self._too_old(at)
+            return False
+        if not (id_ or choices[0].entries):
+            return True
+        return Write(key, now, id_, choices)
+
+    def _choices(self, plan: Plan, event: Event, at: int, now: int) -> tuple[Alternative, ...] | None:
+        """What enters the event, None if it is too old to; the same for all visitors of one second."""
+        moment = self._at(plan, now, plan.zone)
+        try:
+            known = moment.records.get((event.event, event.subject)) if at == now else None
+        except TypeError:  # unhashable: no subject at all, which `as_candidate` says properly
+            known = None
+        if known is not None:
+            return known
         if not isinstance(event.event, str) or not _EVENT.fullmatch(event.event):
             raise InputError(
                 f"event {event.event!r:.80} is no event name: letters, digits, . - and _, at most 64, no digit first"
@@ -227,28 +259,15 @@ class Operations:
         subject = None if event.subject is None else as_candidate(event.subject)
         if subject is None and event.event == IMPRESSION:
             raise InputError("an impression needs its campaign as the subject")
-        clock = int(self._clock()) if self._own_clock or event.at is None else None
-        at = clock if event.at is None else _second(event.at, "at")
-        assert at is not None  # noqa: S101 - one of the two is given
-        latest = (clock if clock is not None else int(self._clock())) + SKEW
-        if at > latest:
-            raise InputError(
-                f"at={event.at!r} is {at - latest + SKEW} seconds in the future; at most {SKEW} are taken for clock skew"
-            )
-        id_ = self._event_id(event.event, event.id)
-        if event.visitor is None:
-            return False
-        key = self._key(event.visitor)
-        now = at if clock is None else clock
         places = plan.places(event.event, subject)
         fresh = [place for place in places if at >= now - place.horizon]
         if places and not fresh:
-            self._too_old(at)
-            return False
-        if not places and not id_ and not plan.has_sessions:
-            return True
+            return None
         remembered = outcome(event.subject) if event.subject is not None else NO_OUTCOME
-        return Write(key, now, id_, alternatives(plan, fresh, at, now, outcome=remembered))
+        choices = alternatives(plan, fresh, at, now, outcome=remembered)
+        if at == now:
+            moment.records[event.event, event.subject] = choices
+        return choices
 
     def _counted(self, answer: Answer) -> bool:
         if answer == LATE:
@@ -260,7 +279,7 @@ class Operations:
     def _too_old(self, at: int | None) -> None:
         when = f"of {_utc(at).isoformat()} " if at is not None else ""
         _log.warning(
-            "record: an event %sis older than any rule asks about, and dropped; to replay an old log give the retargeter a clock=",
+            "record: an event %sis older than any rule asks about, and dropped; an old log is replayed with a clock= of its time",
             when,
         )
 
@@ -306,8 +325,12 @@ class Operations:
     def _without_history(self, plan: Plan, visitor: str | None, *, consent: bool) -> Verdict | None:
         """The verdict on every candidate where there is no visitor, or no consent to know her."""
         if not consent:
-            return Verdict(plan.policy.on_no_consent == "allow", "no consent")
-        return Verdict(plan.policy.on_unknown_visitor == "allow", "unknown visitor") if visitor is None else None
+            return Verdict(eligible=plan.policy.on_no_consent == "allow", reason="no consent")
+        return (
+            Verdict(eligible=plan.policy.on_unknown_visitor == "allow", reason="unknown visitor")
+            if visitor is None
+            else None
+        )
 
     def _key(self, visitor: str) -> bytes:
         if not isinstance(visitor, str):

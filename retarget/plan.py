@@ -164,13 +164,16 @@ class Plan:
         self._patterns = _Patterns()
         self.segments = self._segments()
         self.compiled: dict[str, Compiled] = {}
+        self.quick: dict[Subject, tuple[frozenset[int], frozenset[int], Compiled | None]] = {}
         self.always: list[str] = []
         self.by_fact: dict[int, list[str]] = {}
         self.position: dict[str, int] = {}
         self._ask_shared()
         for position, id_ in enumerate(policy.campaign):
             self.position[id_] = position
-            self.compiled[id_] = self._index(id_, self._compile(Candidate(id_), known=True))
+            compiled = self.compiled[id_] = self._index(id_, self._compile(Candidate(id_), known=True))
+            rest = compiled if compiled.clauses or compiled.bound or compiled.openings else None
+            self.quick[id_] = (compiled.requires, compiled.forbids, rest)
         self._places = lru_cache(4_096)(self._enter)
         self.bind = lru_cache(4_096)(self._bind)
 

@@ -88,9 +88,9 @@ def _read_clause(value: object) -> tuple[Condition, ...]:
 
 def _read_spans(value: object) -> Spans:
     texts = value if isinstance(value, list) else [value]
-    if not (texts and all(isinstance(text, str) for text in texts)):
+    if not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError(f'{value!r} are no hours: write "08:00-21:00", or a list of such spans')
-    return grammar.parse_hours(", ".join(texts))
+    return grammar.parse_hours(", ".join(map(str, texts)))
 
 
 def _read_moment(value: object) -> LocalTime:
@@ -356,15 +356,13 @@ def _contradictions(policy: Policy) -> list[str]:
                 problems.append(
                     f"campaign.{id_}.labels.{kind}: {kind!r} cannot name a label; use letters, digits, - and _"
                 )
-    if policy.annoyance:
-        caps = [("annoyance.threshold", policy.annoyance.threshold)]
-        caps += [(f"annoyance.segment.{key}.threshold", s.threshold) for key, s in policy.annoyance.segment.items()]
-        problems += [
-            f"{place}: {cap.text!r}: the threshold belongs to no one campaign, so it has no flight; give it another window"
-            for place, threshold in caps
-            for cap in threshold
-            if cap.window.period == "flight"
-        ]
+    thresholds = _thresholds(policy)
+    problems += [
+        f"{place}: {cap.text!r}: the threshold belongs to no one campaign, so it has no flight; write another window"
+        for place, threshold in thresholds
+        for cap in threshold
+        if cap.window.period == "flight"
+    ]
     for id_ in policy.campaign:
         rules = policy.rules(id_)
         assert rules is not None  # noqa: S101 - it is named in the policy
@@ -382,10 +380,6 @@ def _contradictions(policy: Policy) -> list[str]:
         if policy.annoyance and rules.obeys:
             channel = rules.labels.get("channel", "")
             weight = policy.annoyance.points.get(channel, 1)
-            thresholds = [("annoyance.threshold", policy.annoyance.threshold)]
-            thresholds += [
-                (f"annoyance.segment.{k}.threshold", s.threshold) for k, s in policy.annoyance.segment.items()
-            ]
             problems += [
                 f"{place}: one impression costs {weight} points (channel {channel!r}), which {where} {cap.text!r} never "
                 "allows; raise the threshold, lower the points, or set obeys = false"
@@ -394,6 +388,15 @@ def _contradictions(policy: Policy) -> list[str]:
                 if weight > cap.limit
             ]
     return problems
+
+
+def _thresholds(policy: Policy) -> list[tuple[str, list[Cap]]]:
+    """Every threshold with its place."""
+    if policy.annoyance is None:
+        return []
+    segments = policy.annoyance.segment.items()
+    own = [(f"annoyance.segment.{key}.threshold", segment.threshold) for key, segment in segments]
+    return [("annoyance.threshold", policy.annoyance.threshold), *own]
 
 
 def _problem(details: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails

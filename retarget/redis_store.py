@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -27,6 +27,7 @@ from retarget.store import State
 
 _POOL = 64
 _BATCH = 500
+T = TypeVar("T")
 _Command: TypeAlias = tuple[Any, ...]
 
 _CURE = (
@@ -83,11 +84,13 @@ class RedisStore:
         commands = [("EVALSHA", wire.SHA, 1, *wire.arguments(write)) for write in writes]
         return self._in_batches(commands, _answer, writes=True)
 
-    def _in_batches(self, commands: Sequence[_Command], read: Callable[[Any], Any], *, writes: bool) -> list[Any]:
+    def _in_batches(
+        self, commands: Sequence[_Command], read: Callable[[Any], T], *, writes: bool
+    ) -> list[T | StoreError]:
         batches = (commands[start : start + _BATCH] for start in range(0, len(commands), _BATCH))
         return [reply for batch in batches for reply in self._run(batch, read, writes=writes)]
 
-    def _run(self, commands: Sequence[_Command], read: Callable[[Any], Any], *, writes: bool) -> list[Any]:
+    def _run(self, commands: Sequence[_Command], read: Callable[[Any], T], *, writes: bool) -> list[T | StoreError]:
         """Send the commands on one connection; for each its reply as `read` makes it, or the StoreError it met."""
         try:
             connection = self._pool.get_connection()
@@ -140,7 +143,7 @@ def check_client(client: Any) -> None:  # noqa: ANN401 - whatever a caller gives
     retry = options.get("retry")
     if retry is not None and retry.get_retries() > 0:
         warnings.warn(
-            f"this client retries by itself ({retry.get_retries()} times), so a dead server holds each call for as long: {_CURE}",
+            f"this client retries by itself ({retry.get_retries()} times), so a dead server holds each call: {_CURE}",
             RetargetWarning,
             stacklevel=4,
         )
@@ -153,7 +156,7 @@ def check_client(client: Any) -> None:  # noqa: ANN401 - whatever a caller gives
         )
 
 
-def _one(replies: list[Any]) -> Any:  # noqa: ANN401 - typed by the callers
+def _one(replies: list[T | StoreError]) -> T:
     if isinstance(replies[0], StoreError):
         raise replies[0]
     return replies[0]
@@ -166,8 +169,8 @@ def _state(reply: Any) -> State:  # noqa: ANN401 - RESP2 gives pairs in a list, 
     return dict(zip(pairs, pairs, strict=True))
 
 
-def _answer(reply: Any) -> Answer:  # noqa: ANN401
-    return reply if isinstance(reply, bytes) else int(reply)
+def _answer(reply: bytes | int) -> Answer:
+    return reply
 
 
 def _failure(error: Exception, *, executed: bool | None) -> StoreError:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
+
+import redis
 
 from retarget.decision import Decision
 from retarget.errors import ConfigError, StoreError
@@ -21,9 +23,6 @@ from retarget.plan import Plan
 from retarget.policy import Policy
 from retarget.redis_store import RedisStore
 from retarget.store import Store
-
-if TYPE_CHECKING:
-    import redis
 
 T = TypeVar("T")
 
@@ -171,6 +170,8 @@ def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
         raise ConfigError(f"timeout={timeout!r}: give seconds, more than 0 and at most 60")
     if isinstance(store, str):
         return MemoryStore() if store == "memory://" else RedisStore.from_url(store, timeout)
+    if isinstance(store, redis.Redis):
+        return RedisStore(store)
     if hasattr(store, "write_many"):
         return store
-    return RedisStore(store)
+    raise ConfigError(f"{type(store).__name__} is no store: give a URL, a redis.Redis, or a MemoryStore()")
