@@ -273,9 +273,9 @@ class Plan:
 
     def _clock(self, rules: Campaign) -> Iterable[Rule]:
         if rules.start is not None:
-            yield Rule("start", f"start {rules.start}", opening=Starts(rules.start))
+            yield Rule("start", f"start {rules.start.isoformat()}", opening=Starts(rules.start))
         if rules.end is not None:
-            yield Rule("end", f"end {rules.end}", opening=Ends(rules.end))
+            yield Rule("end", f"end {rules.end.isoformat()}", opening=Ends(rules.end))
         if rules.days is not None:
             yield Rule("days", f"days {rules.days.text}", opening=Days(rules.days.days))
         if rules.hours is not None:

@@ -1,0 +1,227 @@
+"""Hypothesis strategies: policies, candidates, events and moments out of so few words that they meet all the time.
+
+Policies come as plain data for `Policy.model_validate`, which never refuses them. Moments lie in the days around the
+end of summer time in 2026, close together and on the edges of the windows that the policies use.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from retarget.events import Candidate, Event
+from retarget.policy import Policy
+
+Data = dict[str, Any]
+"""A policy as `Policy.model_validate` takes it."""
+
+BASE = int(datetime(2026, 10, 24, 20, tzinfo=UTC).timestamp())
+"""Clocks go back soon after: in Zurich and Beirut that night, in Cairo on 30 October, in St John's on 1 November."""
+
+ZONES = ["UTC", "Europe/Zurich", "America/St_Johns", "Africa/Cairo", "Asia/Beirut", "Asia/Kathmandu", "Pacific/Apia"]
+CAMPAIGNS = ["a", "b", "c", "d", "e"]
+STRANGER = "z"
+"""A campaign that no policy names."""
+VISITORS = ["v1", "v2"]
+EVENTS = ["click", "visit", "buy"]
+SUBJECTS = ["shop", "product/i1", "product/i2"]
+ROLLING = {"5 seconds": 5, "1 minute": 60, "10 minutes": 600, "hour": 3_600, "day": 86_400, "3 days": 259_200}
+"""Rolling windows with their seconds."""
+NAMED = ["calendar hour", "calendar day", "calendar week", "calendar month", "flight", "session", "lifetime"]
+SPREADABLE = [*ROLLING, "calendar hour", "calendar day", "calendar week", "calendar month"]
+
+_STEPS = (-1, 0, 1)
+_EDGES = [0, *(sign * seconds + step for seconds in ROLLING.values() for sign in (-1, 1) for step in _STEPS)]
+
+
+def _within(windows: Iterable[str]) -> list[str]:
+    return ["", *(f" within {window}" for window in windows)]
+
+
+# Whole texts to draw from, the simplest first: one draw each, which is fast, and shrinks well.
+_COUNTS = ["", "2 ", "3 "]
+_DONE = [*EVENTS, "impression"]
+_ON = ["", " shop", " product/i1", " a", " b", " channel:email", " advertiser:ann", " item:i1"]
+_ON_TEMPLATE = [" {campaign}", " product/{item}", " item:{item}", " advertiser:{advertiser}"]
+
+
+def _conditions(on: list[str], windows: list[str]) -> list[str]:
+    parts = itertools.product(_within(windows), _COUNTS, on, _DONE)
+    return [f"{count}{event}{subject}{within}" for within, count, subject, event in parts]
+
+
+def _caps(windows: Iterable[str], limits: range) -> list[str]:
+    return [f"{limit} per {window}" for window in windows for limit in limits]
+
+
+def _spread(windows: Iterable[str]) -> list[dict[str, object]]:
+    return [{"cap": text, "spread": True} for text in _caps(windows, range(1, 5))]
+
+
+class _Words:
+    """The strategies of the parts that differ between policies of rolling windows only and others."""
+
+    def __init__(self, windows: list[str], spreadable: list[str]) -> None:
+        condition = st.sampled_from(_conditions(_ON + _ON_TEMPLATE, windows))
+        of_visitor = st.sampled_from(_conditions(_ON, [window for window in windows if window != "flight"]))
+        cap = st.sampled_from(_caps(windows, range(1, 4)))
+        self.caps = st.lists(cap | cap | st.sampled_from(_spread(spreadable)), max_size=2)
+        threshold = st.sampled_from(_caps([window for window in windows if window != "flight"], range(3, 7)))
+        self.threshold = st.lists(threshold, min_size=1, max_size=2)
+        self.exclude = st.lists(condition, min_size=1, max_size=2)
+        self.audience = st.lists(_clause(condition), min_size=1, max_size=2)
+        self.who = st.lists(_clause(of_visitor), min_size=1, max_size=2)
+
+
+def _clause(condition: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
+    return condition | st.builds(lambda texts: {"any": texts}, st.lists(condition, min_size=2, max_size=3))
+
+
+_ANY_WORDS = _Words([*ROLLING, *NAMED], SPREADABLE)
+_ROLLING_WORDS = _Words([*ROLLING, "lifetime"], list(ROLLING))
+
+
+_NEAR = st.builds(lambda a, b: BASE + 5 * a + b, st.integers(0, 24), st.sampled_from([0, -1, 1]))
+_EDGE = st.builds(lambda a, b: BASE + a + b, st.sampled_from(_EDGES), st.sampled_from([0, 5, 10, 60]))
+_FAR = st.builds(lambda a, b: BASE + 1_800 * a + b, st.integers(-48, 480), st.sampled_from([0, -1, 60]))
+_MOMENTS = _NEAR | _NEAR | _NEAR | _EDGE | _FAR
+
+
+def moments() -> st.SearchStrategy[int]:
+    """A moment around BASE: near others, on or beside the edge of a window, or anywhere within some days."""
+    return _MOMENTS
+
+
+_TIME = st.builds("{:02}:{:02}".format, st.integers(0, 23), st.sampled_from([0, 1, 15, 30, 59]))
+_HOURS = st.sampled_from(
+    ["08:00-21:00", "22:00-06:00", "02:15-02:45", "00:00-24:00", "23:30-00:30, 12:00-13:00", "00:00-00:30, 23:45-23:50"]
+) | st.tuples(_TIME, _TIME).filter(lambda ends: ends[0] != ends[1]).map("-".join)
+_DAYS = st.sampled_from(["mon-fri", "sat, sun", "sun", "mon", "fri-mon", "mon-sun"])
+
+
+@st.composite
+def flights(draw: st.DrawFn) -> Data:
+    """Start and end: none, either or both; dates or times, local or with an offset."""
+    day, length = draw(st.integers(-3, 5)), draw(st.integers(0, 6))
+    start, end = (date(2026, 10, 24) + timedelta(days=ahead) for ahead in (day, day + length))
+    shape = draw(st.sampled_from(["start", "end", "both", "local", "exact"]))
+    if shape == "local":
+        return {"start": f"{start}T02:30:00", "end": f"{end + timedelta(days=1)}T00:00:30"}
+    if shape == "exact":
+        return {"start": f"{start}T08:00:00+01:00", "end": f"{end + timedelta(days=1)}T21:00:00Z"}
+    return {key: str(at) for key, at in (("start", start), ("end", end)) if shape in (key, "both")}
+
+
+_NOT = st.just(False)  # noqa: FBT003 - a value of the policy
+_FLIGHTS = flights()
+_GAPS = st.sampled_from(list(ROLLING))
+
+
+def _rules(draw: st.DrawFn, words: _Words) -> Data:
+    """Some keys of [defaults] or of a campaign: caps in most."""
+    clock = {"hours": _HOURS, "days": _DAYS, "flight": _FLIGHTS} if words is _ANY_WORDS else {}
+    keys: dict[str, st.SearchStrategy[Any]] = {
+        "caps": words.caps,
+        "gap": _GAPS,
+        "exclude": words.exclude,
+        "audience": words.audience,
+        "counts": _NOT,
+        "obeys": _NOT,
+        **clock,
+    }
+    chosen = draw(st.lists(st.sampled_from(["caps", "caps", "gap", "exclude", *keys]), max_size=3, unique=True))
+    rules: Data = {key: draw(keys[key]) for key in chosen}
+    flight: Data = rules.pop("flight", {})
+    return rules | flight
+
+
+@st.composite
+def policies(draw: st.DrawFn, *, rolling_only: bool = False) -> Data:
+    """A policy. `rolling_only`: rolling and lifetime windows only, no hours, days, start or end; all of it in UTC."""
+    words = _ROLLING_WORDS if rolling_only else _ANY_WORDS
+    data: Data = {"retention": draw(st.sampled_from(["400 days", "2 days", "2 hours"]))}
+    if not rolling_only:
+        data["session"] = draw(st.sampled_from(["10 minutes", "10 seconds", "3 hours"]))
+        data |= {"timezone": draw(st.sampled_from(ZONES)), "week_start": draw(st.sampled_from(["monday", "sunday"]))}
+    if draw(st.booleans()):
+        data["defaults"] = _rules(draw, words)
+        # A start from here and an end from a campaign could contradict each other.
+        data["defaults"].pop("start", None)
+    names = CAMPAIGNS[: draw(st.integers(3, 5))]
+    data["campaign"] = {name: _campaign(draw, words, data.get("defaults", {})) for name in names}
+    keys = ["advertiser", "channel", "channel:email", "item", "item:i1"]
+    capped = draw(st.lists(st.sampled_from(keys), max_size=3, unique=True))
+    data["caps"] = {key: draw(words.caps) for key in capped}
+    if draw(st.booleans()):
+        data["annoyance"] = _annoyance(draw, words)
+    return data
+
+
+def _campaign(draw: st.DrawFn, words: _Words, defaults: Data) -> Data:
+    rules = _rules(draw, words)
+    if "end" in defaults and "start" in rules:
+        rules.setdefault("end", "2027-01-01")
+    if not rules.get("obeys", defaults.get("obeys", True)):  # the loader refuses caps that can never apply
+        rules = {key: value for key, value in rules.items() if key not in ("caps", "gap")}
+    # No campaign is a call: only a candidate can be one, and then it may cost more than any threshold allows.
+    labels = {
+        "advertiser": draw(st.sampled_from(["ann", "bob", None])),
+        "channel": draw(st.sampled_from(["email", None])),
+    }
+    return {**rules, "labels": {kind: value for kind, value in labels.items() if value}}
+
+
+def _annoyance(draw: st.DrawFn, words: _Words) -> Data:
+    """A threshold with points, perhaps with segments; what a campaign's impression costs is allowed by every one."""
+    data: Data = {"threshold": draw(words.threshold)}
+    if draw(st.booleans()):
+        data["points"] = {"email": draw(st.integers(1, 3)), "call": draw(st.sampled_from([1, 3, 5, 10]))}
+    segments = ["s1", "s2"][: draw(st.sampled_from([0, 0, 1, 2]))]
+    data["segment"] = {name: {"who": draw(words.who), "threshold": draw(words.threshold)} for name in segments}
+    return data
+
+
+def campaigns(policy: Policy) -> list[str]:
+    """The campaigns that may be decided on: those of the policy, and a stranger where the policy has defaults."""
+    return [*policy.campaign, *([STRANGER] if policy.defaults is not None else [])]
+
+
+_EXTRA: list[dict[str, str]] = [
+    {},
+    {"item": "i1"},
+    {"item": "i2"},
+    {"channel": "call"},
+    {"channel": "email"},
+    {"advertiser": "bob", "item": "i1"},
+]
+
+
+def _targets(names: list[str]) -> st.SearchStrategy[str | Candidate]:
+    labelled = [Candidate(name, **extra) for extra in _EXTRA for name in names]
+    return st.one_of(st.sampled_from(names), st.sampled_from(labelled))
+
+
+def candidates(policy: Policy) -> st.SearchStrategy[str | Candidate]:
+    """A candidate that `policy` can decide on: a campaign's id, or with labels of this one opportunity."""
+    return _targets(campaigns(policy))
+
+
+@st.composite
+def events(draw: st.DrawFn, policy: Policy, *, at: st.SearchStrategy[int] = _MOMENTS) -> Event:
+    """An event, an impression as often as anything else; `at` in whole seconds; some with one of a few ids."""
+    event = draw(st.sampled_from(["impression", "impression", "impression", *EVENTS]))
+    campaign = _targets([*policy.campaign, STRANGER])  # known to the policy or not
+    subject = draw(campaign if event == "impression" else st.one_of(st.none(), campaign, st.sampled_from(SUBJECTS)))
+    event_id = draw(st.sampled_from([None, None, None, "x1", "x2", "x3"]))
+    return Event(draw(st.sampled_from(["v1", *VISITORS])), event, subject, draw(at), event_id)
+
+
+def second_of(event: Event) -> int:
+    """The moment of an event that `events` made."""
+    assert event.at is not None
+    assert not isinstance(event.at, datetime)
+    return int(event.at)
