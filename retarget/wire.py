@@ -20,7 +20,7 @@ FORMAT = "1"
 SCRIPT = files("retarget").joinpath("write.lua").read_text(encoding="utf-8")
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-_ALTERNATIVE = struct.Struct(">HHI3s")
+_ALTERNATIVE = struct.Struct(">HHI3sI")
 _GUARD = struct.Struct(">BHIH")
 _ENTRY = struct.Struct(">IHHHH")
 
@@ -39,13 +39,15 @@ def packed(alternative: Alternative) -> bytes:
     """One alternative as write.lua reads it."""
     if alternative.packed:
         return alternative.packed
-    parts = [_ALTERNATIVE.pack(len(alternative.guards), len(alternative.entries), alternative.ttl, alternative.outcome)]
+    parts = []
     for guard in alternative.guards:
         flags = guard.wanted + 2 * guard.more + 4 * guard.anchored
         parts += (_GUARD.pack(flags, guard.n, guard.since, len(guard.field)), guard.field)
     for entry in alternative.entries:
         parts += (_ENTRY.pack(entry.at, entry.weight, entry.keep, entry.head, len(entry.field)), entry.field)
-    alternative.packed = b"".join(parts)
+    block = b"".join(parts)
+    counts = len(alternative.guards), len(alternative.entries)
+    alternative.packed = _ALTERNATIVE.pack(*counts, alternative.ttl, alternative.outcome, len(block)) + block
     return alternative.packed
 
 
