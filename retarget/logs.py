@@ -61,7 +61,7 @@ class LogRow(NamedTuple):
 
 FIELDS = LogRow._fields[:-1]
 _ABSENT: Mapping[str, object] = {"event": "impression", "click": False, "conversion": False}
-_row = cast("Callable[[Iterable[object]], LogRow]", partial(tuple.__new__, LogRow))  # `_make`, a fifth faster
+_row = cast("Callable[[Iterable[object]], LogRow]", partial(tuple.__new__, LogRow))  # as `_make`, a sixth faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,8 @@ class Log:
         self._duckdb = _duckdb()
         self._spill = tempfile.TemporaryDirectory(prefix="retarget-", ignore_cleanup_errors=True)
         never = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-        self._db: DuckDBPyConnection = self._duckdb.connect(
-            ":memory:", config={"temp_directory": self._spill.name} | never
-        )
+        settings = never | {"temp_directory": self._spill.name}
+        self._db: DuckDBPyConnection = self._duckdb.connect(":memory:", config=settings)
         try:
             self._open()
         except BaseException:
@@ -172,7 +171,8 @@ class Log:
             self._db.execute(f"SET TimeZone = {_text(self._options.time_zone)}")
         with self._errors("the log cannot be read"):
             readers = [self._reader(*group) for group in _grouped(list(_expanded(self._options.paths)))]
-            source, self._guess = (" UNION ALL BY NAME ".join(f"(FROM {r})" for r in pair) for pair in zip(*readers))  # noqa: B905
+            source = " UNION ALL BY NAME ".join(f"(FROM {text})" for text, _ in readers)
+            self._guess = " UNION ALL BY NAME ".join(f"(FROM {guess})" for _, guess in readers)
             # An empty table with the log's columns: to ask what fits them, no file need be opened again.
             self._db.execute(f"CREATE TABLE shape AS SELECT *, 0 AS retarget_row FROM ({source}) LIMIT 0")
             self._columns = self._described("SELECT * EXCLUDE retarget_row FROM shape")
@@ -327,11 +327,14 @@ class _Column(NamedTuple):
         return _name(f"made {self.stored}")
 
 
-# What `_converted` stores for a value that cannot be read.
-_BAD = {name: f"({name} IS NULL)" for name in ("click", "conversion")} | {
-    name: f"isnan({name})" for name in ("cost", "value")
+# How `_converted` has stored a value that makes no sense.
+_BAD = {
+    "at": f'("at" IS NULL OR "at" NOT BETWEEN 0 AND {MAX_AT})',
+    "cost": "isnan(cost)",
+    "value": "isnan(value)",
+    "click": "(click IS NULL)",
+    "conversion": "(conversion IS NULL)",
 }
-_BAD = {"at": f'("at" IS NULL OR "at" NOT BETWEEN 0 AND {MAX_AT})'} | _BAD
 
 
 def _converted(column: _Column) -> str:
@@ -370,7 +373,8 @@ def _wrong(column: _Column, value: str | None) -> str:
     for by, unit in ((1_000, "milliseconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds")):
         if MAX_AT < seconds <= MAX_AT * by:
             plain = re.fullmatch(r"[A-Za-z_]\w*", column.text) and column.text.lower() != "at"
-            return f"is {value}, which looks like {unit}: --map at='{column.text if plain else column.sql.replace(chr(10), '')}/{by}'"
+            text = column.text if plain else column.sql.replace("\n", "")
+            return f"is {value}, which looks like {unit}: --map at='{text}/{by}'"
     return f"is {value}, which is not within 1970 to 2096"
 
 
@@ -386,7 +390,7 @@ def _expanded(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
 
 
 def _grouped(paths: list[str]) -> Iterator[tuple[str, bool, list[str]]]:
-    """Kind, gzip or not, and the neighbours that share both: DuckDB reads those in one go. An empty file has no rows."""
+    """Kind, gzip or not, and the neighbours that share both, to be read together. An empty file has no rows."""
     files = [(_kind(path, head), gzipped, path) for path in paths for head, gzipped in [_head(path)] if head]
     if not files:
         raise LogError(f"there is nothing in {', '.join(paths)}")
@@ -412,10 +416,9 @@ def _kind(path: str, head: bytes) -> str:
     suffixes = set(Path(path.lower()).suffixes)
     if head.startswith(b"PAR1") or ".parquet" in suffixes:
         return "parquet"
-    json = suffixes & {".json", ".jsonl", ".ndjson"} or (
-        head.lstrip().startswith(b"{") and not suffixes & {".csv", ".tsv"}
-    )
-    return "json" if json else "csv"
+    if suffixes & {".csv", ".tsv"}:
+        return "csv"
+    return "json" if suffixes & {".json", ".jsonl", ".ndjson"} or head.lstrip().startswith(b"{") else "csv"
 
 
 def _name(name: str) -> str:
@@ -429,9 +432,8 @@ def _text(text: str) -> str:
 def _short(message: str) -> str:
     """What DuckDB says, without its advice on DuckDB, and without the line it quotes: that may hold a visitor's id."""
     file = re.search(r"^\s*file = (.+)$", message, re.MULTILINE)
-    said = re.split(r"\n\s*(?:Possible|LINE \d|The search space|Candidate functions|file = )", message.strip())[
-        0
-    ].strip()
+    advice = r"\n\s*(?:Possible|LINE \d|The search space|Candidate functions|file = )"
+    said = re.split(advice, message.strip())[0].strip()
     if "Original Line:" in said:
         said = f"{said.splitlines()[0]}: {said.splitlines()[-1]}"
     return " ".join(said.split()) + (f" ({file[1]})" if file else "")

@@ -279,7 +279,7 @@ class Operations:
     def _too_old(self, at: int | None) -> None:
         when = f"of {_utc(at).isoformat()} " if at is not None else ""
         _log.warning(
-            "record: an event %sis older than any rule asks about, and dropped; an old log is replayed with a clock= of its time",
+            "record: an event %sis older than any rule asks about, and dropped (an old log: give a clock= of its time)",
             when,
         )
 

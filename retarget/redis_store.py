@@ -11,6 +11,8 @@ Rules:
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -42,6 +44,7 @@ class RedisStore:
         check_client(client)
         self._client = client
         self._pool = client.connection_pool
+        self._lanes = _Lanes(self._pool)
         self._own = own
 
     @classmethod
@@ -64,6 +67,7 @@ class RedisStore:
         return cls(redis.Redis(connection_pool=pool), own=True)
 
     def close(self) -> None:
+        self._lanes.give_back()
         if self._own:
             self._client.close()
             self._pool.disconnect()
@@ -72,7 +76,11 @@ class RedisStore:
         return _one(self._run([("HGETALL", key)], _state, writes=False))
 
     def write(self, write: Write) -> Answer:
-        return _one(self._run([("EVALSHA", wire.SHA, 1, *wire.arguments(write))], _answer, writes=True))
+        command = ("EVALSHA", wire.SHA, 1, *wire.arguments(write))
+        answer = self._run([command], _answer, writes=True)[0]
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
 
     def delete(self, key: bytes) -> bool:
         return _one(self._run([("UNLINK", key)], bool, writes=True))
@@ -93,10 +101,9 @@ class RedisStore:
     def _run(self, commands: Sequence[_Command], read: Callable[[Any], T], *, writes: bool) -> list[T | StoreError]:
         """Send the commands on one connection; for each its reply as `read` makes it, or the StoreError it met."""
         try:
-            connection = self._pool.get_connection()
+            connection = self._lanes.take()
         except Exception as error:  # noqa: BLE001 - a pool may raise anything; the policy's answer applies all the same
             return [_failure(error, executed=False)] * len(commands)
-        replies: list[Any] = []
         try:
             replies = self._exchange(connection, commands)
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -106,10 +113,9 @@ class RedisStore:
                 for i, reply in zip(unknown, self._exchange(connection, again), strict=True):
                     replies[i] = reply
         except Exception as error:  # noqa: BLE001 - as above; BaseExceptions pass, the connection is closed all the same
-            failure = _failure(error, executed=None if writes else False)
-            replies = [failure] * len(commands)
+            return [_failure(error, executed=None if writes else False)] * len(commands)
         finally:
-            self._pool.release(connection)
+            self._lanes.give(connection)
         return [_failure(r, executed=False) if isinstance(r, Exception) else read(r) for r in replies]
 
     def _exchange(self, connection: Any, commands: Iterable[_Command]) -> list[Any]:  # noqa: ANN401 - redis-py's own
@@ -128,6 +134,58 @@ class RedisStore:
             if not complete:
                 connection.disconnect()
         return replies
+
+
+class _Lanes:
+    """Connections of the client's pool, kept between calls: a quarter of a call's time is redis-py's own book-keeping.
+
+    While somebody waits for the pool, connections go back to it. A connection that was closed, or that holds an answer
+    nobody waited for, is opened anew. A process that forks begins with none.
+    """
+
+    def __init__(self, pool: Any) -> None:  # noqa: ANN401 - any of redis-py's pools
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._idle: list[Any] = []
+        self._waiting = 0
+        self._process = os.getpid()
+
+    def take(self) -> Any:  # noqa: ANN401 - redis-py's connection
+        """A connection ready to send on. Raises whatever the pool raises."""
+        if self._process != os.getpid():
+            self._lock, self._idle, self._waiting, self._process = threading.Lock(), [], 0, os.getpid()
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+            self._waiting += connection is None
+        if connection is None:
+            try:
+                return self._pool.get_connection()
+            finally:
+                with self._lock:
+                    self._waiting -= 1
+        try:
+            if not connection.is_connected or connection.can_read():
+                connection.disconnect()
+                connection.connect()
+        except BaseException:
+            self._pool.release(connection)
+            raise
+        return connection
+
+    def give(self, connection: Any) -> None:  # noqa: ANN401
+        """Keep the connection for the next call, or let one who waits for the pool have it."""
+        with self._lock:
+            if not self._waiting:
+                self._idle.append(connection)
+                return
+        self._pool.release(connection)
+
+    def give_back(self) -> None:
+        """Return all to the pool."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            self._pool.release(connection)
 
 
 def check_client(client: Any) -> None:  # noqa: ANN401 - whatever a caller gives
