@@ -1,4 +1,4 @@
-"""What each public method does, once: steps that ask for reads and writes and are sent the replies.
+"""What each public method does and promises, once: steps that ask for reads and writes and are sent the replies.
 
 Rules:
 - No socket here: an operation yields a `Request` and receives what the store answered, or the StoreError it raised.
@@ -58,6 +58,10 @@ class Request(NamedTuple):
 
 
 Steps: TypeAlias = Generator[Request, Any, T]
+"""Yields requests, is sent the replies, returns the result."""
+
+Batches: TypeAlias = Iterator[Steps[list[T]]]
+"""The steps of one batch after the other, so that a long list needs no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +99,19 @@ class Operations:
     def decide(
         self,
         visitor: str | None,
-        candidates: Iterable[Subject] | None,
-        now: When | None,
-        timezone: str | ZoneInfo | None,
+        candidates: Iterable[Subject] | None = None,
         *,
-        consent: bool,
+        now: When | None = None,
+        timezone: str | ZoneInfo | None = None,
+        consent: bool = True,
     ) -> Steps[Decision]:
+        """What may this visitor be shown? One round trip; nothing is counted.
+
+        `candidates` in the caller's order, None for every campaign of the policy. `visitor=None` and `consent=False`
+        get what the policy says and touch no store. If the store fails, the answer is `on_store_error` and `.degraded`
+        is its error. Raises InputError for a wrong argument, or a campaign that the policy cannot decide on;
+        StoreError only with `on_store_error = "raise"`.
+        """
         plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
         zone = self._zone(plan, timezone)
         uniform = self._without_history(plan, visitor, consent=consent)
@@ -116,11 +127,12 @@ class Operations:
     def decide_many(
         self,
         visitors: Iterable[str | None],
-        candidates: Iterable[Subject] | None,
-        now: When | None,
-        timezone: str | ZoneInfo | None,
-    ) -> Iterator[Steps[list[Decision]]]:
-        """Steps for one batch after the other, so that a long list of visitors needs no memory."""
+        candidates: Iterable[Subject] | None = None,
+        *,
+        now: When | None = None,
+        timezone: str | ZoneInfo | None = None,
+    ) -> Batches[Decision]:
+        """`decide` for each visitor, in order, a thousand to a round trip."""
         plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
         zone = self._zone(plan, timezone)
         remaining = iter(visitors)
@@ -139,10 +151,12 @@ class Operations:
                 decisions.append(Decision(plan, at, wanted, uniform=uniform))
                 continue
             state = next(states)
-            if isinstance(state, StoreError):
-                decisions.append(self._degraded(plan, at, wanted, state))
-            else:
+            try:
+                if isinstance(state, StoreError):
+                    raise state
                 decisions.append(self._decision(plan, at, zone, wanted, state))
+            except StoreError as error:
+                decisions.append(self._degraded(plan, at, wanted, error))
         return decisions
 
     def _decision(
@@ -165,17 +179,23 @@ class Operations:
     def claim(
         self,
         visitor: str | None,
-        candidates: Iterable[Subject] | None,
-        now: When | None,
-        id_: str | None,
-        timezone: str | ZoneInfo | None,
+        candidates: Iterable[Subject] | None = None,
         *,
-        consent: bool,
+        now: When | None = None,
+        id: str | None = None,  # noqa: A002 - the field's word
+        timezone: str | ZoneInfo | None = None,
+        consent: bool = True,
     ) -> Steps[Claim | None]:
+        """Count an impression of the first eligible candidate, atomically; None if none is. One round trip.
+
+        However many processes claim for one visitor at once, none of her caps is passed. A claim repeated with its
+        `id` counts nothing and returns what it returned. If the store fails: None with `on_store_error = "block"`, an
+        uncounted claim with `.degraded` set with "allow", StoreError with "raise".
+        """
         plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
         wanted = tuple(plan.compiled) if wanted is None else wanted
         moment = self._at(plan, at, self._zone(plan, timezone))
-        event_id = self._event_id(IMPRESSION, id_)
+        event_id = self._event_id(IMPRESSION, id)
         choices = [(subject, choice) for subject in wanted for choice in claim_alternatives(moment, subject)]
         uniform = self._without_history(plan, visitor, consent=consent)
         if uniform is not None or visitor is None:
@@ -198,17 +218,28 @@ class Operations:
         self,
         visitor: str | None,
         event: str,
-        subject: Subject | None,
-        at: When | None,
-        id_: str | None,
+        subject: Subject | None = None,
         *,
-        consent: bool,
+        at: When | None = None,
+        id: str | None = None,  # noqa: A002 - the field's word
+        consent: bool = True,
     ) -> Steps[bool]:
-        write = self._recorded(Event(visitor if consent else None, event, subject, at, id_))
+        """Remember that something happened. True; False where that id was counted before.
+
+        Late events land at their own time; one older than anything the policy asks about is dropped: False, and a
+        warning in the log `retarget`. Without a visitor or consent nothing is remembered: False. An `at` of the past is
+        taken at its word unless the retargeter was given a clock. Raises InputError (nothing was stored) for a wrong
+        argument or a moment more than 300 seconds ahead; NotExecuted or OutcomeUnknown if the store fails.
+        """
+        write = self._recorded(Event(visitor if consent else None, event, subject, at, id))
         return write if isinstance(write, bool) else self._counted((yield Request("write", write)))
 
-    def record_many(self, events: Iterable[object]) -> Iterator[Steps[list[bool | StoreError]]]:
-        """Steps for one batch after the other. A batch that has a wrong event is not begun."""
+    def record_many(self, events: Iterable[Event | tuple[Any, ...] | dict[str, Any]]) -> Batches[bool | StoreError]:
+        """`record` for each event, in order, a thousand to a round trip: one answer each.
+
+        Raises PartlyExecuted if some failed, with all answers; InputError for a wrong event, before its thousand is
+        begun.
+        """
         remaining = iter(events)
         while batch := list(islice(remaining, BATCH)):
             yield self._record_batch([_event(row) for row in batch])
@@ -298,6 +329,7 @@ class Operations:
     # -- what a visitor may ask for ---------------------------------------------------------------------------------
 
     def export(self, visitor: str) -> Steps[dict[str, Any]]:
+        """All that is remembered of a visitor, ready for JSON. Raises StoreError."""
         state: Mapping[bytes, bytes] = yield Request("read", self._key(visitor))
         timelines = {}
         ids = b""
@@ -318,6 +350,7 @@ class Operations:
         }
 
     def forget(self, visitor: str) -> Steps[bool]:
+        """Forget a visitor; True if anything was known. Raises StoreError."""
         return bool((yield Request("delete", self._key(visitor))))
 
     # -- what callers give ------------------------------------------------------------------------------------------

@@ -1,30 +1,65 @@
-"""The client: a policy, a store, and what an ad server or a campaign backend asks of them.
+"""The clients: a policy, a store, and what an ad server or a campaign backend asks of them.
 
 Rules:
-- A method here drives the steps of the same name in `operations.py` and says, in its docstring, what it promises.
+- The methods are those of `operations.py`, with their arguments, types and docstrings; a client only drives their
+  steps: takes each request to the store and brings the reply back.
 - Threads may share a retargeter. `policy` may be set at any time; calls under way finish on the old one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import redis
 
-from retarget.decision import Decision
 from retarget.errors import ConfigError, StoreError
-from retarget.events import Event, Moment, Subject
 from retarget.memory import MemoryStore
-from retarget.operations import Claim, Operations, Steps, results
+from retarget.operations import Batches, Operations, Steps, results
 from retarget.plan import Plan
 from retarget.policy import Policy
 from retarget.redis_store import RedisStore
 from retarget.store import Store
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _call(operation: Callable[Concatenate[Operations, P], Steps[T]]) -> Callable[Concatenate[Retargeter, P], T]:
+    """The method that runs an operation's steps."""
+
+    @wraps(operation)
+    def method(self: Retargeter, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._drive(operation(self._operations, *args, **kwargs))
+
+    return method
+
+
+def _each(
+    operation: Callable[Concatenate[Operations, P], Batches[T]],
+) -> Callable[Concatenate[Retargeter, P], Iterator[T]]:
+    """The method that runs one batch after the other, and hands on the answers one by one."""
+
+    @wraps(operation)
+    def method(self: Retargeter, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        for steps in operation(self._operations, *args, **kwargs):
+            yield from self._drive(steps)
+
+    return method
+
+
+def _all(
+    operation: Callable[Concatenate[Operations, P], Batches[bool | StoreError]],
+) -> Callable[Concatenate[Retargeter, P], list[bool]]:
+    """The method that runs all batches, and raises if some of it failed."""
+
+    @wraps(operation)
+    def method(self: Retargeter, /, *args: P.args, **kwargs: P.kwargs) -> list[bool]:
+        return results([done for steps in operation(self._operations, *args, **kwargs) for done in self._drive(steps)])
+
+    return method
 
 
 class Retargeter:
@@ -36,6 +71,14 @@ class Retargeter:
 
     Raises `ConfigError` for a store that cannot serve; warns (`RetargetWarning`) of one that breaks a promise.
     """
+
+    decide = _call(Operations.decide)
+    decide_many = _each(Operations.decide_many)
+    claim = _call(Operations.claim)
+    record = _call(Operations.record)
+    record_many = _all(Operations.record_many)
+    export = _call(Operations.export)
+    forget = _call(Operations.forget)
 
     def __init__(
         self,
@@ -57,88 +100,6 @@ class Retargeter:
     @policy.setter
     def policy(self, policy: Policy) -> None:
         self._operations.plan = Plan(policy)
-
-    def decide(
-        self,
-        visitor: str | None,
-        candidates: Iterable[Subject] | None = None,
-        *,
-        now: Moment | None = None,
-        timezone: str | ZoneInfo | None = None,
-        consent: bool = True,
-    ) -> Decision:
-        """What may this visitor be shown? One round trip; nothing is counted.
-
-        `candidates` in the caller's order, None for every campaign of the policy. `visitor=None` and `consent=False`
-        get what the policy says and touch no store. If the store fails, the answer is `on_store_error` and `.degraded`
-        is its error. Raises InputError for a wrong argument, or a campaign that the policy cannot decide on;
-        StoreError only with `on_store_error = "raise"`.
-        """
-        return self._drive(self._operations.decide(visitor, candidates, now, timezone, consent=consent))
-
-    def decide_many(
-        self,
-        visitors: Iterable[str | None],
-        candidates: Iterable[Subject] | None = None,
-        *,
-        now: Moment | None = None,
-        timezone: str | ZoneInfo | None = None,
-    ) -> Iterator[Decision]:
-        """`decide` for each visitor, in order, a thousand to a round trip."""
-        for steps in self._operations.decide_many(visitors, candidates, now, timezone):
-            yield from self._drive(steps)
-
-    def claim(
-        self,
-        visitor: str | None,
-        candidates: Iterable[Subject] | None = None,
-        *,
-        now: Moment | None = None,
-        id: str | None = None,  # noqa: A002 - the field's word
-        timezone: str | ZoneInfo | None = None,
-        consent: bool = True,
-    ) -> Claim | None:
-        """Count an impression of the first eligible candidate, atomically; None if none is. One round trip.
-
-        However many processes claim for one visitor at once, none of her caps is passed. A claim repeated with its
-        `id` counts nothing and returns what it returned. If the store fails: None with `on_store_error = "block"`, an
-        uncounted claim with `.degraded` set with "allow", StoreError with "raise".
-        """
-        return self._drive(self._operations.claim(visitor, candidates, now, id, timezone, consent=consent))
-
-    def record(
-        self,
-        visitor: str | None,
-        event: str,
-        subject: Subject | None = None,
-        *,
-        at: Moment | None = None,
-        id: str | None = None,  # noqa: A002 - the field's word
-        consent: bool = True,
-    ) -> bool:
-        """Remember that something happened. True; False where that id was counted before.
-
-        Late events land at their own time; one older than anything the policy asks about is dropped: False, and a
-        warning in the log `retarget`. Without a visitor or consent nothing is remembered: False. An `at` of the past is
-        taken at its word unless the retargeter was given a clock. Raises InputError (nothing was stored) for a wrong
-        argument or a moment more than 300 seconds ahead; NotExecuted or OutcomeUnknown if the store fails.
-        """
-        return self._drive(self._operations.record(visitor, event, subject, at, id, consent=consent))
-
-    def record_many(self, events: Iterable[Event | tuple[Any, ...] | dict[str, Any]]) -> list[bool]:
-        """`record` for each event, in order, a thousand to a round trip. Raises PartlyExecuted if some failed."""
-        outcomes: list[bool | StoreError] = []
-        for steps in self._operations.record_many(events):
-            outcomes += self._drive(steps)
-        return results(outcomes)
-
-    def export(self, visitor: str) -> dict[str, Any]:
-        """All that is remembered of a visitor, ready for JSON. Raises StoreError."""
-        return self._drive(self._operations.export(visitor))
-
-    def forget(self, visitor: str) -> bool:
-        """Forget a visitor; True if anything was known. Raises StoreError."""
-        return self._drive(self._operations.forget(visitor))
 
     def close(self) -> None:
         """Let go of connections that the library opened. A client that was given stays as it is."""
