@@ -358,7 +358,7 @@ class Plan:
     def _reached(self, term: Term) -> Formula:
         """The formula of a term being true. What is counted within a session needs the session to last still."""
         reached = frozenset([frozenset([(term, True)])])
-        if not term.window.anchored:
+        if not term.window.anchored or term.n < 1:  # what costs more than the whole limit is too much in any session
             return reached
         self.has_sessions = True
         alive = Term(ACTIVITY.decode(), None, 1, self.alive.window, 1)

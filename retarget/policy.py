@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -32,6 +32,7 @@ from pydantic import (
 
 from retarget import grammar
 from retarget.errors import PolicyError
+from retarget.findings import Finding, findings
 from retarget.grammar import Cap, Condition, Duration, Spans, Weekdays
 from retarget.windows import LocalTime, end_instant, instant
 
@@ -94,13 +95,17 @@ def _read_spans(value: object) -> Spans:
 
 
 def _read_moment(value: object) -> LocalTime:
-    if isinstance(value, date):  # a datetime is one too
-        return value
-    try:
-        text = str(value)
-        return date.fromisoformat(text) if len(text) == 10 else datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f"{value!r} is no date: write 2026-11-01 or 2026-11-01T08:00:00+01:00") from error
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError(f"{value!r} is no date: write 2026-11-01 or 2026-11-01T08:00:00+01:00") from error
+    if not isinstance(moment, date):  # a datetime is one too
+        raise ValueError(f"{value!r} is no date: write 2026-11-01 or 2026-11-01T08:00:00+01:00")  # noqa: TRY004
+    if not 1971 <= moment.year <= 2105:
+        raise ValueError(f"{value!s} is out of range: moments are from 1971 to 2105; leave it out if there is none")
+    return moment
 
 
 def _parsed(kind: type, parse: Callable[[str], object]) -> PlainValidator:
@@ -299,6 +304,13 @@ class Policy(_Model):
             raise PolicyError([f"this is no TOML: {error}"]) from error
         return cls.model_validate(data)
 
+    def findings(self, *, events: Collection[str] = (), labels: Collection[str] = ()) -> list[Finding]:
+        """What is unsound in it though it loads, each with its place and cure; none for a sound policy.
+
+        `events` and `labels` are the event names and label kinds that a log is known to have.
+        """
+        return findings(self, events=events, labels=labels)
+
     def rules(self, campaign: str) -> Campaign | None:
         """The campaign with the defaults filled in where it says nothing itself; None if nothing applies to it."""
         own = self.campaign.get(campaign)
@@ -330,64 +342,65 @@ class Policy(_Model):
 
 def _contradictions(policy: Policy) -> list[str]:
     """What no single key can show: texts that cannot be ids, flights that end first, rules nobody can pass."""
+    problems = _wrong_labels(policy)
+    problems += [
+        f"{place}: {cap.text!r}: the threshold belongs to no one campaign, so it has no flight; write another window"
+        for place, threshold in _thresholds(policy)
+        for cap in threshold
+        if cap.window.period == "flight"
+    ]
+    kinds = {key.partition(":")[0] for key in policy.caps}.union(*(c.labels for c in policy.campaign.values()))
+    for id_ in policy.campaign:
+        problems += (f"campaign.{id_}: {problem}" for problem in _wrong_campaign(policy, id_, kinds))
+    return problems
+
+
+def _wrong_labels(policy: Policy) -> list[str]:
+    """Labels and ids that cannot be such."""
     problems: list[str] = []
-    kinds: set[str] = set()
-
-    def check(place: str, text: str, what: str) -> None:
-        try:
-            check_text(text, what)
-        except ValueError as error:
-            problems.append(f"{place}: {error}")
-
+    texts = [(f"caps.{key}", key, "label") for key in policy.caps]
     for key in policy.caps:
         kind, colon, value = key.partition(":")
-        kinds.add(kind)
         if not grammar.is_kind(kind) or (colon and not value):
             problems.append(f'caps.{key}: {key!r} is no label: write a kind such as advertiser, or "channel:email"')
         if kind == "campaign":
             problems.append(f"caps.{key}: a campaign is no label: write caps under [campaign.ID] or [defaults]")
-        check(f"caps.{key}", key, "label")
     for id_, campaign in policy.campaign.items():
-        kinds.update(campaign.labels)
-        check(f"campaign.{id_}", id_, "campaign id")
+        texts.append((f"campaign.{id_}", id_, "campaign id"))
         for kind, value in campaign.labels.items():
-            check(f"campaign.{id_}.labels.{kind}", value, "label")
+            place = f"campaign.{id_}.labels.{kind}"
+            texts.append((place, value, "label"))
             if not grammar.is_kind(kind) or kind == "campaign":
-                problems.append(
-                    f"campaign.{id_}.labels.{kind}: {kind!r} cannot name a label; use letters, digits, - and _"
-                )
-    thresholds = _thresholds(policy)
-    problems += [
-        f"{place}: {cap.text!r}: the threshold belongs to no one campaign, so it has no flight; write another window"
-        for place, threshold in thresholds
-        for cap in threshold
-        if cap.window.period == "flight"
-    ]
-    for id_ in policy.campaign:
-        rules = policy.rules(id_)
-        assert rules is not None  # noqa: S101 - it is named in the policy
-        place = f"campaign.{id_}"
-        if ":" in id_ and id_.partition(":")[0] in kinds:
-            problems.append(
-                f"{place}: {id_!r} reads as a label of the kind {id_.partition(':')[0]!r}; rename one of them"
-            )
-        if not rules.obeys and (rules.caps or rules.gap) and policy.campaign[id_].model_fields_set & {"caps", "gap"}:
-            problems.append(f"{place}: obeys = false means never capped, but caps or a gap are given; take one out")
-        if rules.start and rules.end:
-            zone = load_zone(policy.timezone)
-            if end_instant(rules.end, zone) <= instant(rules.start, zone):
-                problems.append(f"{place}: it ends ({rules.end}) before it starts ({rules.start})")
-        if policy.annoyance and rules.obeys:
-            channel = rules.labels.get("channel", "")
-            weight = policy.annoyance.points.get(channel, 1)
-            problems += [
-                f"{place}: one impression costs {weight} points (channel {channel!r}), which {where} {cap.text!r} never "
-                "allows; raise the threshold, lower the points, or set obeys = false"
-                for where, threshold in thresholds
-                for cap in threshold
-                if weight > cap.limit
-            ]
+                problems.append(f"{place}: {kind!r} cannot name a label; use letters, digits, - and _")
+    for place, text, what in texts:
+        try:
+            check_text(text, what)
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
     return problems
+
+
+def _wrong_campaign(policy: Policy, id_: str, kinds: set[str]) -> Iterator[str]:
+    """What contradicts itself in one campaign, the defaults filled in."""
+    rules = policy.rules(id_)
+    assert rules is not None  # noqa: S101 - it is named in the policy
+    if ":" in id_ and id_.partition(":")[0] in kinds:
+        yield f"{id_!r} reads as a label of the kind {id_.partition(':')[0]!r}; rename one of them"
+    if not rules.obeys and (rules.caps or rules.gap) and policy.campaign[id_].model_fields_set & {"caps", "gap"}:
+        yield "obeys = false means never capped, but caps or a gap are given; take one out"
+    zone = load_zone(policy.timezone)
+    if rules.start and rules.end and end_instant(rules.end, zone) <= instant(rules.start, zone):
+        yield f"it ends ({rules.end}) before it starts ({rules.start})"
+    if policy.annoyance and rules.obeys:
+        channel = rules.labels.get("channel", "")
+        weight = policy.annoyance.points.get(channel, 1)
+        for place, threshold in _thresholds(policy):
+            for cap in threshold:
+                if weight > cap.limit:
+                    yield (
+                        f"one impression costs {weight} points (channel {channel!r}), which {place} {cap.text!r} "
+                        "never allows; raise the threshold, lower the points, or set obeys = false"
+                    )
 
 
 def _thresholds(policy: Policy) -> list[tuple[str, list[Cap]]]:

@@ -41,7 +41,8 @@ class RedisStore:
     """Visitors in a Redis or Valkey server. A client given is used as it is; a URL gets one that serves well."""
 
     def __init__(self, client: redis.Redis, *, own: bool = False) -> None:
-        check_client(client)
+        if not own:
+            check_client(client)
         self._client = client
         self._pool = client.connection_pool
         self._lanes = _Lanes(self._pool)

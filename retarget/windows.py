@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, Protocol, TypeAlias
@@ -24,7 +24,15 @@ DAY = 86_400
 SESSION_AT_MOST = DAY
 """A session that never pauses is taken to begin anew after this many seconds, so that its memory is bounded."""
 
-_LONGEST = {"hour": 3 * 3_600, "day": DAY + 7_200, "week": 7 * DAY + 7_200, "month": 31 * DAY + 7_200}
+_MOST_BACK = 8 * 3_600
+"""No clock of the world has gone back further since 1970: by seven hours, Vostok in 1994; by three, Casey in 2010."""
+
+_LONGEST = {
+    "hour": 3_600 + _MOST_BACK,
+    "day": DAY + _MOST_BACK,
+    "week": 7 * DAY + _MOST_BACK,
+    "month": 31 * DAY + _MOST_BACK,
+}
 
 
 class Window(Protocol):
@@ -110,8 +118,9 @@ class Calendar:
         label = self._label(datetime.fromtimestamp(at, zone).replace(tzinfo=None, fold=0))
         following = self._next(label)
         begins, ends = first_instant(label, zone), first_instant(following, zone)
-        if ends <= at:  # the clocks went back over the boundary: the new period has begun already
-            return ends, first_instant(self._next(following), zone)
+        while ends <= at:  # the clocks went back over the boundary: a later period has begun already
+            following = self._next(following)
+            begins, ends = ends, first_instant(following, zone)
         return begins, ends
 
     def _label(self, local: datetime) -> datetime:
@@ -189,12 +198,7 @@ class Days:
     weekdays: frozenset[int]
 
     def next_open(self, now: int, zone: ZoneInfo) -> int | None:
-        today = datetime.fromtimestamp(now, zone).date()
-        if today.weekday() in self.weekdays:
-            return now
-        days = (today + timedelta(days=ahead) for ahead in range(1, 9))
-        opens = (instant(day, zone) for day in days if day.weekday() in self.weekdays)
-        return next((at for at in opens if at > now and self._is_open(at, zone)), None)
+        return _first_open(self._is_open, (0,), now, zone)
 
     def _is_open(self, at: int, zone: ZoneInfo) -> bool:
         return datetime.fromtimestamp(at, zone).weekday() in self.weekdays
@@ -207,34 +211,50 @@ class Hours:
     spans: tuple[tuple[int, int], ...]
 
     def next_open(self, now: int, zone: ZoneInfo) -> int | None:
-        if self._is_open(now, zone):
-            return now
-        today = datetime.fromtimestamp(now, zone).date()
-        for ahead in range(-1, 9):
-            opens = sorted(at for at in self._changes(today + timedelta(days=ahead), zone) if at > now)
-            found = next((at for at in opens if self._is_open(at, zone)), None)
-            if found is not None:
-                return found
-        return None
+        return _first_open(self._is_open, tuple(begin for begin, _ in self.spans), now, zone)
 
     def _is_open(self, at: int, zone: ZoneInfo) -> bool:
         local = datetime.fromtimestamp(at, zone)
         second = local.hour * 3_600 + local.minute * 60 + local.second
         return any(a <= second < b if a < b else second >= a or second < b for a, b in self.spans)
 
-    def _changes(self, day: date, zone: ZoneInfo) -> Iterator[int]:
-        """The instants of a local day at which a span may open: where it begins, and where the clocks change."""
-        midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - local by intent
-        for begin, _ in self.spans:
-            local = midnight + timedelta(seconds=begin)
-            yield from (int(local.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
-        early, late = first_instant(midnight, zone), first_instant(midnight + timedelta(days=1), zone)
-        offset = _offset(early, zone)
-        if offset != _offset(late, zone):
-            while late - early > 1:
-                middle = (early + late) // 2
-                early, late = (middle, late) if _offset(middle, zone) == offset else (early, middle)
-            yield late
+
+_FORTNIGHT = 16
+"""Days to look ahead: a weekday comes within a week, or where the calendar skips it, within two."""
+
+
+def _first_open(
+    is_open: Callable[[int, ZoneInfo], bool], begins: tuple[int, ...], now: int, zone: ZoneInfo
+) -> int | None:
+    """The first second from `now` on that is open; it opens at these seconds of the day, or when the clocks change."""
+    if is_open(now, zone):
+        return now
+    today = datetime.fromtimestamp(now, zone)
+    midnight = datetime(today.year, today.month, today.day)  # noqa: DTZ001 - local by intent
+    first = None
+    for ahead in range(-1, _FORTNIGHT):
+        day = midnight + timedelta(days=ahead)
+        for at in _changes(day, begins, zone):
+            if at > now and (first is None or at < first) and is_open(at, zone):
+                first = at
+        # Where the clocks go back over midnight, two days interlace: a later day may open before this one does again.
+        if first is not None and first <= first_instant(day + timedelta(days=1), zone):
+            return first
+    return first
+
+
+def _changes(midnight: datetime, begins: tuple[int, ...], zone: ZoneInfo) -> Iterator[int]:
+    """The instants of a local day at which something may open: its time of day, and where the clocks change."""
+    for begin in begins:
+        local = midnight + timedelta(seconds=begin)
+        yield from (int(local.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
+    early, late = first_instant(midnight, zone), first_instant(midnight + timedelta(days=1), zone)
+    offset = _offset(early, zone)
+    if offset != _offset(late, zone):
+        while late - early > 1:
+            middle = (early + late) // 2
+            early, late = (middle, late) if _offset(middle, zone) == offset else (early, middle)
+        yield late
 
 
 def _offset(at: int, zone: ZoneInfo) -> timedelta:

@@ -39,7 +39,7 @@ def packed(alternative: Alternative) -> bytes:
     """One alternative as write.lua reads it."""
     if alternative.packed:
         return alternative.packed
-    parts = []
+    parts: list[bytes] = []
     for guard in alternative.guards:
         flags = guard.wanted + 2 * guard.more + 4 * guard.anchored
         parts += (_GUARD.pack(flags, guard.n, guard.since, len(guard.field)), guard.field)

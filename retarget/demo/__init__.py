@@ -1,1 +1,5 @@
-"""What `retarget demo` ships with: the made-up shop's policy."""
+"""The made-up shop: its policy, and the demo that runs its traffic through it. `retarget.demo.run()`."""
+
+from retarget.demo.run import ChannelMoney, Demo, policy, run
+
+__all__ = ["ChannelMoney", "Demo", "policy", "run"]

