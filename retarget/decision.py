@@ -192,41 +192,48 @@ class Decision:
     `degraded` is the store's error where the answer is the policy's `on_store_error` instead of the visitor's history.
     """
 
-    __slots__ = ("_candidates", "_plan", "_uniform", "_view", "at", "degraded", "eligible")
+    __slots__ = ("_candidates", "_moment", "_uniform", "_view", "degraded", "eligible")
 
     def __init__(
         self,
-        plan: Plan,
-        now: int,
+        moment: Moment,
         candidates: Sequence[Subject] | None,
         *,
         view: View | None = None,
         uniform: Verdict | None = None,
         degraded: StoreError | None = None,
     ) -> None:
-        self._plan = plan
+        self._moment = moment
         self._view = view
         self._uniform = uniform
         self._candidates = candidates
-        self.at = now
         self.degraded = degraded
         if view is not None:
-            self.eligible: tuple[Subject, ...] = tuple(_eligible(plan, view, candidates))
-        else:
-            self.eligible = tuple(self.candidates) if uniform else ()
+            self.eligible: tuple[Subject, ...] = tuple(_eligible(moment.plan, view, candidates))
+        else:  # one verdict for all, but for those whose hours or flight forbid it: the clock needs no history
+            self.eligible = tuple(c for c in self.candidates if uniform and is_open(moment, c))
+
+    @property
+    def at(self) -> int:
+        """The moment everything was judged by, epoch seconds."""
+        return self._moment.now
 
     @property
     def candidates(self) -> Sequence[Subject]:
         """What was decided over, in the caller's order; every campaign of the policy where none were given."""
-        return self._candidates if self._candidates is not None else tuple(self._plan.compiled)
+        return self._candidates if self._candidates is not None else tuple(self._moment.plan.compiled)
 
     def __getitem__(self, candidate: Subject) -> Verdict:
         """Raises KeyError for what was not decided over."""
-        if candidate not in (self._candidates if self._candidates is not None else self._plan.compiled):
+        plan = self._moment.plan
+        if candidate not in (self._candidates if self._candidates is not None else plan.compiled):
             raise KeyError(candidate)
-        if self._uniform is not None or self._view is None:
-            return self._uniform or Verdict(eligible=False, reason="store error")
-        return verdict(self._plan, self._view, candidate)
+        if self._view is not None:
+            return verdict(plan, self._view, candidate)
+        assert self._uniform is not None  # noqa: S101 - a decision has one or the other
+        return (
+            closed(self._moment, candidate) if self._uniform and not is_open(self._moment, candidate) else self._uniform
+        )
 
     def __iter__(self) -> Iterator[Subject]:
         return iter(self.candidates)
@@ -240,7 +247,7 @@ class Decision:
     @property
     def annoyance(self) -> AnnoyanceLevel | None:
         """The points used and the threshold in force; None without a threshold, or without a look at her history."""
-        return annoyance_level(self._plan, self._view) if self._view is not None else None
+        return annoyance_level(self._moment.plan, self._view) if self._view is not None else None
 
 
 def _eligible(plan: Plan, view: View, candidates: Sequence[Subject] | None) -> list[Subject]:
@@ -309,11 +316,28 @@ def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
     return Verdict(eligible=False, reason=rule.reason, rule=rule.text, seen=seen, limit=rule.limit, eligible_at=again)
 
 
+def is_open(moment: Moment, subject: Subject) -> bool:
+    """Whether the clock alone lets the candidate be shown."""
+    return moment.is_open(compile_subject(moment.plan, subject).openings)
+
+
+def closed(moment: Moment, subject: Subject) -> Verdict:
+    """The verdict on a candidate that the clock alone forbids."""
+    compiled = compile_subject(moment.plan, subject)
+    blank = View(moment, {})
+    rules = [rule for rule in moment.plan.rules(compiled.candidate) if rule.opening is not None]
+    last = next(rule for rule in rules if rule.opening and not moment.is_open((rule.opening,)))
+    again = blank.next_moment([], compiled.openings)
+    return Verdict(
+        eligible=False, reason=last.reason, rule=last.text, eligible_at=None if again is None else _utc(again)
+    )
+
+
 def annoyance_level(plan: Plan, view: View) -> AnnoyanceLevel | None:
     """Which threshold is in force for the visitor, and how much of it is used."""
     for segment, who, threshold in plan.segments:
         if all(any(view.holds(fact) is wanted for fact, wanted in clause) for clause in plan.bind_formula(who, {})):
-            used = [(view.count(plan.points(cap)), cap) for cap in threshold]
+            used = [(_seen(view, plan, plan.points(cap)), cap) for cap in threshold]
             points, cap = max(used, key=lambda pair: pair[0] / pair[1].limit)
             return AnnoyanceLevel(segment, cap.text, points, cap.limit)
     return None

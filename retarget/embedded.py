@@ -109,7 +109,7 @@ class EmbeddedServer:
             chunk = os.read(output, 65_536) if readable else b""
             if not chunk:
                 last = said.decode(errors="replace").strip().rpartition("\n")[2] or "it said nothing"
-                what = "does not start" if readable else f"is not ready after {_START_SECONDS:.0f} seconds"
+                what = "does not start" if readable else f"is not ready after {_START_SECONDS:g} seconds"
                 raise ConfigError(f"the embedded server {what}: {last}")
             said += chunk
 

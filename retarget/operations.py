@@ -112,17 +112,17 @@ class Operations:
         is its error. Raises InputError for a wrong argument, or a campaign that the policy cannot decide on;
         StoreError only with `on_store_error = "raise"`.
         """
-        plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
-        zone = self._zone(plan, timezone)
-        uniform = self._without_history(plan, visitor, consent=consent)
+        wanted = _candidates(candidates)
+        moment = self._at(self.plan, self._moment(now), timezone)
+        uniform = self._without_history(moment.plan, visitor, consent=consent)
         if uniform is not None or visitor is None:
-            return Decision(plan, at, wanted, uniform=uniform)
+            return Decision(moment, wanted, uniform=uniform)
         key = self._key(visitor)
         try:
             state = yield Request("read", key)
-            return self._decision(plan, at, zone, wanted, state)
+            return self._decision(moment, wanted, state)
         except StoreError as error:
-            return self._degraded(plan, at, wanted, error)
+            return self._degraded(moment, wanted, error)
 
     def decide_many(
         self,
@@ -133,46 +133,42 @@ class Operations:
         timezone: str | ZoneInfo | None = None,
     ) -> Batches[Decision]:
         """`decide` for each visitor, in order, a thousand to a round trip."""
-        plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
-        zone = self._zone(plan, timezone)
+        wanted = _candidates(candidates)
+        moment = self._at(self.plan, self._moment(now), timezone)
         remaining = iter(visitors)
         while batch := list(islice(remaining, BATCH)):
-            yield self._decide_batch(plan, at, zone, wanted, batch)
+            yield self._decide_batch(moment, wanted, batch)
 
     def _decide_batch(
-        self, plan: Plan, at: int, zone: ZoneInfo, wanted: tuple[Subject, ...] | None, visitors: list[str | None]
+        self, moment: Moment, wanted: tuple[Subject, ...] | None, visitors: list[str | None]
     ) -> Steps[list[Decision]]:
-        uniform = self._without_history(plan, None, consent=True)
-        keys = [self._key(visitor) for visitor in visitors if visitor is not None]
-        states = iter((yield Request("read_many", keys)))
+        uniform = self._without_history(moment.plan, None, consent=True)
+        states = iter((yield Request("read_many", [self._key(visitor) for visitor in visitors if visitor is not None])))
         decisions = []
         for visitor in visitors:
             if visitor is None:
-                decisions.append(Decision(plan, at, wanted, uniform=uniform))
+                decisions.append(Decision(moment, wanted, uniform=uniform))
                 continue
             state = next(states)
             try:
                 if isinstance(state, StoreError):
                     raise state
-                decisions.append(self._decision(plan, at, zone, wanted, state))
+                decisions.append(self._decision(moment, wanted, state))
             except StoreError as error:
-                decisions.append(self._degraded(plan, at, wanted, error))
+                decisions.append(self._degraded(moment, wanted, error))
         return decisions
 
-    def _decision(
-        self, plan: Plan, at: int, zone: ZoneInfo, wanted: tuple[Subject, ...] | None, state: Mapping[bytes, bytes]
-    ) -> Decision:
-        if is_full(state, at):
-            return Decision(plan, at, wanted, uniform=Verdict(eligible=False, reason="full"))
-        return Decision(plan, at, wanted, view=View(self._at(plan, at, zone), state))
+    def _decision(self, moment: Moment, wanted: tuple[Subject, ...] | None, state: Mapping[bytes, bytes]) -> Decision:
+        if is_full(state, moment.now):
+            return Decision(moment, wanted, uniform=Verdict(eligible=False, reason="full"))
+        return Decision(moment, wanted, view=View(moment, state))
 
-    def _degraded(self, plan: Plan, at: int, wanted: tuple[Subject, ...] | None, error: StoreError) -> Decision:
-        answer = plan.policy.on_store_error
+    def _degraded(self, moment: Moment, wanted: tuple[Subject, ...] | None, error: StoreError) -> Decision:
+        answer = moment.plan.policy.on_store_error
         if answer == "raise":
             raise error
-        return Decision(
-            plan, at, wanted, uniform=Verdict(eligible=answer == "allow", reason="store error"), degraded=error
-        )
+        uniform = Verdict(eligible=answer == "allow", reason="store error")
+        return Decision(moment, wanted, uniform=uniform, degraded=error)
 
     # -- claiming and recording -------------------------------------------------------------------------------------
 
@@ -192,9 +188,9 @@ class Operations:
         `id` counts nothing and returns what it returned. If the store fails: None with `on_store_error = "block"`, an
         uncounted claim with `.degraded` set with "allow", StoreError with "raise".
         """
-        plan, at, wanted = self.plan, self._moment(now), _candidates(candidates)
+        moment = self._at(self.plan, self._moment(now), timezone)
+        plan, at, wanted = moment.plan, moment.now, _candidates(candidates)
         wanted = tuple(plan.compiled) if wanted is None else wanted
-        moment = self._at(plan, at, self._zone(plan, timezone))
         event_id = self._event_id(IMPRESSION, id)
         choices = [(subject, choice) for subject in wanted for choice in claim_alternatives(moment, subject)]
         uniform = self._without_history(plan, visitor, consent=consent)
@@ -276,7 +272,7 @@ class Operations:
 
     def _choices(self, plan: Plan, event: Event, at: int, now: int) -> tuple[Alternative, ...] | None:
         """What enters the event, None if it is too old to; the same for all visitors of one second."""
-        moment = self._at(plan, now, plan.zone)
+        moment = self._at(plan, now, None)
         try:
             known = moment.records.get((event.event, event.subject)) if at == now else None
         except TypeError:  # unhashable: no subject at all, which `as_candidate` says properly
@@ -391,9 +387,7 @@ class Operations:
     def _moment(self, now: When | None) -> int:
         return int(self._clock()) if now is None else _second(now, "now")
 
-    def _zone(self, plan: Plan, timezone: str | ZoneInfo | None) -> ZoneInfo:
-        if timezone is None:
-            return plan.zone
+    def _zone(self, timezone: str | ZoneInfo) -> ZoneInfo:
         if isinstance(timezone, ZoneInfo):
             return timezone
         try:
@@ -401,8 +395,9 @@ class Operations:
         except ValueError as error:
             raise InputError(f"timezone: {error}") from error
 
-    def _at(self, plan: Plan, now: int, zone: ZoneInfo) -> Moment:
+    def _at(self, plan: Plan, now: int, timezone: str | ZoneInfo | None) -> Moment:
         """The plan at this second: shared by all calls of the second, for what it computes is the same for all."""
+        zone = plan.zone if timezone is None else self._zone(timezone)
         cached_plan, cached_now, by_zone = self._moments
         if cached_plan is not plan or cached_now != now:
             by_zone = {}

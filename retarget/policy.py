@@ -349,6 +349,13 @@ def _contradictions(policy: Policy) -> list[str]:
         for cap in threshold
         if cap.window.period == "flight"
     ]
+    problems += [
+        f"annoyance.segment.{key}.who: {condition.text!r}: a segment is about the visitor alone; take the label out"
+        for key, segment in (policy.annoyance.segment.items() if policy.annoyance else ())
+        for clause in segment.who
+        for condition in clause
+        if grammar.labels_in(condition.subject or "")
+    ]
     kinds = {key.partition(":")[0] for key in policy.caps}.union(*(c.labels for c in policy.campaign.values()))
     for id_ in policy.campaign:
         problems += (f"campaign.{id_}: {problem}" for problem in _wrong_campaign(policy, id_, kinds))

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -28,8 +29,9 @@ from retarget.errors import ConfigError, NotExecuted, OutcomeUnknown, RetargetWa
 from retarget.store import State
 
 _POOL = 64
-_BATCH = 500
+_BATCH = 1_000
 T = TypeVar("T")
+_COMMAND = re.compile(r".* run the '[\w|]+' command")
 _Command: TypeAlias = tuple[Any, ...]
 
 _CURE = (
@@ -45,7 +47,7 @@ class RedisStore:
             check_client(client)
         self._client = client
         self._pool = client.connection_pool
-        self._lanes = _Lanes(self._pool)
+        self._lanes = _Lanes(self._pool, keep=own)
         self._own = own
 
     @classmethod
@@ -140,12 +142,14 @@ class RedisStore:
 class _Lanes:
     """Connections of the client's pool, kept between calls: a quarter of a call's time is redis-py's own book-keeping.
 
-    While somebody waits for the pool, connections go back to it. A connection that was closed, or that holds an answer
-    nobody waited for, is opened anew. A process that forks begins with none.
+    Only of a pool that is ours (`keep`): others may wait for the connections of a pool that was given. While a thread
+    of ours waits for the pool, connections go back to it. A connection that was closed, or that holds an answer nobody
+    waited for, is opened anew. A process that forks begins with none.
     """
 
-    def __init__(self, pool: Any) -> None:  # noqa: ANN401 - any of redis-py's pools
+    def __init__(self, pool: Any, *, keep: bool) -> None:  # noqa: ANN401 - any of redis-py's pools
         self._pool = pool
+        self._keep = keep
         self._lock = threading.Lock()
         self._idle: list[Any] = []
         self._waiting = 0
@@ -176,7 +180,7 @@ class _Lanes:
     def give(self, connection: Any) -> None:  # noqa: ANN401
         """Keep the connection for the next call, or let one who waits for the pool have it."""
         with self._lock:
-            if not self._waiting:
+            if self._keep and not self._waiting:
                 self._idle.append(connection)
                 return
         self._pool.release(connection)
@@ -241,7 +245,8 @@ def _failure(error: Exception, *, executed: bool | None) -> StoreError:
 
 
 def _harmless(error: Exception) -> str:
-    """What the error says without anything a key could stand in: servers quote commands in some of their errors."""
-    if isinstance(error, ResponseError):
-        return str(error).partition("'")[0].partition(",")[0]
-    return str(error)
+    """What the error says without anything a key could stand in: servers quote keys and arguments in some of theirs."""
+    if not isinstance(error, ResponseError):
+        return str(error)
+    command = _COMMAND.search(str(error))
+    return command[0] if command else str(error).partition("'")[0].partition(",")[0]

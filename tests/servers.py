@@ -76,7 +76,7 @@ class Server:
     def commands(self) -> dict[str, int]:
         """How often each command ran since the server began, INFO and what a client says on connecting left aside."""
         with self.client(socket_timeout=PATIENCE) as client:
-            stats: Mapping[str, Mapping[str, int]] = client.info("commandstats")  # type: ignore[assignment]
+            stats: Mapping[str, Mapping[str, int]] = client.info("commandstats")
         counted = {name.removeprefix("cmdstat_"): numbers["calls"] for name, numbers in stats.items()}
         return {name: calls for name, calls in counted.items() if name.split("|")[0] not in ("info", "client", "hello")}
 

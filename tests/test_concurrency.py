@@ -182,7 +182,9 @@ def test_a_hundred_threads_on_one_key_with_other_keys_busy(ads: Ads) -> None:
 
 def test_each_thread_gets_its_own_visitors_data(ads: Ads) -> None:
     """Reads and writes of many visitors in many threads never mix."""
-    shared = ads('[campaign.a]\naudience = ["visit"]\n' + "".join(f"[campaign.c{n}]\ncaps = ['1 per day']\n" for n in range(8)))
+    shared = ads(
+        '[campaign.a]\naudience = ["visit"]\n' + "".join(f"[campaign.c{n}]\ncaps = ['1 per day']\n" for n in range(8))
+    )
 
     def work(number: int) -> None:
         visitor, own = f"v{number}", f"c{number}"

@@ -93,7 +93,7 @@ with EmbeddedServer() as server:
     ],
 )
 def test_goes_with_its_owner(then: str, sent: signal.Signals | None) -> None:
-    """Whatever ends its owner, a signal that cannot be caught included, the server ends and its folder goes."""
+    """Whatever ends its owner, a signal that cannot be caught included, the server ends, too."""
     command = [sys.executable, "-c", OWNER.format(then=then)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -107,7 +107,6 @@ def test_goes_with_its_owner(then: str, sent: signal.Signals | None) -> None:
             os.close(server)
         owner.wait(10)
     assert gone(int(pid))
-    # The watcher removes the folder after the server: it holds the owner's standard error until it is done.
     with pytest.raises(redis.ConnectionError), redis.Redis.from_url(url) as client:
         client.ping()
 
@@ -120,7 +119,12 @@ def test_a_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(embedded, "_binary", lambda: false)
     made: list[Path] = []
     private = embedded._private_folder
-    monkeypatch.setattr(embedded, "_private_folder", lambda: made.append(private()) or made[-1])
+
+    def noted() -> Path:
+        made.append(private())
+        return made[-1]
+
+    monkeypatch.setattr(embedded, "_private_folder", noted)
     with pytest.raises(ConfigError, match="does not start: no room for me"):
         EmbeddedServer().__enter__()
     assert len(made) == 1
@@ -130,11 +134,11 @@ def test_a_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_server_that_is_never_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A server that says nothing is given up, and ended."""
     mute = tmp_path / "server"
-    mute.write_text("#!/bin/sh\nexec cat /dev/zero > /dev/null\n")
+    mute.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
     mute.chmod(0o700)
     monkeypatch.setattr(embedded, "_binary", lambda: mute)
     monkeypatch.setattr(embedded, "_START_SECONDS", 0.2)
-    with pytest.raises(ConfigError, match="is not ready after 0 seconds: it said nothing"):
+    with pytest.raises(ConfigError, match="is not ready after 0.2 seconds: it said nothing"):
         EmbeddedServer().__enter__()
 
 
@@ -152,5 +156,5 @@ def test_a_long_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(deep))
     with EmbeddedServer() as server, redis.Redis.from_url(server.url) as client:
         assert client.ping()
-        assert folder_of(server.url).parent == Path("/tmp")
+        assert folder_of(server.url).parent == Path("/tmp")  # noqa: S108 - where it is to be
     assert list(deep.iterdir()) == []

@@ -262,7 +262,8 @@ POLICIES = [
         "campaign.a.caps[0]",
     ),
     (
-        '[annoyance]\nthreshold = ["6 per day"]\npoints = { x = 2 }\n[campaign.a]\nlabels = { channel = "x" }\ncaps = ["2 per day"]',
+        '[annoyance]\nthreshold = ["6 per day"]\npoints = { x = 2 }\n'
+        + '[campaign.a]\nlabels = { channel = "x" }\ncaps = ["2 per day"]',
         None,
         "",
     ),
@@ -286,7 +287,8 @@ POLICIES = [
     ),
     (
         NINE
-        + '[annoyance.segment.s]\nwho = ["2 visit x", "click"]\nthreshold = ["8 per day"]\n[annoyance.segment.t]\nwho = ["visit"]\nthreshold = ["8 per day"]',
+        + '[annoyance.segment.s]\nwho = ["2 visit x", "click"]\nthreshold = ["8 per day"]\n'
+        + '[annoyance.segment.t]\nwho = ["visit"]\nthreshold = ["8 per day"]',
         None,
         "",
     ),
@@ -298,13 +300,15 @@ POLICIES = [
     ),
     (
         NINE
-        + '[annoyance.segment.s]\nwho = ["3 impression a within day"]\nthreshold = ["8 per day"]\n[campaign.a]\ncaps = ["2 per day"]',
+        + '[annoyance.segment.s]\nwho = ["3 impression a within day"]\nthreshold = ["8 per day"]\n'
+        + '[campaign.a]\ncaps = ["2 per day"]',
         "nobody",
         "annoyance.segment.s.who[0]",
     ),
     (
         NINE
-        + '[annoyance.segment.s]\nwho = ["2 impression a within day"]\nthreshold = ["8 per day"]\n[campaign.a]\ncaps = ["2 per day"]',
+        + '[annoyance.segment.s]\nwho = ["2 impression a within day"]\nthreshold = ["8 per day"]\n'
+        + '[campaign.a]\ncaps = ["2 per day"]',
         None,
         "",
     ),
@@ -318,7 +322,8 @@ POLICIES = [
     (BRAND + 'exclude = ["3 impression brand within 7 days"]', None, ""),
     # journeys
     (
-        '[campaign.a]\naudience = ["click b"]\n[campaign.b]\naudience = ["click c"]\n[campaign.c]\naudience = ["impression a"]',
+        '[campaign.a]\naudience = ["click b"]\n[campaign.b]\naudience = ["click c"]\n'
+        + '[campaign.c]\naudience = ["impression a"]',
         "circle",
         "campaign.b.audience[0]",
     ),

@@ -112,9 +112,7 @@ class Machine(RuleBasedStateMachine):
         eligible = self.same([decision.eligible for decision in decisions])
         assert eligible == tuple(c for c, verdict in zip(wanted, verdicts, strict=True) if verdict)
 
-    def check_again(
-        self, decisions: Any, visitor: str, candidate: Subject, again: int | None, zone: str | None
-    ) -> None:
+    def check_again(self, visitor: str, candidate: Subject, again: int | None, zone: str | None) -> None:
         """At `eligible_at` she is free, one second before she is not: asked of the library itself."""
         if again is not None and again > self.now:
             free = [ads.decide(visitor, [candidate], now=again, timezone=zone)[candidate].eligible for ads in self.all]

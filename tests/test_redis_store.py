@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,7 +46,7 @@ def store(server: Server) -> Iterator[Store]:
         yield store
 
 
-# -- round trips ---------------------------------------------------------------------------------------------------------
+# -- round trips -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,9 @@ def store(server: Server) -> Iterator[Store]:
         (lambda ads: ads.forget(SECRET), "unlink"),
     ],
 )
-def test_each_call_is_one_command(server: Server, store: Store, call: Callable[[Retargeter], object], command: str) -> None:
+def test_each_call_is_one_command(
+    server: Server, store: Store, call: Callable[[Retargeter], object], command: str
+) -> None:
     """The server counts exactly one command that a client sent; what a script runs inside is no round trip."""
     ads = Retargeter(POLICY, store, clock=lambda: NOW)
     ads.claim(SECRET, ["a"])
@@ -89,7 +94,7 @@ def test_a_batch_is_one_round_trip() -> None:
         assert [command[0] for command in told.commands] == [b"HGETALL"] * 300
 
 
-# -- the script is not known ---------------------------------------------------------------------------------------------
+# -- the script is not known -------------------------------------------------------------------------------------------
 
 
 def test_a_script_flush_is_healed_and_the_event_counted_once(server: Server, store: Store) -> None:
@@ -101,7 +106,7 @@ def test_a_script_flush_is_healed_and_the_event_counted_once(server: Server, sto
         assert store.write(write()) == 1
         assert store.write(write()) == 1
         after = server.commands()
-        assert timeline.moments(client.hget(KEY, "ia")) == (NOW,) * 3  # type: ignore[arg-type]
+        assert timeline.moments(client.hget(KEY, "ia")) == (NOW,) * 3
     assert after["eval"] - before.get("eval", 0) == 1
     assert after["evalsha"] - before["evalsha"] == 2
 
@@ -113,7 +118,7 @@ def test_a_script_flush_before_a_batch_counts_each_once(server: Server, store: S
         client.script_flush()
         writes = [write(b"rt:1:v%d" % (n % 3), limit=2) for n in range(9)]
         assert store.write_many(writes) == [1] * 6 + [DENIED] * 3
-        counts = [len(timeline.moments(client.hget(f"rt:1:v{n}", "ia"))) for n in range(3)]  # type: ignore[arg-type]
+        counts = [len(timeline.moments(client.hget(f"rt:1:v{n}", "ia"))) for n in range(3)]
     assert counts == [2, 2, 2]
 
 
@@ -133,11 +138,11 @@ def test_a_script_flush_in_the_middle_of_a_batch_counts_each_once(server: Server
 
         store._exchange = halves  # type: ignore[attr-defined]
         assert store.write_many([write(b"rt:1:w%d" % n) for n in range(9)]) == [1] * 9
-        counts = [len(timeline.moments(client.hget(f"rt:1:w{n}", "ia"))) for n in range(9)]  # type: ignore[arg-type]
+        counts = [len(timeline.moments(client.hget(f"rt:1:w{n}", "ia"))) for n in range(9)]
     assert counts == [1] * 9
 
 
-# -- clients -------------------------------------------------------------------------------------------------------------
+# -- clients -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_client_that_decodes_is_refused_with_the_cure(server: Server) -> None:
@@ -175,7 +180,7 @@ def test_even_a_client_that_retries_executes_once() -> None:
     """Commands go past the client's retries: a server that hangs up gets each command once."""
     retry = Retry(ExponentialBackoff(base=0.001, cap=0.001), 5)
     with servers.fake(lambda command: None) as told:
-        with redis.Redis(port=told.port, retry=retry, socket_timeout=1) as client:
+        with redis.Redis(port=told.port, retry=retry, socket_timeout=1, protocol=2) as client:
             with pytest.warns(RetargetWarning, match="retries"):
                 store = RedisStore(client)
             with pytest.raises(OutcomeUnknown):
@@ -271,7 +276,7 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
         Retargeter(POLICY, "redis://localhost", timeout=timeout)
 
 
-# -- failures ------------------------------------------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_refused_connection_is_known_at_once() -> None:
@@ -323,12 +328,15 @@ def test_a_server_that_stalls_is_given_up_within_the_timeout() -> None:
         assert 0.15 < time.monotonic() - began < 2
 
 
+def one_connection(server: Server) -> Any:
+    """A pool of a single connection, for which one waits 50 ms."""
+    options: dict[str, Any] = {"port": server.port, "socket_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+    return redis.BlockingConnectionPool(max_connections=1, timeout=0.05, **options)  # type: ignore[no-untyped-call]
+
+
 def test_a_pool_that_is_shared_is_left_to_the_others_between_calls(server: Server) -> None:
-    """A given client is used as it is: with one connection in its pool, its owner can use it after each of our calls."""
-    pool = redis.BlockingConnectionPool(
-        port=server.port, max_connections=1, timeout=0.05, socket_timeout=1, retry=Retry(NoBackoff(), 0)
-    )
-    with closing(pool), redis.Redis(connection_pool=pool) as client:
+    """A given client is used as it is: with one connection in its pool, its owner can use it after our calls."""
+    with closing(one_connection(server)) as pool, redis.Redis(connection_pool=pool) as client:
         store = RedisStore(client)
         assert store.write(write()) == 1
         assert client.ping()
@@ -338,10 +346,7 @@ def test_a_pool_that_is_shared_is_left_to_the_others_between_calls(server: Serve
 
 def test_an_exhausted_pool_means_not_sent(server: Server) -> None:
     """All connections in use: NotExecuted, nothing reached the server; with one free again all is well."""
-    pool = redis.BlockingConnectionPool(
-        port=server.port, max_connections=1, timeout=0.05, socket_timeout=1, retry=Retry(NoBackoff(), 0)
-    )
-    with closing(pool), redis.Redis(connection_pool=pool) as client:
+    with closing(one_connection(server)) as pool, redis.Redis(connection_pool=pool) as client:
         store = RedisStore(client)
         taken = pool.get_connection()
         with pytest.raises(NotExecuted):
@@ -404,6 +409,32 @@ def test_after_an_interrupted_exchange_the_next_visitor_gets_her_own_data(
         assert len(pool._in_use_connections) <= 1
 
 
+FORKING = """
+import os, sys
+from servers import open_store
+from retarget.changes import Alternative, Entry, Write
+store = open_store(sys.argv[1])
+for key in (b"parent", b"child"):
+    store.write(Write(key, 1000, b"", (Alternative((), (Entry(b"i" + key, 1000, 1, 16, 1023),), 99),)))
+pid = os.fork()
+mine = b"parent" if pid else b"child"
+fine = all(set(store.read(mine)) == {b"i" + mine} for _ in range(300))
+if not pid:
+    os._exit(0 if fine else 1)
+assert fine
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def test_a_process_that_forks_shares_no_connection(server: Server) -> None:
+    """As web servers do, after the first call: parent and child read at once, and each gets its own visitor's data."""
+    folder = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, server.url], cwd=folder, timeout=60, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_an_interrupted_batch_leaves_nothing_behind(server: Server) -> None:
     """Interrupted in the middle of reading many replies: the rest of them answer nobody."""
 
@@ -458,14 +489,42 @@ def test_errors_on_real_servers_carry_no_visitor(server: Server, store: Store) -
         assert SECRET not in str(raised.value) + repr(raised.value) + repr(raised.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    ("field", "raw"), [("ia", ""), ("ia", "seven.."), ("ia", "xx"), ("", "x"), ("^", ""), ("#0", "x")]
+)
+def test_a_corrupt_visitor_gets_the_policys_answer(server: Server, field: str, raw: str) -> None:
+    """Whatever somebody wrote there: decide and claim answer or degrade, export says what is wrong, forget heals."""
+    policy = Policy.from_text('on_store_error = "block"\n[campaign.a]\ncaps = ["3 per day", "5 per session"]')
+    with server.client() as client:
+        client.hset(KEY, field, raw)
+        ads = Retargeter(policy, client, clock=lambda: NOW)
+        ads.decide(SECRET)
+        ads.claim(SECRET, id="x")
+        if not field.startswith("#"):
+            with pytest.raises(StoreError, match="corrupt") as raised:
+                ads.export(SECRET)
+            assert SECRET not in str(raised.value)
+        assert ads.forget(SECRET) is True
+        assert ads.claim(SECRET, id="x") is not None
+
+
+def test_a_visitor_full_of_corrupt_timelines_gets_the_policys_answer(server: Server) -> None:
+    """Six hundred empty fields: degraded, no stray exception."""
+    with server.client() as client:
+        client.hset(KEY, mapping={f"i{n}": "" for n in range(600)})
+        ads = Retargeter(POLICY, client, clock=lambda: NOW)
+        assert ads.decide(SECRET).degraded is not None
+        assert ads.claim(SECRET) is None
+
+
 def test_a_reply_that_makes_no_sense_is_a_store_error() -> None:
     """What answers is no Redis of ours (a proxy, say): a StoreError for the policy to answer, no stray exception."""
-    with servers.fake(lambda command: b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n") as told:
-        with closing(RedisStore.from_url(told.url, 1)) as store:
-            with pytest.raises(StoreError):
-                store.read(KEY)
-            with pytest.raises(StoreError):
-                store.write(write())
+    three = b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n"
+    with servers.fake(lambda command: three) as told, closing(RedisStore.from_url(told.url, 1)) as store:
+        with pytest.raises(StoreError):
+            store.read(KEY)
+        with pytest.raises(StoreError):
+            store.write(write())
 
 
 def test_in_a_batch_that_breaks_off_what_was_answered_stands() -> None:

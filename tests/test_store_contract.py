@@ -1,4 +1,4 @@
-"""The contract of a store (store.py, changes.py, write.lua), on each of them, and all of them compared byte for byte."""
+"""The contract of a store (store.py, changes.py, write.lua), on each of them, and all compared byte for byte."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def fill(store: Store, fields: list[bytes], head: int, at: int = NOW) -> None:
     assert store.write(write(*(entry(field, at, head=head) for field in fields), now=at)) == 1
 
 
-# -- reading, deleting ---------------------------------------------------------------------------------------------------
+# -- reading, deleting -------------------------------------------------------------------------------------------------
 
 
 def test_a_visitor_not_known_has_no_timelines(store: Store) -> None:
@@ -98,7 +98,7 @@ def test_a_state_read_does_not_change_later(store: Store) -> None:
     assert b"ib" not in before
 
 
-# -- alternatives and guards ---------------------------------------------------------------------------------------------
+# -- alternatives and guards -------------------------------------------------------------------------------------------
 
 
 def test_the_first_alternative_whose_guards_hold_is_applied_alone(store: Store) -> None:
@@ -211,7 +211,7 @@ def test_guards_see_what_was_before_the_write(store: Store) -> None:
     assert [store.write(once), store.write(once)] == [1, DENIED]
 
 
-# -- entries -------------------------------------------------------------------------------------------------------------
+# -- entries -----------------------------------------------------------------------------------------------------------
 
 
 def test_entries_land_in_their_place_whatever_the_order(store: Store) -> None:
@@ -297,7 +297,7 @@ def test_an_alternative_without_entries_only_remembers_its_id(store: Store) -> N
     assert dict(store.read(b"t:1:other")) == {}
 
 
-# -- ids -----------------------------------------------------------------------------------------------------------------
+# -- ids ---------------------------------------------------------------------------------------------------------------
 
 
 def test_an_id_known_answers_with_the_outcome_and_changes_nothing(store: Store) -> None:
@@ -331,7 +331,7 @@ def test_ids_hold_any_bytes(store: Store) -> None:
     assert store.write(write(entry(b"ia"))) == 1
 
 
-# -- how long ------------------------------------------------------------------------------------------------------------
+# -- how long ----------------------------------------------------------------------------------------------------------
 
 
 def kept_for(store: Store, server_or_none: Server | None) -> int:
@@ -340,7 +340,7 @@ def kept_for(store: Store, server_or_none: Server | None) -> int:
         return store.ttl(KEY, NOW) or -2
     assert server_or_none is not None
     with server_or_none.client() as client:
-        return int(client.ttl(KEY.decode()))  # type: ignore[arg-type]
+        return int(client.ttl(KEY.decode()))
 
 
 @pytest.fixture
@@ -367,7 +367,7 @@ def test_the_longest_time_to_live_can_be_asked_for(store: Store, behind: Server 
     assert kept_for(store, behind) >= 20 * 366 * DAY - 5
 
 
-# -- room ----------------------------------------------------------------------------------------------------------------
+# -- room --------------------------------------------------------------------------------------------------------------
 
 
 def names(count: int, kind: str = "e") -> list[bytes]:
@@ -423,7 +423,7 @@ def test_interests_equally_old_go_in_the_order_of_their_bytes(store: Store) -> N
     """Not in that of a server's locale: `B` before `a` before what is not ASCII."""
     fill(store, [b"ea", b"eB", "e\N{LATIN SMALL LETTER A WITH DIAERESIS}".encode()], DAY_LONG, NOW - 500)
     fill(store, names(MOST_TIMELINES - 3, "i"), SHIELD, NOW - 10)
-    gone = []
+    gone: list[bytes] = []
     for n in range(3):
         before = set(store.read(KEY))
         store.write(write(entry(b"ix%d" % n, head=SHIELD)))
@@ -475,7 +475,7 @@ def test_a_write_of_nothing_changes_nothing(store: Store) -> None:
     assert dict(store.read(KEY)) == before
 
 
-# -- many at once --------------------------------------------------------------------------------------------------------
+# -- many at once ------------------------------------------------------------------------------------------------------
 
 
 def test_many_are_answered_each_by_itself_and_in_order(store: Store) -> None:
@@ -494,7 +494,7 @@ def test_none_at_all_is_no_trouble(store: Store) -> None:
     assert store.write_many([]) == []
 
 
-# -- what is not ours (servers only: in memory nobody else writes) -------------------------------------------------------
+# -- what is not ours (servers only: in memory nobody else writes) -----------------------------------------------------
 
 
 @pytest.fixture
@@ -549,15 +549,19 @@ def test_a_key_of_another_type_is_refused_and_left_alone(real: Store, server: Se
     assert [isinstance(state, StoreError) for state in states] == [False, True, False]
 
 
-# -- all stores compared -------------------------------------------------------------------------------------------------
+# -- all stores compared -----------------------------------------------------------------------------------------------
 
 FIELDS = [b"ia", b"ib", b"evisit x", b"*", SESSIONS, b"@", b"i\xc3\xa4", b"i\0\xff"]
 HORIZONS = [0, 60, HOUR, DAY, 400 * DAY]
 TIMES = st.one_of(
-    st.sampled_from([NOW, NOW - 60, NOW - 360, NOW - 361, NOW + 300, NOW - DAY, NOW - DAY - 1, NOW + DAY, 0, 0xFFFF_FF00]),
+    st.sampled_from(
+        [NOW, NOW - 60, NOW - 360, NOW - 361, NOW + 300, NOW - DAY, NOW - DAY - 1, NOW + DAY, 0, 0xFFFF_FF00]
+    ),
     st.integers(NOW - 500, NOW + 500),
 )
-HEADS = st.builds(lambda seconds, shield: timeline.head(seconds, shield=shield), st.sampled_from(HORIZONS), st.booleans())
+HEADS = st.builds(
+    lambda seconds, shield: timeline.head(seconds, shield=shield), st.sampled_from(HORIZONS), st.booleans()
+)
 ENTRIES = st.builds(Entry, st.sampled_from(FIELDS), TIMES, st.integers(1, 5), st.integers(1, 18), HEADS)
 GUARDS = st.builds(
     Guard, st.sampled_from(FIELDS), st.integers(0, 6), TIMES, st.booleans(), st.booleans(), st.booleans()

@@ -93,7 +93,7 @@ def test_a_timeline_is_live_while_its_newest_entry_matters() -> None:
 
 @pytest.mark.parametrize(("age", "kept"), [(0, True), (1_000 + SKEW, True), (1_000 + SKEW + 1, False)])
 def test_an_event_too_old_to_matter_is_not_entered(age: int, *, kept: bool) -> None:
-    """Older than the horizon and the skew of clocks together: None, in an empty timeline and in one that has entries."""
+    """Older than the horizon and the skew of clocks together: None, in an empty timeline and beside entries."""
     code = timeline.head(1_000, shield=False)
     empty = timeline.add(None, NOW - age, 1, 16, code, NOW)
     beside = timeline.add(packed(NOW, horizon=1_000), NOW - age, 1, 16, code, NOW - 5_000)

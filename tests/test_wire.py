@@ -37,7 +37,7 @@ def test_a_program_is_pinned_byte_for_byte() -> None:
     )
     alternative = Alternative(guards, (Entry(b"ia", 0x0A0B0C0D, 2, 16, 0x8001),), 86_401, b"xyz")
     expected = (
-        "0002 0001 00015181 78797a"  # two guards, one entry, ttl, outcome
+        "0002 0001 00015181 78797a 00000028"  # two guards, one entry, ttl, outcome, 40 bytes follow
         "00 0003 01020304 0002 6961"  # not wanted
         "07 0001 00000005 0006 657669736974"  # wanted, or-else, anchored
         "0a0b0c0d 0002 0010 8001 0002 6961"
@@ -58,7 +58,7 @@ def test_the_largest_numbers_a_policy_may_name_fit(weight: int) -> None:
     """A limit of 10,000, a thousand points, 256 bytes of subject and twenty years of time-to-live can be packed."""
     guard = Guard(b"i" * 321, 10_000, 0xFFFF_FFFF, wanted=True, more=False, anchored=False)
     entry = Entry(b"i" * 321, 0xFFFF_FFFF, weight, 10_000, 0xFFFF)
-    assert len(wire.packed(Alternative((guard,), (entry,), 21 * 366 * 86_400))) == 11 + 9 + 321 + 12 + 321
+    assert len(wire.packed(Alternative((guard,), (entry,), 21 * 366 * 86_400))) == 15 + 9 + 321 + 12 + 321
 
 
 def test_the_script_is_named_by_its_sha() -> None:

@@ -10,7 +10,7 @@ import typer
 from retarget.cli.replay import show
 from retarget.cli.terminal import Terminal, progress, table
 from retarget.demo import run
-from retarget.demo.run import DAYS, VISITORS
+from retarget.demo.shop import DAYS, VISITORS
 
 if TYPE_CHECKING:
     from rich.table import Table

