@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -192,7 +193,7 @@ class Decision:
     `degraded` is the store's error where the answer is the policy's `on_store_error` instead of the visitor's history.
     """
 
-    __slots__ = ("_candidates", "_moment", "_uniform", "_view", "degraded", "eligible")
+    __slots__ = ("_candidates", "_known", "_moment", "_uniform", "_view", "degraded", "eligible")
 
     def __init__(
         self,
@@ -207,6 +208,7 @@ class Decision:
         self._view = view
         self._uniform = uniform
         self._candidates = candidates
+        self._known: AbstractSet[Subject] | None = None
         self.degraded = degraded
         if view is not None:
             self.eligible: tuple[Subject, ...] = tuple(_eligible(moment.plan, view, candidates))
@@ -226,7 +228,9 @@ class Decision:
     def __getitem__(self, candidate: Subject) -> Verdict:
         """Raises KeyError for what was not decided over."""
         plan = self._moment.plan
-        if candidate not in (self._candidates if self._candidates is not None else plan.compiled):
+        if self._known is None:
+            self._known = plan.compiled.keys() if self._candidates is None else frozenset(self._candidates)
+        if candidate not in self._known:
             raise KeyError(candidate)
         if self._view is not None:
             return verdict(plan, self._view, candidate)
@@ -355,7 +359,10 @@ def _seen(view: View, plan: Plan, fact: Fact | None) -> int:
 
 def claim_alternatives(moment: Moment, subject: Subject) -> tuple[Alternative, ...]:
     """What counts an impression of the candidate if it is eligible; none where the clock forbids it."""
-    known = moment.claims.get(subject)
+    try:
+        known = moment.claims.get(subject)
+    except TypeError:  # unhashable, so no candidate: compile_subject says it properly
+        known = None
     if known is None:
         compiled = compile_subject(moment.plan, subject)
         guards = tuple(g for clause in compiled.guards for g in _guards(clause, moment))

@@ -248,11 +248,14 @@ def _tell_idle(idle: dict[str, tuple[_Bound, _Kill]]) -> Iterator[Finding]:
 def _turns(
     bounds: Iterable[_Bound], others: Iterable[_Bound], passes: Callable[[str], bool], idle: Collection[str]
 ) -> Iterator[Finding]:
-    """Calendar caps that nothing rolling keeps from being used up just before the turn and again just after."""
-    rolling = [other.limit for other in others if other.window.kind == "rolling"]
+    """Calendar caps that nothing keeps from being used up just before the turn and again just after."""
     for bound in bounds:
         unit, twice = bound.window.kind, 2 * bound.limit
-        if unit in _TURN and bound.place not in idle and all(limit >= twice for limit in rolling) and passes(unit):
+        if unit not in _TURN or bound.place in idle:
+            continue
+        renewed = {unit, *_PARTS.get(unit, ())}  # these turn at the same moment
+        near = min(other.limit * (1 + (other.window.kind in renewed)) for other in (bound, *others))
+        if near >= twice and passes(unit):
             text = f"{bound.text!r} begins anew at {_TURN[unit]}: {twice} can come within minutes"
             cure = f'add a rolling cap such as "{bound.limit} per {_ROLLING[unit]}", or a gap'
             yield _finding("back-to-back", bound.place, text, cure)
@@ -288,6 +291,8 @@ class _Scope:
         """Whether it may be shown right before and right after such a period turns."""
         rules = self.rules
         if rules.start and rules.end and _length(rules.start, rules.end) <= _NOMINAL[unit]:
+            return False
+        if any(condition.event == IMPRESSION for condition in rules.exclude):  # which may do what a cap does
             return False
         turns = [hour * 3_600 for hour in range(24)] if unit == "hour" else [0]
         spans = rules.hours.spans if rules.hours else ((0, DAY),)
@@ -570,14 +575,15 @@ def _impossible(
     for place, block in blocks.items():
         if _implies(condition, block, look):
             return f"whoever meets {condition.text!r} is blocked by {place} {block.text!r}"
-    if _needs(condition) in scopes.keys() - shown:
+    if _needs(condition, scopes, shown):
         return f"{condition.text!r} needs {condition.subject!r}, which can never be shown"
     return _too_many(condition, look, scopes)
 
 
-def _needs(condition: Condition) -> str | None:
-    """What must have been shown for the condition to hold."""
-    return condition.subject if condition.event in _NEEDS_SHOWING else None
+def _needs(condition: Condition, scopes: dict[str, _Scope], shown: Collection[str]) -> str | None:
+    """The campaign that must have been shown for the condition to hold, and that cannot be; None if there is none."""
+    subject = condition.subject
+    return subject if condition.event in _NEEDS_SHOWING and subject in scopes and subject not in shown else None
 
 
 def _showable(scopes: dict[str, _Scope], policy: Policy) -> set[str]:
@@ -607,7 +613,7 @@ def _audience(scope: _Scope, scopes: dict[str, _Scope], shown: Collection[str]) 
     for place, clause in clauses:
         yield from _redundant(_apart(place, clause), scope.look, any_of=True)
     for (place, clause), reason in zip(clauses, _closed_clauses(scope, scopes, shown), strict=True):
-        waits = reason and any(_needs(condition) in scopes.keys() - shown for condition in clause)
+        waits = reason and any(_needs(condition, scopes, shown) for condition in clause)
         circle = _circle(scope, scopes, shown) if waits else []
         if reason and circle:
             text = f"nobody can enter: {' needs '.join(circle)} to be shown first"
@@ -622,10 +628,10 @@ def _circle(scope: _Scope, scopes: dict[str, _Scope], shown: Collection[str]) ->
     seen: set[str] = set()
     for path in paths:
         for condition in (c for clause in scopes[path[-1]].audience for c in clause):
-            needed = _needs(condition)
+            needed = _needs(condition, scopes, shown)
             if needed == scope.id:
                 return [*path, needed]
-            if needed in scopes and needed not in shown and needed not in seen:
+            if needed and needed not in seen:
                 seen.add(needed)
                 paths.append([*path, needed])
     return []
@@ -677,6 +683,7 @@ def _of_segments(
     policy: Policy, scopes: dict[str, _Scope], shown: Collection[str], labels: Collection[str]
 ) -> Iterator[Finding]:
     look, earlier = _looks(policy.retention.seconds), dict[str, list[tuple[Condition, ...]]]()
+    scopes = {id_: scope for id_, scope in scopes.items() if id_ in policy.campaign}  # {campaign} may be any here
     carried = {kind for campaign in policy.campaign.values() for kind in campaign.labels}
     for name, segment in policy.annoyance.segment.items() if policy.annoyance else ():
         clauses = _numbered(f"annoyance.segment.{name}.who", segment.who)
@@ -691,7 +698,9 @@ def _of_segments(
         for other, who in earlier.items():
             if all(any(_follows(clause, wide, look) for clause in segment.who) for wide in who):
                 text = f"whoever is in {name!r} is in {other!r}, which comes first, so its threshold is never in force"
-                yield _finding("hidden-segment", f"annoyance.segment.{name}", text, f"put it before {other!r}")
+                yield _finding(
+                    "hidden-segment", f"annoyance.segment.{name}", text, f"put it first, or narrow {other!r}"
+                )
                 break
         earlier[name] = segment.who
 
@@ -725,8 +734,13 @@ def _beyond_retention(policy: Policy) -> Iterator[Finding]:
         span = Span("rolling", rule.seconds) if isinstance(rule, Duration) else rule.window
         seconds = span.seconds or shortest.get(span.period, 0) if span else 0
         if seconds > policy.retention.seconds:
-            text = f"{rule.text!r} looks back further than retention ({policy.retention.text!r}), and is kept so long"
-            yield _finding("beyond-retention", place, text, "raise retention, or shorten the window")
+            text = f"{rule.text!r} looks back further than retention, {policy.retention.text!r}"
+            yield _finding(
+                "beyond-retention",
+                place,
+                text,
+                "shorten the window, or raise retention: what the window asks for is kept all the same",
+            )
 
 
 def _near(word: str, known: Iterable[str]) -> str | None:

@@ -74,7 +74,7 @@ class MemoryStore:
 
     def _apply(self, write: Write, state: dict[bytes, bytes], ids: bytes, alternative: Alternative) -> int:
         """Apply it and return 0, or return why not."""
-        full = len(state) >= MOST_TIMELINES
+        full = bool(alternative.entries) and len(state) >= MOST_TIMELINES
         prune, after = full, dict(state)
         entered = set()
         for entry in alternative.entries:

@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from retarget.decision import (
     is_full,
     outcome,
 )
-from retarget.errors import InputError, PartlyExecuted, StoreError
+from retarget.errors import ConfigError, InputError, PartlyExecuted, StoreError
 from retarget.events import Candidate, Event, Subject
 from retarget.events import Moment as When
 from retarget.plan import Plan
@@ -88,10 +87,19 @@ class Operations:
     """The operations of one retargeter. `clock` gives epoch seconds; `own_clock` says that the caller chose it."""
 
     def __init__(self, policy: Policy, prefix: str, clock: Callable[[], float], *, own_clock: bool) -> None:
-        self._prefix = prefix
+        try:
+            self._prefix = prefix.encode().decode()
+        except (AttributeError, UnicodeError) as error:
+            raise ConfigError(f"prefix={prefix!r:.80}: give a text, such as rt:") from error
         self._clock = clock
         self._own_clock = own_clock
         self._moments: tuple[Plan | None, int, dict[ZoneInfo, Moment]] = (None, 0, {})
+        self.use(policy)
+
+    def use(self, policy: Policy) -> None:
+        """Decide by this policy from the next call on."""
+        if not isinstance(policy, Policy):
+            raise ConfigError(f"{type(policy).__name__} is no policy: load one with Policy.from_toml(path)")
         self.plan = Plan(policy)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
@@ -135,7 +143,7 @@ class Operations:
         """`decide` for each visitor, in order, a thousand to a round trip."""
         wanted = _candidates(candidates)
         moment = self._at(self.plan, self._moment(now), timezone)
-        remaining = iter(visitors)
+        remaining = iter(_listed(visitors, "visitors", "a list of visitors' ids"))
         while batch := list(islice(remaining, BATCH)):
             yield self._decide_batch(moment, wanted, batch)
 
@@ -236,7 +244,7 @@ class Operations:
         Raises PartlyExecuted if some failed, with all answers; InputError for a wrong event, before its thousand is
         begun.
         """
-        remaining = iter(events)
+        remaining = iter(_listed(events, "events", "a list of Events, or tuples or mappings of their fields"))
         while batch := list(islice(remaining, BATCH)):
             yield self._record_batch([_event(row) for row in batch])
 
@@ -367,12 +375,12 @@ class Operations:
                 f"a visitor's id must be a text, or None where she is not known; not {type(visitor).__name__}"
             )
         try:
-            key = wire.key(self._prefix, visitor)
+            size = len(visitor.encode())
         except UnicodeEncodeError:
             raise InputError("this visitor's id is not valid Unicode") from None  # the cause would tell the id
-        if not visitor or len(key) - len(self._prefix) > VISITOR_BYTES:
-            raise InputError(f"a visitor's id has 1 to {VISITOR_BYTES - 2} bytes; this one has {len(visitor.encode())}")
-        return key
+        if not 1 <= size <= VISITOR_BYTES:
+            raise InputError(f"a visitor's id has 1 to {VISITOR_BYTES} bytes; this one has {size}")
+        return wire.key(self._prefix, visitor)
 
     def _event_id(self, event: str, id_: str | None) -> bytes:
         if id_ is None:
@@ -419,11 +427,14 @@ def results(outcomes: list[bool | StoreError]) -> list[bool]:
 def _candidates(candidates: Iterable[Subject] | None) -> tuple[Subject, ...] | None:
     if candidates is None:
         return None
-    if isinstance(candidates, str | Candidate) or not isinstance(candidates, Iterable):
-        raise InputError(
-            f"candidates={candidates!r:.80}: give a list of campaign ids or Candidates, or None for every campaign"
-        )
-    return tuple(candidates)
+    return tuple(_listed(candidates, "candidates", "a list of campaign ids or Candidates, or None for every campaign"))
+
+
+def _listed(things: Iterable[T], name: str, right: str) -> Iterable[T]:
+    """What a caller gave as a list, if it is one: a text would be taken letter by letter."""
+    if isinstance(things, str | bytes | Mapping | Candidate) or not isinstance(things, Iterable):
+        raise InputError(f"{name} is a {type(things).__name__}: give {right}")
+    return things
 
 
 def _event(row: object) -> Event:
@@ -445,11 +456,12 @@ def _second(moment: object, what: str) -> int:
         if moment.tzinfo is None:
             raise InputError(f"{what}={moment!r} has no time zone; give an aware datetime, such as datetime.now(UTC)")
         moment = moment.timestamp()
-    if isinstance(moment, bool) or not isinstance(moment, int | float) or not math.isfinite(moment):
+    if isinstance(moment, bool) or not isinstance(moment, int | float) or moment != moment:
         raise InputError(f"{what}={moment!r:.80} is no moment: give an aware datetime or epoch seconds")
     if not 0 <= moment <= LAST_MOMENT - SKEW:
         hint = "; these look like milliseconds" if 10**11 < moment < 10**14 else ""
-        raise InputError(f"{what}={moment!r} is out of range: epoch seconds from 1970 to 2106{hint}")
+        shown = f"{moment!r}" if -1e15 < moment < 1e15 else "this number"
+        raise InputError(f"{what}={shown} is out of range: epoch seconds from 1970 to 2106{hint}")
     return int(moment)
 
 

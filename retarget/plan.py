@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import product
 from typing import Literal, NamedTuple, TypeAlias
 
 from retarget import timeline
@@ -402,7 +401,7 @@ class Plan:
         if event == IMPRESSION and self.policy.annoyance and (rules is None or rules.counts):
             weight = self.policy.annoyance.points.get(labels.get("channel", ""), 1)
             places.append(self._place(POINTS, self._asked[POINTS], weight))
-        return tuple(place for place in places if place is not None)
+        return tuple({place.field: place for place in places if place is not None}.values())
 
     def _subject_place(self, event: str, subject: str, kind: str = "", *, known: bool = False) -> Place | None:
         name, total = timeline.name(event, subject), Asked()
@@ -444,10 +443,6 @@ class Plan:
     def _ask_rules(self, rules: Iterable[Rule], campaign: str = "{campaign}") -> None:
         for rule in rules:
             self._ask_formula(rule.formula, campaign)
-            if len(rule.formula) > MOST_CLAUSES:
-                raise PolicyError(
-                    [f"{rule.text!r} comes to {len(rule.formula)} clauses, at most {MOST_CLAUSES}; simplify it"]
-                )
 
     def _ask_formula(self, formula: Formula, campaign: str = "{campaign}") -> None:
         for clause in formula:
@@ -463,6 +458,7 @@ class Plan:
 
 
 _TRUE: Formula = frozenset()
+_FALSE: Formula = frozenset([frozenset()])
 _NO_RULES = Campaign()
 
 
@@ -472,9 +468,24 @@ def _all_of(formulas: Iterable[Formula]) -> Formula:
 
 def _any_of(formulas: Iterable[Formula]) -> Formula:
     """Distribute "or" over "and"; clauses that always hold, or that follow from a shorter one, are dropped."""
-    clauses = {frozenset().union(*choice) for choice in product(*formulas)}
-    open_ones = [c for c in clauses if not any((term, not wanted) in c for term, wanted in c)]
-    return frozenset(c for c in open_ones if not any(other < c for other in open_ones))
+    clauses: Formula = _FALSE
+    for formula in formulas:
+        if len(clauses) * len(formula) > MOST_CLAUSES**2:
+            raise _too_intricate(len(clauses) * len(formula))
+        joined = {one | other for one in clauses for other in formula}
+        open_ones = [c for c in joined if not any((term, not wanted) in c for term, wanted in c)]
+        clauses = frozenset(c for c in open_ones if not any(other < c for other in open_ones))
+        if len(clauses) > MOST_CLAUSES:
+            raise _too_intricate(len(clauses))
+    return clauses
+
+
+def _too_intricate(clauses: int) -> PolicyError:
+    return PolicyError(
+        [
+            f"its conditions and segments come to {clauses:,} clauses, at most {MOST_CLAUSES}; use fewer any, who or segments"
+        ]
+    )
 
 
 def _negated(formula: Formula) -> Formula:

@@ -45,7 +45,9 @@ def load_zone(key: str) -> ZoneInfo:
     try:
         return ZoneInfo(key)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{key!r} is no known time zone: write an IANA name such as Europe/Zurich or UTC") from error
+        raise ValueError(
+            f"{key!r:.60} is no known time zone: write an IANA name such as Europe/Zurich or UTC"
+        ) from error
 
 
 def check_text(text: object, what: str) -> str:
@@ -391,6 +393,8 @@ def _wrong_campaign(policy: Policy, id_: str, kinds: set[str]) -> Iterator[str]:
     """What contradicts itself in one campaign, the defaults filled in."""
     rules = policy.rules(id_)
     assert rules is not None  # noqa: S101 - it is named in the policy
+    if "{" in id_ or "}" in id_:
+        yield f"{id_!r} has braces, which stand for labels; rename it"
     if ":" in id_ and id_.partition(":")[0] in kinds:
         yield f"{id_!r} reads as a label of the kind {id_.partition(':')[0]!r}; rename one of them"
     if not rules.obeys and (rules.caps or rules.gap) and policy.campaign[id_].model_fields_set & {"caps", "gap"}:

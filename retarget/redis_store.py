@@ -15,12 +15,13 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from retarget import wire
@@ -43,8 +44,9 @@ class RedisStore:
     """Visitors in a Redis or Valkey server. A client given is used as it is; a URL gets one that serves well."""
 
     def __init__(self, client: redis.Redis, *, own: bool = False) -> None:
+        _check_decoding(client)
         if not own:
-            check_client(client)
+            _warn_of(client)
         self._client = client
         self._pool = client.connection_pool
         self._lanes = _Lanes(self._pool, keep=own)
@@ -115,28 +117,35 @@ class RedisStore:
                 again[0] = ("EVAL", wire.SCRIPT, *again[0][2:])  # the server knows it from then on
                 for i, reply in zip(unknown, self._exchange(connection, again), strict=True):
                     replies[i] = reply
-        except Exception as error:  # noqa: BLE001 - as above; BaseExceptions pass, the connection is closed all the same
-            return [_failure(error, executed=None if writes else False)] * len(commands)
         finally:
             self._lanes.give(connection)
-        return [_failure(r, executed=False) if isinstance(r, Exception) else read(r) for r in replies]
+        return [_told(reply, read, writes=writes) for reply in replies]
 
-    def _exchange(self, connection: Any, commands: Iterable[_Command]) -> list[Any]:  # noqa: ANN401 - redis-py's own
+    def _exchange(self, connection: Any, commands: Sequence[_Command]) -> list[Any]:  # noqa: ANN401 - redis-py's own
+        """A reply for each command: what the server said, be it an error, or a `_Lost` where it said nothing."""
         replies: list[Any] = []
-        complete = False
+        whole = False
         try:
-            packed = [part for command in commands for part in connection.pack_command(*command)]
-            connection.send_packed_command(packed)
+            connection.send_packed_command([part for c in commands for part in connection.pack_command(*c)])
             for _ in commands:
                 try:
                     replies.append(connection.read_response(disable_decoding=True))
-                except ResponseError as error:
+                except (ResponseError, BusyLoadingError, AuthenticationError) as error:
                     replies.append(error)
-            complete = True
+            whole = True
+        except Exception as error:  # noqa: BLE001 - as above; BaseExceptions pass, the connection is closed all the same
+            replies += [_Lost(error)] * (len(commands) - len(replies))
         finally:
-            if not complete:
+            if not whole:
                 connection.disconnect()
         return replies
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """No reply came, but this error."""
+
+    error: Exception
 
 
 class _Lanes:
@@ -169,7 +178,7 @@ class _Lanes:
                 with self._lock:
                     self._waiting -= 1
         try:
-            if not connection.is_connected or connection.can_read():
+            if not _is_clean(connection):
                 connection.disconnect()
                 connection.connect()
         except BaseException:
@@ -193,29 +202,37 @@ class _Lanes:
             self._pool.release(connection)
 
 
-def check_client(client: Any) -> None:  # noqa: ANN401 - whatever a caller gives
-    """Refuse a client that cannot serve, warn of one that breaks a promise. Raises ConfigError."""
-    pool = getattr(client, "connection_pool", None)
-    if pool is None or not hasattr(pool, "get_connection"):
-        raise ConfigError(f"{type(client).__name__} is no store: give a URL, a redis.Redis, or a MemoryStore()")
-    options = pool.connection_kwargs
-    if options.get("decode_responses"):
+def _is_clean(connection: Any) -> bool:  # noqa: ANN401
+    """Whether the connection is open and holds nothing unread."""
+    try:
+        return connection.is_connected and not connection.can_read()
+    except (RedisError, OSError):  # the server has closed it
+        return False
+
+
+def _check_decoding(client: redis.Redis) -> None:
+    if client.connection_pool.connection_kwargs.get("decode_responses"):
         raise ConfigError(
             f"this client decodes responses, which breaks packed timelines: decode_responses=False; or {_CURE}"
         )
+
+
+def _warn_of(client: redis.Redis) -> None:
+    """Warn of a client that breaks a promise, at the line of whoever made the retargeter."""
+    options = client.connection_pool.connection_kwargs
     retry = options.get("retry")
     if retry is not None and retry.get_retries() > 0:
         warnings.warn(
             f"this client retries by itself ({retry.get_retries()} times), so a dead server holds each call: {_CURE}",
             RetargetWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     if options.get("socket_timeout") is None or options["socket_timeout"] > 1:
         warnings.warn(
             "this client waits more than a second for a reply, and so will every ad request when the server stalls: "
             "give it socket_timeout=0.1 and socket_connect_timeout=0.1",
             RetargetWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -232,8 +249,22 @@ def _state(reply: Any) -> State:  # noqa: ANN401 - RESP2 gives pairs in a list, 
     return dict(zip(pairs, pairs, strict=True))
 
 
-def _answer(reply: bytes | int) -> Answer:
+def _answer(reply: object) -> Answer:
+    if not isinstance(reply, bytes | int):
+        raise TypeError(f"write.lua answered with {type(reply).__name__}")
     return reply
+
+
+def _told(reply: Any, read: Callable[[Any], T], *, writes: bool) -> T | StoreError:  # noqa: ANN401
+    """The reply as `read` makes it, or the error it amounts to."""
+    if isinstance(reply, _Lost):
+        return _failure(reply.error, executed=None if writes else False)
+    if isinstance(reply, Exception):
+        return _failure(reply, executed=False)
+    try:
+        return read(reply)
+    except (TypeError, ValueError) as error:
+        return _failure(error, executed=None if writes else False)
 
 
 def _failure(error: Exception, *, executed: bool | None) -> StoreError:

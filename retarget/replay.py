@@ -295,10 +295,8 @@ def labels_of(policy: Policy) -> tuple[str, ...]:
     conditions = []
     for rules in (*policy.campaign.values(), *([policy.defaults] if policy.defaults else [])):
         conditions += [*chain.from_iterable(rules.audience), *rules.exclude]
-    if policy.annoyance:
-        kinds |= {"channel": None} if policy.annoyance.points else {}
-        for segment in policy.annoyance.segment.values():
-            conditions += chain.from_iterable(segment.who)
+    if policy.annoyance and policy.annoyance.points:
+        kinds["channel"] = None
     for condition in conditions:
         kinds |= dict.fromkeys(labels_in(condition.subject or ""))
     return tuple(kind for kind in kinds if kind != "campaign")

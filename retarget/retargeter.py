@@ -14,11 +14,11 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 import redis
+import redis.asyncio
 
 from retarget.errors import ConfigError, StoreError
 from retarget.memory import MemoryStore
 from retarget.operations import Batches, Operations, Steps, results
-from retarget.plan import Plan
 from retarget.policy import Policy
 from retarget.redis_store import RedisStore
 from retarget.store import Store
@@ -99,7 +99,7 @@ class Retargeter:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        self._operations.plan = Plan(policy)
+        self._operations.use(policy)
 
     def close(self) -> None:
         """Let go of connections that the library opened. A client that was given stays as it is."""
@@ -127,7 +127,7 @@ class Retargeter:
 
 def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
     """The store that a URL, a client or a store itself stands for. Raises ConfigError."""
-    if not 0 < timeout <= 60:
+    if not isinstance(timeout, int | float) or not 0 < timeout <= 60:
         raise ConfigError(f"timeout={timeout!r}: give seconds, more than 0 and at most 60")
     if isinstance(store, str):
         return MemoryStore() if store == "memory://" else RedisStore.from_url(store, timeout)
@@ -135,4 +135,8 @@ def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
         return RedisStore(store)
     if hasattr(store, "write_many"):
         return store
+    if isinstance(store, redis.asyncio.Redis):
+        raise ConfigError(
+            "this client is for asyncio, which this retargeter does not await; give it a redis.Redis or a URL"
+        )
     raise ConfigError(f"{type(store).__name__} is no store: give a URL, a redis.Redis, or a MemoryStore()")

@@ -46,7 +46,7 @@ def readable(field: bytes) -> str:
     if field in special:
         return special[field]
     text = field.decode(errors="replace")
-    return f"{IMPRESSION} {text[1:]}".rstrip() if text[0] == "i" else text[1:]
+    return f"{IMPRESSION} {text[1:]}".rstrip() if text[:1] == "i" else text[1:]
 
 
 def head(horizon: int, *, shield: bool) -> int:
@@ -73,7 +73,7 @@ def seconds_of(code: int) -> int:
 
 def is_shield(raw: bytes) -> bool:
     """Whether a rule that blocks asks about this packed timeline."""
-    return raw[0] >= 0x80
+    return raw[:1] >= b"\x80"
 
 
 def is_packed(raw: bytes) -> bool:

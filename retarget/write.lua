@@ -84,7 +84,7 @@ end
 
 -- enter each `at` in its place, `weight` times; keep the newest that matter. Dead timelines are looked for when one
 -- begins, or on its first entry of a day: seldom enough to cost little, often enough that none stays.
-local full = call('HLEN', key) >= MOST_TIMELINES
+local full = entries > 0 and call('HLEN', key) >= MOST_TIMELINES
 local prune, set, gone = full, {}, {}
 for _ = 1, entries do
   local at, weight, keep, head, name
@@ -105,8 +105,9 @@ for _ = 1, entries do
     elseif weight > keep then
       first = #body - keep * ENTRY + 1
     end
+    timelines[name] = pack_bytes('>I2', head) .. sub(body, first)
     set[#set + 1] = name
-    set[#set + 1] = pack_bytes('>I2', head) .. sub(body, first)
+    set[#set + 1] = timelines[name]
     prune = prune or not raw or math.floor(latest / DAY) ~= math.floor(now / DAY)
   end
 end

@@ -485,14 +485,17 @@ def test_thousands_of_candidates_each_with_its_verdict(clock: Clock) -> None:
         assert all(decision[candidate].eligible for candidate in candidates)
         return time.perf_counter() - began
 
-    seconds(100)
-    assert seconds(2_000) < 8 * max(seconds(500), 0.01)
+    few, many = (min(seconds(count) for _ in range(3)) for count in (500, 2_000))
+    assert many < 8 * few
 
 
-def test_a_policy_that_multiplies_out_is_refused_not_run() -> None:
-    """Twenty segments of three conditions each: an error that says what to simplify, at once; no endless loading."""
+@pytest.mark.parametrize(
+    "who", ['"x{n}", "y{n}", "z{n}"', '{{ any = ["x{n}", "y{n}"] }}, {{ any = ["z{n}", "w{n}"] }}']
+)
+def test_a_policy_that_multiplies_out_is_refused_not_run(who: str) -> None:
+    """Twenty segments of several conditions each: an error that says what to simplify, at once; no endless loading."""
     segments = "".join(
-        f'[annoyance.segment.s{n}]\nwho = ["x{n}", "y{n}", "z{n}"]\nthreshold = ["9 per day"]\n' for n in range(20)
+        f'[annoyance.segment.s{n}]\nwho = [{who.format(n=n)}]\nthreshold = ["9 per day"]\n' for n in range(20)
     )
     text = f'[annoyance]\nthreshold = ["5 per day"]\n{segments}[campaign.a]'
     program = "import sys, retarget; retarget.Retargeter(retarget.Policy.from_text(sys.argv[1]), 'memory://')"

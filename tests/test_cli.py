@@ -157,7 +157,6 @@ def test_replay_of_a_shop(run: Run, tmp_path: Path) -> None:
     assert "came again under an id seen before, and counted once." in ran.out
     assert "other campaign" in ran.out
     assert "conversions' value" in ran.out
-    assert "At risk: clicks and conversions" in ran.out
     defaults = tmp_path / "defaults.toml"
     defaults.write_text('[defaults]\ncaps = ["1 per 2 days"]')
     assert "[defaults] held for such." in run("replay", path, "--policy", defaults).out
@@ -178,6 +177,7 @@ def test_demo(run: Run, tmp_path: Path) -> None:
     ran = run("demo", "--visitors", 150, "--days", 7, "--seed", 2, "--keep", tmp_path / "demo")
     assert (ran.code, ran.err) == (0, "")
     assert "Money by channel" in ran.out
+    assert "At risk: clicks and conversions" in ran.out
     assert "The policy would have kept back" in ran.out
     assert "Try it yourself: retarget replay" in ran.out
     assert "Kept in the store" not in ran.out
@@ -223,15 +223,14 @@ def test_a_wrong_row(run: Run, policy: Path, tmp_path: Path) -> None:
     path.write_text(f"at,visitor,campaign\n{MONDAY},v1,c\n{MONDAY},v1,\n")
     ran = run("replay", path, "--policy", policy)
     assert ran.code == 2
-    assert ran.err == (
-        "retarget: the row of 2026-11-02T00:00:00+00:00: an impression without a campaign; map one, or name one for all "
-        "rows\n"
-    )
+    assert ran.err.startswith("retarget: the row of 2026-11-02T00:00:00+00:00: an impression without a campaign")
+    assert ran.err.count("\n") == 1
 
 
 def test_help_and_version(run: Run) -> None:
     """Without a command there is help; each command has its own."""
-    assert "replay" in run().out
+    alone = run()
+    assert "replay" in alone.out + alone.err
     assert "--policy FILE" in run("replay", "--help").out
     assert "--visitors" in run("demo", "-h").out
     assert run("--version").out.startswith("retarget 0.")
@@ -239,18 +238,14 @@ def test_help_and_version(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("missing", "extra"), [("typer", "cli"), ("rich", "cli"), ("duckdb", "logs")])
-def test_an_extra_is_missing(
-    run: Run, policy: Path, log: Path, monkeypatch: pytest.MonkeyPatch, missing: str, extra: str
-) -> None:
+def test_an_extra_is_missing(policy: Path, log: Path, missing: str, extra: str) -> None:
     """Without an extra, one line says what to install."""
-    for name in list(sys.modules):
-        if name.startswith(("retarget.cli.", f"{missing}.")):
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, missing, None)
-    ran = run("replay", log, "--policy", policy)
-    assert ran.code == 2
-    assert f"pip install 'retarget[{extra}]'" in ran.err
-    assert ran.err.count("\n") == 1
+    script = "import sys; sys.modules[sys.argv[1]] = None; from retarget.cli import main; sys.exit(main(sys.argv[2:]))"
+    words = [missing, "replay", str(log), "--policy", str(policy)]
+    ran = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"pip install 'retarget[{extra}]'" in ran.stderr
+    assert ran.stderr.count("\n") == 1
 
 
 def test_the_server_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_a_server_that_is_never_ready(monkeypatch: pytest.MonkeyPatch, tmp_path:
     mute.chmod(0o700)
     monkeypatch.setattr(embedded, "_binary", lambda: mute)
     monkeypatch.setattr(embedded, "_START_SECONDS", 0.2)
-    with pytest.raises(ConfigError, match="is not ready after 0.2 seconds: it said nothing"):
+    with pytest.raises(ConfigError, match=r"is not ready after 0\.2 seconds: it said nothing"):
         EmbeddedServer().__enter__()
 
 

@@ -125,6 +125,8 @@ CAPS = [
     ('caps = ["3 per calendar week"]\ndays = "mon-fri"', None, ""),
     ('caps = ["3 per calendar week"]\ndays = "sun-mon"', "back-to-back", "campaign.a.caps[0]"),
     ('caps = ["3 per calendar day"]\ndays = "mon, wed"', None, ""),
+    ('caps = ["6 per calendar week", "2 per calendar day"]\nhours="08:00-20:00"', None, ""),
+    ('caps = ["3 per calendar day"]\nexclude = ["4 impression a within 2 hours"]', None, ""),
     ('caps = ["3 per calendar hour"]\nhours = "08:00-09:00"', None, ""),
     ('caps = ["3 per calendar hour"]\nhours = "08:00-10:00"', "back-to-back", "campaign.a.caps[0]"),
     ('caps = ["3 per calendar day"]\nstart = 2026-11-01\nend = 2026-11-01', None, ""),

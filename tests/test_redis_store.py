@@ -357,13 +357,23 @@ def test_an_exhausted_pool_means_not_sent(server: Server) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_a_killed_connection_heals_by_itself(server: Server, protocol: int) -> None:
+def test_a_killed_connection_of_a_given_client_heals_by_itself(server: Server, protocol: int) -> None:
     """The server dropped every idle client (a restart, say): the next call is answered, not spent on finding out."""
     with server.client(protocol=protocol) as client, server.client() as other:
         store = RedisStore(client)
         assert store.write(write()) == 1
         other.client_kill_filter(_type="normal", skipme=True)
         assert set(store.read(KEY)) == {b"ia"}
+
+
+def test_a_killed_connection_of_our_own_heals_by_itself(server: Server, store: Store) -> None:
+    """The same where the library keeps the connection itself, for reads and for writes."""
+    with server.client() as other:
+        assert store.write(write()) == 1
+        other.client_kill_filter(_type="normal", skipme=True)
+        assert set(store.read(KEY)) == {b"ia"}
+        other.client_kill_filter(_type="normal", skipme=True)
+        assert store.write(write()) == 1
 
 
 def test_a_user_who_may_not_is_told_so_without_the_visitor(server: Server) -> None:

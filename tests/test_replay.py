@@ -114,7 +114,7 @@ def stand_in(path: Path, label: str) -> tuple[LogOptions, list[Seen]]:
     rows = [one for one in shop(visitors=400, days=9) if one.event == "impression"]
     write_csv(rows, path)
     seen = [Seen(one.at, one.visitor, one.creative) for one in rows]
-    return LogOptions((path,), {label: "creative"}, labels=(label,)), seen
+    return LogOptions((path,), {label: "creative", "id": "NULL"}, labels=(label,)), seen
 
 
 def in_shanghai(digits: str) -> int:
@@ -627,7 +627,6 @@ def test_labels_of_a_policy() -> None:
         [annoyance]
         threshold = ["9 per day"]
         points = { call = 3 }
-        segment.s = { who = ["click shop/{store}"], threshold = ["9 per day"] }
         [caps]
         advertiser = ["5 per day"]
         "slot:top" = ["2 per day"]
@@ -638,7 +637,7 @@ def test_labels_of_a_policy() -> None:
         audience = [{ any = ["visit {item}", "visit home"] }]
         exclude = ["purchase {brand}/{item}"]
     """)
-    assert set(labels_of(policy)) == {"advertiser", "slot", "channel", "store", "item", "brand"}
+    assert set(labels_of(policy)) == {"advertiser", "slot", "channel", "item", "brand"}
     assert labels_of(Policy.from_text('[annoyance]\nthreshold = ["9 per day"]')) == ()
 
 

@@ -21,9 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from retarget.cli.commands import app
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("typer", "rich", "click"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("typer", "rich"):
             raise
-        return _failed(f"the command line takes {error.name}: pip install 'retarget[cli]'")
+        return _failed(f"the command line takes {missing}: pip install 'retarget[cli]'")
     with warnings.catch_warnings():
         _say_ours_plainly()
         try:

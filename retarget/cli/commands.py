@@ -27,9 +27,9 @@ def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer's way of calling
 
 @app.callback()
 def _common(
-    version: Annotated[  # noqa: ARG001 - its callback has answered
+    version: Annotated[  # noqa: FBT002 - a flag
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit.")
-    ] = False,  # noqa: FBT002 - a flag
+    ] = False,
 ) -> None:
     pass
 

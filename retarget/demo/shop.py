@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TypeAlias
@@ -93,6 +93,7 @@ def run(
                 keep=True,  # the server goes, with all it knows
                 progress=lambda done, count: told("replaying it", done, count),
             )
+    result = replace(result, prefix=None)  # nothing of it is left
     channels = _channels(result, rules)
     return Demo(result, rules, channels, tuple(_sentences(result, channels)), *kept)
 
@@ -135,8 +136,8 @@ def _sentences(result: Replay, channels: tuple[ChannelMoney, ...]) -> list[str]:
         f"({_share(result.reached, result.visitors)}). The one who was shown most saw "
         f"{result.frequency_before.max} ads and would have seen {result.frequency_after.max} at most.",
         f"The risk: {total.clicks_on_suppressed:,} of {total.clicks:,} clicks and "
-        f"{total.conversions_on_suppressed:,} of {total.conversions:,} conversions came after an ad that it keeps back. "
-        "No log can say how many of them would have come all the same.",
+        f"{total.conversions_on_suppressed:,} of {total.conversions:,} conversions came after an ad that it keeps "
+        "back. No log can say how many of them would have come all the same.",
     ]
 
 
