@@ -304,9 +304,8 @@ def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
     """The verdict on one candidate: of the rules that forbid it, the one that lets go last."""
     compiled = compile_subject(plan, subject)
     labels = plan.labels(compiled.candidate)
-    rules = [(rule, plan.bind_formula(rule.formula, labels)) for rule in plan.rules(compiled.candidate)]
     now, last = view.moment.now, None
-    for rule, clauses in rules:
+    for rule, clauses in plan.bound_rules(compiled.candidate):
         lets_go = view.next_moment(clauses, [rule.opening] if rule.opening else [])
         if lets_go != now and (last is None or _later(lets_go, last[0])):
             last = (lets_go, rule)
@@ -409,10 +408,12 @@ def _guards(clause: BoundClause, moment: Moment) -> Iterator[Guard]:
 
 
 def is_full(state: State, now: int) -> bool:
-    """Whether a visitor's state is so full of what still matters that nothing more can be counted."""
+    """Whether a visitor's state is so full of what still matters that nothing more can be counted. Raises StoreError."""
     if len(state) < MOST_TIMELINES:
         return False
-    kept = (raw for field, raw in state.items() if not field.startswith(b"#"))
+    kept = [raw for field, raw in state.items() if not field.startswith(b"#")]
+    if not all(map(timeline.is_packed, kept)):
+        raise StoreError("a timeline of this visitor is corrupt")
     return sum(timeline.is_shield(raw) and timeline.is_live(raw, now) for raw in kept) >= MOST_TIMELINES
 
 

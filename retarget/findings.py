@@ -320,7 +320,7 @@ def _scopes(policy: Policy) -> list[_Scope]:
 
 def _named(condition: Condition, campaign: str) -> Condition:
     """The condition about this campaign. No candidate can bring another `{campaign}`, as it can any other label."""
-    if condition.subject is None or "{" in campaign:
+    if condition.subject is None:
         return condition
     return replace(condition, subject=condition.subject.replace("{campaign}", campaign))
 
@@ -589,13 +589,16 @@ def _needs(condition: Condition, scopes: dict[str, _Scope], shown: Collection[st
 def _showable(scopes: dict[str, _Scope], policy: Policy) -> set[str]:
     """The campaigns that can be shown to somebody: first those that need no other, then those that need only these."""
     shown: set[str] = set()
-    waiting = [scope for scope in scopes.values() if _is_exact(scope.rules) or not _never_opens(policy, scope)]
-    while waiting:
-        ready = [scope for scope in waiting if not any(_closed_clauses(scope, scopes, shown))]
-        if not ready:
-            break
-        shown |= {scope.id for scope in ready}
-        waiting = [scope for scope in waiting if scope.id not in shown]
+    waiting: dict[str | None, list[_Scope]] = {}
+    for scope in scopes.values():
+        for needed in {_needs(condition, scopes, ()) for clause in scope.audience for condition in clause}:
+            waiting.setdefault(needed, []).append(scope)
+    queue = list(scopes.values())
+    for scope in queue:
+        opens = _is_exact(scope.rules) or not _never_opens(policy, scope)
+        if scope.id not in shown and opens and not any(_closed_clauses(scope, scopes, shown)):
+            shown.add(scope.id)
+            queue += waiting.get(scope.id, [])
     return shown
 
 

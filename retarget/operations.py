@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ from retarget.timeline import IMPRESSION, LAST_MOMENT, SKEW
 T = TypeVar("T")
 Verb: TypeAlias = Literal["read", "write", "delete", "read_many", "write_many"]
 
-VISITOR_BYTES = 512
+VISITOR_BYTES = 510
 BATCH = 1_000
 """decide_many and record_many ask for so many visitors at a time."""
 
@@ -244,7 +245,9 @@ class Operations:
         Raises PartlyExecuted if some failed, with all answers; InputError for a wrong event, before its thousand is
         begun.
         """
-        remaining = iter(_listed(events, "events", "a list of Events, or tuples or mappings of their fields"))
+        remaining = iter(
+            _listed(events, "events", "a list of Events, or tuples or mappings of their fields; this is no event list")
+        )
         while batch := list(islice(remaining, BATCH)):
             yield self._record_batch([_event(row) for row in batch])
 
@@ -433,7 +436,8 @@ def _candidates(candidates: Iterable[Subject] | None) -> tuple[Subject, ...] | N
 def _listed(things: Iterable[T], name: str, right: str) -> Iterable[T]:
     """What a caller gave as a list, if it is one: a text would be taken letter by letter."""
     if isinstance(things, str | bytes | Mapping | Candidate) or not isinstance(things, Iterable):
-        raise InputError(f"{name} is a {type(things).__name__}: give {right}")
+        shown = f"={things!r:.80}" if name == "candidates" else f" is a {type(things).__name__}"  # ids are not told
+        raise InputError(f"{name}{shown}: give {right}")
     return things
 
 
@@ -456,13 +460,17 @@ def _second(moment: object, what: str) -> int:
         if moment.tzinfo is None:
             raise InputError(f"{what}={moment!r} has no time zone; give an aware datetime, such as datetime.now(UTC)")
         moment = moment.timestamp()
-    if isinstance(moment, bool) or not isinstance(moment, int | float) or moment != moment:
+    if isinstance(moment, bool) or not isinstance(moment, int | float) or _is_no_number(moment):
         raise InputError(f"{what}={moment!r:.80} is no moment: give an aware datetime or epoch seconds")
     if not 0 <= moment <= LAST_MOMENT - SKEW:
         hint = "; these look like milliseconds" if 10**11 < moment < 10**14 else ""
         shown = f"{moment!r}" if -1e15 < moment < 1e15 else "this number"
         raise InputError(f"{what}={shown} is out of range: epoch seconds from 1970 to 2106{hint}")
     return int(moment)
+
+
+def _is_no_number(moment: float) -> bool:
+    return isinstance(moment, float) and not math.isfinite(moment)
 
 
 def _utc(moment: int) -> datetime:

@@ -175,6 +175,7 @@ class Plan:
             self.quick[id_] = (compiled.requires, compiled.forbids, rest)
         self._places = lru_cache(4_096)(self._enter)
         self.bind = lru_cache(4_096)(self._bind)
+        self.bound_rules = lru_cache(4_096)(self._bound_rules)
 
     # -- candidates -------------------------------------------------------------------------------------------------
 
@@ -211,6 +212,11 @@ class Plan:
                 known = [(fact, wanted) for fact, wanted in literals if fact is not None]
                 clauses.append(tuple(sorted(known, key=lambda literal: (literal[0].field, literal[0].n, literal[1]))))
         return clauses
+
+    def _bound_rules(self, candidate: Candidate) -> tuple[tuple[Rule, tuple[BoundClause, ...]], ...]:
+        """Every rule that applies to the candidate with its clauses, for telling which of them forbids it."""
+        labels = self.labels(candidate)
+        return tuple((rule, tuple(self.bind_formula(rule.formula, labels))) for rule in self.rules(candidate))
 
     def _bind(self, candidate: Candidate) -> Compiled:
         if not candidate.labels and candidate.campaign in self.compiled:
