@@ -1,5 +1,6 @@
 """The conscience of the ad server: what each visitor did and was shown, and what she may still be shown."""
 
+from retarget.claims import Claim
 from retarget.decision import AnnoyanceLevel, Decision, Verdict
 from retarget.errors import (
     ConfigError,
@@ -12,10 +13,10 @@ from retarget.errors import (
     RetargetError,
     RetargetWarning,
     StoreError,
+    TokenError,
 )
 from retarget.events import Candidate, Event
 from retarget.memory import MemoryStore
-from retarget.operations import Claim
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 
@@ -38,5 +39,6 @@ __all__ = [
     "RetargetWarning",
     "Retargeter",
     "StoreError",
+    "TokenError",
     "Verdict",
 ]

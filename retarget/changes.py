@@ -46,7 +46,10 @@ class Guard(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Enter `at` `weight` times in a timeline of this head that keeps `keep`."""
+    """Enter `at` `weight` times in a timeline of this head that keeps `keep`.
+
+    `keep` 0: take out instead, `weight` times, the moment that the write's `hold` timeline holds.
+    """
 
     field: bytes
     at: int
@@ -72,12 +75,16 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write for one visitor. `id` is 5 bytes, or empty for an event without one."""
+    """One write for one visitor. `id` is 5 bytes, or empty for an event without one.
+
+    `hold` is the timeline of the one reserved impression that entries take out, or empty.
+    """
 
     key: bytes
     now: int
     id: bytes
     alternatives: tuple[Alternative, ...]
+    hold: bytes = b""
 
 
 Answer: TypeAlias = int | bytes

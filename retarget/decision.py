@@ -112,13 +112,19 @@ class View:
                 for need, piece, window, number in facts:
                     if length > need and raw[piece] >= since[window]:
                         true.add(number)
+        self.held = timeline.live_holds(state, moment.now)
         self.true = true
+        for field in self.held:
+            true.update(plan.facts[fact] for fact in plan.facts if fact.field == field and self.holds(fact))
 
     def holds(self, fact: Fact) -> bool:
         """Whether the fact is true, looked up by itself."""
         if fact.n < 1:
             return True
-        entry = timeline.nth_newest(self.state.get(fact.field, b""), fact.n)
+        held = len(self.held.get(fact.field, ())) if self.held else 0
+        if fact.n <= held:
+            return True
+        entry = timeline.nth_newest(self.state.get(fact.field, b""), fact.n - held)
         return entry is not None and entry >= self.begins(fact.window)
 
     def begins(self, window: Window) -> int:
@@ -127,9 +133,10 @@ class View:
         return max(since, self._begun) if window.anchored else since
 
     def count(self, fact: Fact) -> int:
-        """How many kept entries of the fact's timeline count."""
+        """How many kept entries of the fact's timeline count, those reserved included."""
         raw = self.state.get(fact.field)
-        return timeline.count_since(raw, self.begins(fact.window)) if raw else 0
+        counted = timeline.count_since(raw, self.begins(fact.window)) if raw else 0
+        return counted + len(self.held.get(fact.field, ()))
 
     def satisfies(self, compiled: Compiled) -> bool:
         """Whether the visitor's history lets the candidate be shown; the clock is asked apart."""
@@ -179,12 +186,17 @@ class View:
             return None if wanted else at
         if fact.n < 1:
             return at if wanted else None
-        entry = timeline.nth_newest(self.state[fact.field], fact.n)
-        assert entry is not None  # noqa: S101 - the fact holds
-        leaves = fact.window.leaves(entry, self.moment.zone)
+        leaves = self._leaves(fact)
         if wanted:
             return at if at < leaves else None
         return max(at, leaves)
+
+    def _leaves(self, fact: Fact) -> int:
+        """The first second at which a fact that holds does so no more: when too few of its entries are left."""
+        held = self.held.get(fact.field, [])
+        raw = self.state.get(fact.field)
+        entries = timeline.moments(raw)[-fact.n :] if raw else ()
+        return sorted([*held, *(fact.window.leaves(entry, self.moment.zone) for entry in entries)])[-fact.n]
 
 
 class Decision:
@@ -364,13 +376,19 @@ def claim_alternatives(moment: Moment, subject: Subject) -> tuple[Alternative, .
         known = None
     if known is None:
         compiled = compile_subject(moment.plan, subject)
-        guards = tuple(g for clause in compiled.guards for g in _guards(clause, moment))
         known = ()
         if moment.is_open(compiled.openings) and () not in compiled.guards:
             places = moment.plan.places(timeline.IMPRESSION, compiled.candidate)
+            guards = claim_guards(moment, subject)
             known = alternatives(moment.plan, places, moment.now, moment.now, guards, outcome(subject))
         moment.claims[subject] = known
     return known
+
+
+def claim_guards(moment: Moment, subject: Subject) -> tuple[Guard, ...]:
+    """The questions whose answers let the candidate be shown."""
+    clauses = compile_subject(moment.plan, subject).guards
+    return tuple(guard for clause in clauses for guard in _guards(clause, moment))
 
 
 def alternatives(
@@ -408,7 +426,7 @@ def _guards(clause: BoundClause, moment: Moment) -> Iterator[Guard]:
 
 
 def is_full(state: State, now: int) -> bool:
-    """Whether a visitor's state is so full of what still matters that nothing more can be counted. Raises StoreError."""
+    """Whether so much of a visitor's state matters still that nothing more can be counted. Raises StoreError."""
     if len(state) < MOST_TIMELINES:
         return False
     kept = [raw for field, raw in state.items() if not field.startswith(b"#")]

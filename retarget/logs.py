@@ -84,6 +84,8 @@ class LogOptions:
     """Names for the columns of a CSV. None: as its header says, or column0, column1, ..."""
     labels: Sequence[str] | None = None
     """The labels wanted: no others are read. None: every column that is no field and was not renamed."""
+    optional_labels: bool = False
+    """Whether a label that is wanted may be missing: it is then left out, and is no error."""
     campaign: str | None = None
     """The campaign of every row, for a log without such a column."""
 
@@ -232,6 +234,8 @@ class Log:
             labels |= {name: text for name, text in mapped.items() if name not in FIELDS}
         else:
             labels = {name: every.get(name) or every.get(name.casefold(), "") for name in options.labels}
+            if options.optional_labels:
+                labels = {name: text for name, text in labels.items() if text}
             for name in (name for name, text in labels.items() if not text):
                 raise LogError(f"the log has no column {name} to take as a label; {self._listed()}")
         return {name: every[name] for name in FIELDS if name in every}, labels

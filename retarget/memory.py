@@ -67,8 +67,9 @@ class MemoryStore:
                 for start in range(0, len(ids), _RECORD):
                     if ids[start : start + _ID] == write.id:
                         return ids[start + _ID : start + _RECORD]
+            held = timeline.live_holds(state, write.now)
             for number, alternative in enumerate(write.alternatives, 1):
-                if _hold(state, alternative.guards):
+                if _hold(state, held, alternative.guards):
                     return self._apply(write, state, ids, alternative) or number
             return DENIED
 
@@ -76,21 +77,32 @@ class MemoryStore:
         """Apply it and return 0, or return why not."""
         full = bool(alternative.entries) and len(state) >= MOST_TIMELINES
         prune, after = full, dict(state)
-        entered = set()
+        entered, gone = set(), set()
+        mark = state.get(write.hold)
         for entry in alternative.entries:
             raw = after.get(entry.field)
+            if not entry.keep:
+                if raw is not None and mark is not None:
+                    left = timeline.remove(raw, timeline.newest(mark), entry.weight)
+                    if left is None:
+                        gone.add(entry.field)
+                        del after[entry.field]
+                    elif left != raw:
+                        entered.add(entry.field)
+                        after[entry.field] = left
+                continue
             value = timeline.add(raw, entry.at, entry.weight, entry.keep, entry.head, write.now)
             if value is not None:
                 after[entry.field] = value
                 entered.add(entry.field)
                 prune = prune or raw is None or timeline.newest(raw) // DAY != write.now // DAY
-        if alternative.entries and not entered:
+        if alternative.entries and not (entered or gone):
             return LATE
         if prune:
             dead = _to_prune(state, write.now, full=full)
             if dead is None:
                 return FULL
-            for field in dead - entered:
+            for field in dead - entered - gone:
                 after.pop(field, None)
         if write.id:
             ids = (ids + write.id + alternative.outcome)[-IDS_KEPT * _RECORD :]
@@ -99,14 +111,18 @@ class MemoryStore:
                 after[b"#1"] = ids[64:]
         if entered or write.id:
             self._until[write.key] = max(self._until.get(write.key, 0), write.now + alternative.ttl)
+        if after:
             self._visitors[write.key] = after
+        else:
+            self._visitors.pop(write.key, None)
+            self._until.pop(write.key, None)
         return 0
 
 
-def _hold(state: State, guards: tuple[Guard, ...]) -> bool:
+def _hold(state: State, held: dict[bytes, list[int]], guards: tuple[Guard, ...]) -> bool:
     clause = False
     for guard in guards:
-        clause = clause or _at_least(state, guard) is guard.wanted
+        clause = clause or _at_least(state, guard, len(held.get(guard.field, ()))) is guard.wanted
         if not guard.more:
             if not clause:
                 return False
@@ -114,13 +130,13 @@ def _hold(state: State, guards: tuple[Guard, ...]) -> bool:
     return True
 
 
-def _at_least(state: State, guard: Guard) -> bool:
-    if guard.n == 0:
+def _at_least(state: State, guard: Guard, held: int) -> bool:
+    if guard.n <= held:
         return True
     since = guard.since
     if guard.anchored and timeline.SESSIONS in state:
         since = max(since, timeline.newest(state[timeline.SESSIONS]))
-    entry = timeline.nth_newest(state.get(guard.field, b""), guard.n)
+    entry = timeline.nth_newest(state.get(guard.field, b""), guard.n - held)
     return entry is not None and entry >= since
 
 

@@ -10,17 +10,29 @@ Rules:
 from __future__ import annotations
 
 import logging
-import math
 import re
+import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from retarget import timeline, wire
 from retarget.changes import DENIED, FULL, LATE, NO_OUTCOME, Alternative, Answer, Write
+from retarget.claims import (
+    NOBODY,
+    SECRET_BYTES,
+    Claim,
+    Confirmation,
+    Token,
+    hold_alternative,
+    hold_seconds,
+    lasts,
+    seal,
+    taken_out,
+    unseal,
+)
 from retarget.decision import (
     Decision,
     Moment,
@@ -29,15 +41,17 @@ from retarget.decision import (
     alternatives,
     as_candidate,
     claim_alternatives,
+    claim_guards,
     is_full,
     outcome,
 )
 from retarget.errors import ConfigError, InputError, PartlyExecuted, StoreError
-from retarget.events import Candidate, Event, Subject
+from retarget.events import Event, Subject
 from retarget.events import Moment as When
+from retarget.inputs import as_event, candidate_list, listed, second
 from retarget.plan import Plan
 from retarget.policy import Policy, load_zone
-from retarget.timeline import IMPRESSION, LAST_MOMENT, SKEW
+from retarget.timeline import HOLD, IMPRESSION, SKEW
 
 T = TypeVar("T")
 Verb: TypeAlias = Literal["read", "write", "delete", "read_many", "write_many"]
@@ -64,30 +78,15 @@ Batches: TypeAlias = Iterator[Steps[list[T]]]
 """The steps of one batch after the other, so that a long list needs no memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An impression that was counted for a visitor.
-
-    `repeated`: the claim's id had been counted before, and this is what it was counted for. `degraded`: nothing was
-    counted, the store failed and the policy says to allow. `counted` is False then, and where there is no visitor.
-    """
-
-    candidate: Subject
-    at: datetime
-    counted: bool = True
-    repeated: bool = False
-    degraded: StoreError | None = field(default=None, compare=False)
-
-    @property
-    def campaign(self) -> str:
-        """The id of the campaign that may be shown."""
-        return self.candidate.campaign if isinstance(self.candidate, Candidate) else self.candidate
-
-
 class Operations:
     """The operations of one retargeter. `clock` gives epoch seconds; `own_clock` says that the caller chose it."""
 
-    def __init__(self, policy: Policy, prefix: str, clock: Callable[[], float], *, own_clock: bool) -> None:
+    def __init__(
+        self, policy: Policy, prefix: str, clock: Callable[[], float], secret: str | bytes | None, *, own_clock: bool
+    ) -> None:
+        self._secret = secret.encode() if isinstance(secret, str) else secret
+        if self._secret is not None and len(self._secret) < SECRET_BYTES:
+            raise ConfigError(f"the secret has {len(self._secret)} bytes; give at least {SECRET_BYTES}, at random")
         try:
             self._prefix = prefix.encode().decode()
         except (AttributeError, UnicodeError) as error:
@@ -121,7 +120,7 @@ class Operations:
         is its error. Raises InputError for a wrong argument, or a campaign that the policy cannot decide on;
         StoreError only with `on_store_error = "raise"`.
         """
-        wanted = _candidates(candidates)
+        wanted = candidate_list(candidates)
         moment = self._at(self.plan, self._moment(now), timezone)
         uniform = self._without_history(moment.plan, visitor, consent=consent)
         if uniform is not None or visitor is None:
@@ -142,9 +141,9 @@ class Operations:
         timezone: str | ZoneInfo | None = None,
     ) -> Batches[Decision]:
         """`decide` for each visitor, in order, a thousand to a round trip."""
-        wanted = _candidates(candidates)
+        wanted = candidate_list(candidates)
         moment = self._at(self.plan, self._moment(now), timezone)
-        remaining = iter(_listed(visitors, "visitors", "a list of visitors' ids"))
+        remaining = iter(listed(visitors, "visitors", "a list of visitors' ids"))
         while batch := list(islice(remaining, BATCH)):
             yield self._decide_batch(moment, wanted, batch)
 
@@ -188,36 +187,102 @@ class Operations:
         *,
         now: When | None = None,
         id: str | None = None,  # noqa: A002 - the field's word
+        hold: str | timedelta | None = None,
         timezone: str | ZoneInfo | None = None,
         consent: bool = True,
     ) -> Steps[Claim | None]:
         """Count an impression of the first eligible candidate, atomically; None if none is. One round trip.
 
         However many processes claim for one visitor at once, none of her caps is passed. A claim repeated with its
-        `id` counts nothing and returns what it returned. If the store fails: None with `on_store_error = "block"`, an
-        uncounted claim with `.degraded` set with "allow", StoreError with "raise".
+        `id` counts nothing and returns what it returned. With `hold` ("15 minutes", at most a day) the impression is
+        reserved only: it counts at once, and lapses by itself unless it is confirmed in time; release it when the bid
+        is lost. If the store fails: None with `on_store_error = "block"`, an uncounted claim with `.degraded` set with
+        "allow", StoreError with "raise". Raises InputError for a wrong argument.
         """
         moment = self._at(self.plan, self._moment(now), timezone)
-        plan, at, wanted = moment.plan, moment.now, _candidates(candidates)
+        plan, wanted = moment.plan, candidate_list(candidates)
         wanted = tuple(plan.compiled) if wanted is None else wanted
         event_id = self._event_id(IMPRESSION, id)
+        seconds = None if hold is None else hold_seconds(hold)
+        mark = b"" if seconds is None else event_id or secrets.token_bytes(5)
         choices = [(subject, choice) for subject in wanted for choice in claim_alternatives(moment, subject)]
+        if seconds is not None:
+            reserved = {subject: self._reserved(moment, subject, mark, seconds, found) for subject, found in choices}
+            choices = list(reserved.items())
         uniform = self._without_history(plan, visitor, consent=consent)
         if uniform is not None or visitor is None:
-            return self._uncounted(choices, at) if uniform else None
-        write = Write(self._key(visitor), at, event_id, tuple(choice for _, choice in choices))
+            return self._uncounted(choices, moment.now) if uniform else None
+        key = self._key(visitor)
         if not choices and not event_id:
             return None
         try:
-            answer: Answer = yield Request("write", write)
+            alternatives = tuple(choice for _, choice in choices)
+            answer: Answer = yield Request("write", Write(key, moment.now, event_id, alternatives))
         except StoreError as error:
             if plan.policy.on_store_error == "raise":
                 raise
             _log.warning("claim: the store failed, the policy says %s: %s", plan.policy.on_store_error, error)
-            return self._uncounted(choices, at, error) if plan.policy.on_store_error == "allow" else None
+            if plan.policy.on_store_error == "block" or not choices:
+                return None
+            token = self._token(visitor, choices[0][0], mark or secrets.token_bytes(5))
+            return Claim(choices[0][0], moment.now, token, counted=False, degraded=error)
+        if not isinstance(answer, bytes) and answer <= DENIED:
+            return None
+        repeated = isinstance(answer, bytes)
+        subject = self._claimed_before(plan, answer, wanted) if isinstance(answer, bytes) else choices[answer - 1][0]
+        return Claim(subject, moment.now, self._token(visitor, subject, mark), held_for=seconds, repeated=repeated)
+
+    def _reserved(self, moment: Moment, subject: Subject, mark: bytes, seconds: int, found: Alternative) -> Alternative:
+        places = moment.plan.places(IMPRESSION, as_candidate(subject))
+        guards = claim_guards(moment, subject)
+        return hold_alternative(guards, places, mark, moment.now, seconds, found.outcome)
+
+    def confirm(self, claim: Claim | str, *, at: When | None = None) -> Steps[Confirmation]:
+        """The reserved impression was shown: count it. `claim` is the Claim or its token, from any process.
+
+        "confirmed"; "late" where the hold had lapsed (it counts all the same: it was shown); "repeated" where it was
+        counted before. Raises TokenError for a token that is not ours, NotExecuted or OutcomeUnknown if the store
+        fails; repeating it is safe.
+        """
+        token = self._unsealed(claim)
+        at_second, now = self._judged(at)
+        if not token.hold:
+            return "repeated"
+        places = self.plan.places(IMPRESSION, token.candidate)
+        counted = alternatives(self.plan, places, at_second, now, outcome=outcome(token.candidate))
+        guard, removal = lasts(token.hold, now), taken_out(places, token.hold)
+        in_time = tuple(
+            Alternative((*choice.guards, guard), (*choice.entries, *removal), choice.ttl, choice.outcome)
+            for choice in counted
+        )
+        id_ = wire.event_id("confirm", token.hold.hex())
+        key = wire.key(self._prefix, token.visitor)
+        answer = yield Request("write", Write(key, now, id_, (*in_time, *counted), HOLD + token.hold))
         if isinstance(answer, bytes):
-            return Claim(self._claimed_before(plan, answer, wanted), _utc(at), repeated=True)
-        return Claim(choices[answer - 1][0], _utc(at)) if answer > DENIED else None
+            return "repeated"
+        return "confirmed" if 0 < answer <= len(in_time) else "late"
+
+    def release(self, claim: Claim | str, *, now: When | None = None) -> Steps[bool]:
+        """The reserved impression was not shown (the bid was lost): undo it. True if it was reserved still.
+
+        Raises TokenError for a token that is not ours, NotExecuted or OutcomeUnknown if the store fails; repeating it
+        is safe.
+        """
+        token = self._unsealed(claim)
+        moment = self._moment(now)
+        if not token.hold:
+            return False
+        removal = taken_out(self.plan.places(IMPRESSION, token.candidate), token.hold)
+        choice = Alternative((lasts(token.hold, moment),), removal, 1)
+        key = wire.key(self._prefix, token.visitor)
+        answer = yield Request("write", Write(key, moment, b"", (choice,), HOLD + token.hold))
+        return bool(answer == 1)
+
+    def _token(self, visitor: str, subject: Subject, mark: bytes) -> str:
+        return seal(Token(visitor, as_candidate(subject), mark), self._secret)
+
+    def _unsealed(self, claim: Claim | str) -> Token:
+        return unseal(claim.token if isinstance(claim, Claim) else claim, self._secret)
 
     def record(
         self,
@@ -246,10 +311,10 @@ class Operations:
         begun.
         """
         remaining = iter(
-            _listed(events, "events", "a list of Events, or tuples or mappings of their fields; this is no event list")
+            listed(events, "events", "a list of Events, or tuples or mappings of their fields; this is no event list")
         )
         while batch := list(islice(remaining, BATCH)):
-            yield self._record_batch([_event(row) for row in batch])
+            yield self._record_batch([as_event(row) for row in batch])
 
     def _record_batch(self, events: list[Event]) -> Steps[list[bool | StoreError]]:
         writes = [self._recorded(event) for event in events]
@@ -257,20 +322,26 @@ class Operations:
         counted = (next(answers) if isinstance(write, Write) else write for write in writes)
         return [answer if isinstance(answer, bool | StoreError) else self._counted(answer) for answer in counted]
 
+    def _judged(self, at: When | None) -> tuple[int, int]:
+        """The second of an event, and the one it is judged by: the clock's, or its own where the clock is not asked.
+
+        Raises InputError for a moment further ahead of the clock than skew explains.
+        """
+        clock = int(self._clock())
+        if at is None:
+            return clock, clock
+        moment = second(at, "at")
+        if moment > clock + SKEW:
+            raise InputError(
+                f"at={at!r} is {moment - clock} seconds in the future; at most {SKEW} are taken for clock skew"
+            )
+        return moment, clock if self._own_clock else moment
+
     def _recorded(self, event: Event) -> Write | bool:
         """The write that counts an event, or the answer where there is nothing to write."""
-        plan = self.plan
-        clock = int(self._clock()) if self._own_clock or event.at is None else None
-        at = _second(event.at, "at") if event.at is not None or clock is None else clock
-        now = at if clock is None else clock
-        latest = (now if clock is not None else int(self._clock())) + SKEW
-        if at > latest:
-            ahead = at - latest + SKEW
-            raise InputError(
-                f"at={event.at!r} is {ahead} seconds in the future; at most {SKEW} are taken for clock skew"
-            )
+        at, now = self._judged(event.at)
         id_ = self._event_id(event.event, event.id)
-        choices = self._choices(plan, event, at, now)
+        choices = self._choices(self.plan, event, at, now)
         if event.visitor is None:
             return False
         key = self._key(event.visitor)
@@ -321,11 +392,9 @@ class Operations:
             when,
         )
 
-    def _uncounted(
-        self, choices: Sequence[tuple[Subject, Alternative]], at: int, error: StoreError | None = None
-    ) -> Claim | None:
+    def _uncounted(self, choices: Sequence[tuple[Subject, Alternative]], at: int) -> Claim | None:
         """What the policy allows without a look at the visitor: the first candidate that the clock lets be shown."""
-        return Claim(choices[0][0], _utc(at), counted=False, degraded=error) if choices else None
+        return Claim(choices[0][0], at, seal(NOBODY, self._secret), counted=False) if choices else None
 
     def _claimed_before(self, plan: Plan, remembered: bytes, wanted: Sequence[Subject]) -> Subject:
         for subject in (*wanted, *plan.compiled):
@@ -396,7 +465,7 @@ class Operations:
             raise InputError(f"id={id_!r:.80} is not valid Unicode") from error
 
     def _moment(self, now: When | None) -> int:
-        return int(self._clock()) if now is None else _second(now, "now")
+        return int(self._clock()) if now is None else second(now, "now")
 
     def _zone(self, timezone: str | ZoneInfo) -> ZoneInfo:
         if isinstance(timezone, ZoneInfo):
@@ -425,52 +494,6 @@ def results(outcomes: list[bool | StoreError]) -> list[bool]:
     if len(done) < len(outcomes):
         raise PartlyExecuted(outcomes)
     return done
-
-
-def _candidates(candidates: Iterable[Subject] | None) -> tuple[Subject, ...] | None:
-    if candidates is None:
-        return None
-    return tuple(_listed(candidates, "candidates", "a list of campaign ids or Candidates, or None for every campaign"))
-
-
-def _listed(things: Iterable[T], name: str, right: str) -> Iterable[T]:
-    """What a caller gave as a list, if it is one: a text would be taken letter by letter."""
-    if isinstance(things, str | bytes | Mapping | Candidate) or not isinstance(things, Iterable):
-        shown = f"={things!r:.80}" if name == "candidates" else f" is a {type(things).__name__}"  # ids are not told
-        raise InputError(f"{name}{shown}: give {right}")
-    return things
-
-
-def _event(row: object) -> Event:
-    try:
-        if isinstance(row, Event):
-            return row
-        if isinstance(row, Mapping):
-            return Event(**row)
-        if isinstance(row, tuple | list):
-            return Event(*row)
-    except TypeError as error:
-        raise InputError(f"{type(row).__name__} is no event: {error}") from error
-    raise InputError(f"{type(row).__name__} is no event: give an Event, or a mapping or tuple of its fields")
-
-
-def _second(moment: object, what: str) -> int:
-    """Whole epoch seconds, floored. Raises InputError for what is naive, no number, or out of range."""
-    if isinstance(moment, datetime):
-        if moment.tzinfo is None:
-            raise InputError(f"{what}={moment!r} has no time zone; give an aware datetime, such as datetime.now(UTC)")
-        moment = moment.timestamp()
-    if isinstance(moment, bool) or not isinstance(moment, int | float) or _is_no_number(moment):
-        raise InputError(f"{what}={moment!r:.80} is no moment: give an aware datetime or epoch seconds")
-    if not 0 <= moment <= LAST_MOMENT - SKEW:
-        hint = "; these look like milliseconds" if 10**11 < moment < 10**14 else ""
-        shown = f"{moment!r}" if -1e15 < moment < 1e15 else "this number"
-        raise InputError(f"{what}={shown} is out of range: epoch seconds from 1970 to 2106{hint}")
-    return int(moment)
-
-
-def _is_no_number(moment: float) -> bool:
-    return isinstance(moment, float) and not math.isfinite(moment)
 
 
 def _utc(moment: int) -> datetime:

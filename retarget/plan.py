@@ -488,9 +488,7 @@ def _any_of(formulas: Iterable[Formula]) -> Formula:
 
 def _too_intricate(clauses: int) -> PolicyError:
     return PolicyError(
-        [
-            f"its conditions and segments come to {clauses:,} clauses, at most {MOST_CLAUSES}; use fewer any, who or segments"
-        ]
+        [f"any, who and segments come to {clauses:,} clauses, at most {MOST_CLAUSES}: use fewer of them"]
     )
 
 

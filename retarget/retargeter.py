@@ -14,7 +14,6 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 import redis
-import redis.asyncio
 
 from retarget.errors import ConfigError, StoreError
 from retarget.memory import MemoryStore
@@ -68,6 +67,7 @@ class Retargeter:
     `store` is a URL (`redis://`, `rediss://`, `unix://`, `memory://`), a `redis.Redis`, or a store such as
     `MemoryStore()`. `clock` gives epoch seconds where a call says no time of its own (default: the system's).
     `timeout` is the seconds one call may wait for a store built from a URL (default 0.1). `prefix` begins every key.
+    `secret` (at least 16 bytes) signs the tokens of claims: give all processes the same.
 
     Raises `ConfigError` for a store that cannot serve; warns (`RetargetWarning`) of one that breaks a promise.
     """
@@ -75,6 +75,8 @@ class Retargeter:
     decide = _call(Operations.decide)
     decide_many = _each(Operations.decide_many)
     claim = _call(Operations.claim)
+    confirm = _call(Operations.confirm)
+    release = _call(Operations.release)
     record = _call(Operations.record)
     record_many = _all(Operations.record_many)
     export = _call(Operations.export)
@@ -88,9 +90,10 @@ class Retargeter:
         clock: Callable[[], float] | None = None,
         timeout: float = 0.1,
         prefix: str = "rt:",
+        secret: str | bytes | None = None,
     ) -> None:
         self._store = open_store(store, timeout)
-        self._operations = Operations(policy, prefix, clock or time.time, own_clock=clock is not None)
+        self._operations = Operations(policy, prefix, clock or time.time, secret, own_clock=clock is not None)
 
     @property
     def policy(self) -> Policy:
@@ -135,7 +138,7 @@ def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
         return RedisStore(store)
     if hasattr(store, "write_many"):
         return store
-    if isinstance(store, redis.asyncio.Redis):
+    if type(store).__module__.startswith("redis.asyncio"):
         raise ConfigError(
             "this client is for asyncio, which this retargeter does not await; give it a redis.Redis or a URL"
         )

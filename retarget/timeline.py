@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
+from collections.abc import Mapping
 
 HEAD = 2
 ENTRY = 4
@@ -28,6 +29,10 @@ MIN_KEEP = 16
 POINTS = b"*"
 ACTIVITY = b"@"
 SESSIONS = b"^"
+HELD = b"h"
+"""The end of the last reserved impression; with a timeline's name behind it, the ends of those reserved in it."""
+HOLD = b"H"
+"""With five bytes behind it: the end of one reserved impression."""
 IMPRESSION = "impression"
 
 _SHIELD = 0x8000
@@ -42,9 +47,13 @@ def name(event: str, subject: str | None = None) -> bytes:
 
 def readable(field: bytes) -> str:
     """The name as a policy would write it: `impression notebook`, `visit product/notebook`, `points`."""
-    special = {POINTS: "points", ACTIVITY: "activity", SESSIONS: "sessions"}
+    special = {POINTS: "points", ACTIVITY: "activity", SESSIONS: "sessions", HELD: "reserved until"}
     if field in special:
         return special[field]
+    if field[:1] == HELD:
+        return f"reserved {readable(field[1:])}"
+    if field[:1] == HOLD:
+        return f"reservation {field[1:].hex()}"
     text = field.decode(errors="replace")
     return f"{IMPRESSION} {text[1:]}".rstrip() if text[:1] == "i" else text[1:]
 
@@ -111,11 +120,29 @@ def count_since(raw: bytes, since: int) -> int:
 def add(raw: bytes | None, at: int, weight: int, keep: int, code: int, now: int) -> bytes | None:
     """The timeline with `at` entered `weight` times, the newest `keep` that matter kept; None if `at` is too old."""
     entries = list(moments(raw)) if raw else []
+    horizon = seconds_of(code)
     latest = max(now, entries[-1]) if entries else now
-    oldest = latest - seconds_of(code) - SKEW
+    oldest = latest - horizon - SKEW if horizon else now + 1  # without horizon: dated at its own end
     if at < oldest:
         return None
     entries += [at] * weight
     entries.sort()
     entries = entries[max(0, len(entries) - keep, bisect_left(entries, oldest)) :]
     return struct.pack(f">H{len(entries)}I", code, *entries)
+
+
+def remove(raw: bytes, moment: int, times: int) -> bytes | None:
+    """The timeline without `moment`, taken out at most so many times; None if nothing is left."""
+    entries = list(moments(raw))
+    for _ in range(min(times, entries.count(moment))):
+        entries.remove(moment)
+    return raw[:HEAD] + struct.pack(f">{len(entries)}I", *entries) if entries else None
+
+
+def live_holds(state: Mapping[bytes, bytes], now: int) -> dict[bytes, list[int]]:
+    """The ends of the reserved impressions that last still, by the timeline in which they count. Mostly empty."""
+    last = state.get(HELD)
+    if last is None or newest(last) <= now:
+        return {}
+    held = ((field[1:], moments(raw)) for field, raw in state.items() if field[:1] == HELD and field != HELD)
+    return {field: live for field, ends in held if (live := [end for end in ends if end > now])}

@@ -51,6 +51,6 @@ def packed(alternative: Alternative) -> bytes:
     return alternative.packed
 
 
-def arguments(write: Write) -> tuple[bytes, int, bytes, bytes]:
+def arguments(write: Write) -> tuple[bytes, int, bytes, bytes, bytes]:
     """KEYS[1] and ARGV of write.lua."""
-    return write.key, write.now, write.id, b"".join(map(packed, write.alternatives))
+    return write.key, write.now, write.id, b"".join(map(packed, write.alternatives)), write.hold

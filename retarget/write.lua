@@ -1,10 +1,10 @@
 -- write.lua: apply the first alternative whose guards all hold, whole; if none does, change nothing.
 --
---   EVALSHA <sha> 1 KEY  NOW ID PROGRAM  ->  n  the n-th alternative was applied (from 1)
---                                            0  denied: no alternative's guards held
---                                           -1  full: the visitor has no room, and nothing can go
---                                           -2  late: all entries are too old beside what the timelines hold
---                                            3 bytes: the id is known; what was remembered with it
+--   EVALSHA <sha> 1 KEY  NOW ID PROGRAM HOLD  ->  n  the n-th alternative was applied (from 1)
+--                                                 0  denied: no alternative's guards held
+--                                                -1  full: the visitor has no room, and nothing can go
+--                                                -2  late: all entries are too old beside what the timelines hold
+--                                                 3 bytes: the id is known; what was remembered with it
 --   KEY      the visitor's hash; the only key touched. A field per timeline; "#0" and "#1" hold the ids remembered.
 --   NOW      the moment everything is judged by, epoch seconds. The server's clock is never read.
 --   ID       5 bytes, or empty
@@ -13,14 +13,18 @@
 --                           length u32 (bytes of the guards and entries, which follow)
 --              guard        flags u8 (1 wanted, 2 or-else-the-next, 4 not before the session), n u16, since u32, name
 --              entry        at u32, weight u16, keep u16, head u16, name            name: length u16, bytes
+--                           keep 0: take out, `weight` times, the moment that HOLD's timeline holds
+--   HOLD     the timeline of one reserved impression, or empty
 --
 -- A timeline is a head of 2 bytes, then u32 moments, oldest first. Head: 1 bit shield, 5 bits shift, 10 bits horizon.
+-- With horizon 0 the moments are dated at their own end. Such are reserved impressions: those of timeline X stand in
+-- "h" .. X and count, while they last, as if they stood in X; "h" has the end of the last one.
 -- It knows no policy. Everything is read and checked before the first write: a script is not rolled back.
 -- Making a function costs a third of a microsecond in every call, so what is used once stands where it is used.
 
 local HEAD, ENTRY, SKEW, DAY = 2, 4, 300, 86400
 local MOST_TIMELINES, IDS_KEPT, ID, RECORD = 512, 16, 5, 8
-local key, now, id, program = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local key, now, id, program, hold = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local call, unpack_bytes, pack_bytes, sub = redis.call, struct.unpack, struct.pack, string.sub
 
 local timelines = {} -- as read; false where there is none
@@ -51,6 +55,10 @@ if id ~= '' then
   end
 end
 
+-- are there reserved impressions that last still?
+local reserved = timeline('h')
+reserved = reserved and unpack_bytes('>I4', reserved, #reserved - ENTRY + 1) > now
+
 -- which alternative? The one question is asked here: is the n-th newest entry at or after `since`?
 local pos, number, applied, entries, ttl, outcome = 1, 0, false, 0, 0, ''
 while not applied do
@@ -63,6 +71,11 @@ while not applied do
     local flags, n, since, name
     flags, n, since, name, pos = unpack_bytes('>BI2I4I2c0', program, pos)
     if not clause then
+      local held = reserved and timeline('h' .. name)
+      if held then
+        local last = #held - ENTRY + 1
+        while n > 0 and last > HEAD and unpack_bytes('>I4', held, last) > now do n, last = n - 1, last - ENTRY end
+      end
       local raw = n > 0 and timeline(name)
       if flags >= 4 then
         local begun = timeline('^')
@@ -91,8 +104,21 @@ for _ = 1, entries do
   at, weight, keep, head, name, pos = unpack_bytes('>I4I2I2I2I2c0', program, pos)
   local raw = timeline(name)
   local latest = raw and unpack_bytes('>I4', raw, #raw - ENTRY + 1) or 0
-  local oldest = math.max(now, latest) - horizon(head) - SKEW
-  if at >= oldest then
+  local oldest = head % 1024 == 0 and now + 1 or math.max(now, latest) - horizon(head) - SKEW
+  if keep == 0 then
+    local mark, left = timeline(hold), weight
+    for place = raw and #raw - ENTRY + 1 or 0, HEAD + 1, -ENTRY do
+      if left > 0 and mark and sub(raw, place, place + ENTRY - 1) == sub(mark, -ENTRY) then
+        raw, left = sub(raw, 1, place - 1) .. sub(raw, place + ENTRY), left - 1
+      end
+    end
+    if raw and #raw == HEAD then
+      gone[#gone + 1] = name
+    elseif left < weight then
+      set[#set + 1] = name
+      set[#set + 1] = raw
+    end
+  elseif at >= oldest then
     local new = pack_bytes('>I4', at)
     if weight > 1 then new = string.rep(new, weight) end
     local body, first = new, 1
@@ -111,12 +137,13 @@ for _ = 1, entries do
     prune = prune or not raw or math.floor(latest / DAY) ~= math.floor(now / DAY)
   end
 end
-if entries > 0 and #set == 0 then return -2 end
+if entries > 0 and #set + #gone == 0 then return -2 end
 
 -- what can go: timelines whose entries matter no more; and, in a full visitor, the oldest that no blocking rule asks for
 if prune then
   local all, entered, interests, shields = call('HGETALL', key), {}, {}, 0
   for i = 1, #set, 2 do entered[set[i]] = true end
+  for i = 1, #gone do entered[gone[i]] = true end
   for i = 1, #all, 2 do
     local name, raw = all[i], all[i + 1]
     if sub(name, 1, 1) ~= '#' then

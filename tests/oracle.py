@@ -16,7 +16,7 @@ What a comparison with the library has to leave aside:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -166,6 +166,8 @@ class Visitor:
     entries: list[Entry] = field(default_factory=list)
     session_starts: list[int] = field(default_factory=list)
     ids: dict[tuple[str, str], Target | None] = field(default_factory=dict)
+    holds: list[tuple[int, Entry]] = field(default_factory=list)
+    """Reserved impressions with the second at which they lapse."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,24 @@ class Oracle:
                 return candidate
         return None
 
+    def hold(self, visitor: str, candidates: Sequence[Target], now: int, seconds: int) -> tuple[Target, object] | None:
+        """The first eligible candidate, now reserved, and what to confirm or release it by."""
+        who = self.visitors.setdefault(visitor, Visitor())
+        for candidate in candidates:
+            if self.decide(visitor, candidate, now).eligible:
+                held = (now + seconds, self._entry("impression", candidate, now))
+                who.holds.append(held)
+                return candidate, held
+        return None
+
+    def release(self, visitor: str, held: object, now: int) -> bool:
+        """Undo a reserved impression; whether it was reserved still."""
+        for index, one in enumerate(self.visitors[visitor].holds):
+            if one is held:
+                del self.visitors[visitor].holds[index]
+                return one[0] > now
+        return False
+
     def eligible_at(self, visitor: str, candidate: Target, now: int, zone: str | None = None) -> int | None:
         """The first second from `now` on at which `decide` says yes if nothing else happens; None: never.
 
@@ -299,6 +319,7 @@ class Oracle:
             yield end_moment(rules.end, local)
         units = {span.period for span in self.spans() if span.period in NOMINAL}
         sunday_first = self.policy.week_start == "sunday"
+        yield from (lapses for lapses, _ in self.visitors.get(visitor, Visitor()).holds)
         for at in {entry.at for entry in self.visitors.get(visitor, Visitor()).entries}:
             yield from (at + length + 1 for length in self.lengths())
             yield from (period(at, unit, local, sunday_first=sunday_first)[1] for unit in units)
@@ -429,8 +450,13 @@ class _Asked:
             if spent + self.points > cap.limit or near:
                 yield f"{name} {cap.text}"
 
+    def _entries(self) -> list[Entry]:
+        """All that happened, and what is reserved still as if it happened now."""
+        reserved = [replace(entry, at=self.now) for lapses, entry in self.visitor.holds if lapses > self.now]
+        return [*self.visitor.entries, *reserved]
+
     def _impressions(self) -> list[Entry]:
-        return [entry for entry in self.visitor.entries if entry.event == "impression"]
+        return [entry for entry in self._entries() if entry.event == "impression"]
 
     def _broken(self, caps: Iterable[Cap], entries: list[Entry]) -> Iterator[str]:
         for cap in caps:
@@ -441,7 +467,7 @@ class _Asked:
 
     def _holds(self, condition: Condition) -> bool:
         """Whether it happened often enough; never where a label that the subject asks for is missing."""
-        entries = [entry for entry in self.visitor.entries if entry.event == condition.event]
+        entries = [entry for entry in self._entries() if entry.event == condition.event]
         if condition.subject is not None:
             subject = fill(condition.subject, {**self.labels, "campaign": self.campaign})
             entries = [entry for entry in entries if subject in entry.subjects]

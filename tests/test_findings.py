@@ -444,7 +444,7 @@ CONDITION = st.builds(
     st.sampled_from(["visit x", "visit", "click a", "impression a", "impression b", "impression"]),
     st.sampled_from(["", *(f" within {window}" for window in [*WINDOWS, "flight"])]),
 )
-START = 1_792_800_000
+START = 1_792_828_800
 """The flight of the tests begins on 24 October 2026 at 08:00 in UTC, and lasts three days."""
 FLIGHT = {"start": "2026-10-24T08:00:00", "end": "2026-10-27T08:00:00"}
 
@@ -496,7 +496,7 @@ def history(data: dict[str, Any], seed: int, *, others: bool) -> list[str | None
     there are `others`.
     """
     chance = random.Random(seed)
-    now = START - 3_600
+    now = START + chance.choice([-3_600, 57_000])  # before the flight begins, or before midnight
     ads = Retargeter(Policy.model_validate(data), "memory://", clock=lambda: now)
     served: list[str | None] = []
     for _ in range(80):

@@ -8,7 +8,7 @@ stores must answer as the oracle does, "when again" included: just before it blo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -38,6 +38,8 @@ class Machine(RuleBasedStateMachine):
     def begin(self, data: st.DataObject) -> None:
         self.policy = Policy.model_validate(data.draw(strategies.policies(rolling_only=self.rolling_only), "policy"))
         self.now = strategies.BASE
+        self.reserved: list[tuple[str, Subject, object, list[str]]] = []
+        self.confirmed: set[int] = set()
         self.oracle = Oracle(self.policy)
         stores = ["memory://", *(server.url for server in self.servers)]
         try:
@@ -95,6 +97,34 @@ class Machine(RuleBasedStateMachine):
         claim = self.same(claims)
         assert (str(claim.candidate) if claim else None) == (str(told) if told else None)  # `a` is Candidate(`a`)
         assert not claim or claim.repeated is (before is not None)
+
+    @rule(data=st.data(), visitor=st.sampled_from(strategies.VISITORS), seconds=st.sampled_from([1, 60, 900, 86_400]))
+    def an_impression_is_reserved(self, data: st.DataObject, visitor: str, seconds: int) -> None:
+        ranked = data.draw(st.lists(strategies.candidates(self.policy), min_size=1, max_size=3), "ranked")
+        told = self.oracle.hold(visitor, ranked, self.now, seconds)
+        claims = [ads.claim(visitor, ranked, hold=timedelta(seconds=seconds)) for ads in self.all]
+        assert self.same([claim and str(claim.candidate) for claim in claims]) == (told and str(told[0]))
+        if told:
+            self.reserved.append((visitor, told[0], told[1], [claim.token for claim in claims if claim]))
+
+    @precondition(lambda self: self.reserved)
+    @rule(data=st.data())
+    def a_reserved_impression_is_confirmed(self, data: st.DataObject) -> None:
+        visitor, candidate, held, tokens = data.draw(st.sampled_from(self.reserved), "which")
+        lasted = self.oracle.release(visitor, held, self.now)
+        expected = "repeated" if id(held) in self.confirmed else "confirmed" if lasted else "late"
+        done = [ads.confirm(token) for ads, token in zip(self.all, tokens, strict=True)]
+        assert self.same(done) == expected
+        if id(held) not in self.confirmed:
+            self.oracle.record(visitor, "impression", candidate, self.now)
+            self.confirmed.add(id(held))
+
+    @precondition(lambda self: self.reserved)
+    @rule(data=st.data())
+    def a_reserved_impression_is_released(self, data: st.DataObject) -> None:
+        visitor, _, held, tokens = data.draw(st.sampled_from(self.reserved), "which")
+        told = self.oracle.release(visitor, held, self.now)
+        assert self.same([ads.release(token) for ads, token in zip(self.all, tokens, strict=True)]) is told
 
     @rule(data=st.data(), visitor=st.sampled_from(strategies.VISITORS))
     def a_decision_is_asked_for(self, data: st.DataObject, visitor: str) -> None:

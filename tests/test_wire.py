@@ -44,7 +44,7 @@ def test_a_program_is_pinned_byte_for_byte() -> None:
     )
     assert wire.packed(alternative) == bytes.fromhex(expected)
     write = Write(b"rt:1:v", 7, b"12345", (alternative, alternative))
-    assert wire.arguments(write) == (b"rt:1:v", 7, b"12345", bytes.fromhex(expected) * 2)
+    assert wire.arguments(write) == (b"rt:1:v", 7, b"12345", bytes.fromhex(expected) * 2, b"")
 
 
 def test_an_alternative_is_packed_once() -> None:

@@ -1,0 +1,143 @@
+"""Claims: what a claim is, the token that says which, and the entries that reserve an impression or undo it.
+
+Rules:
+- A hold counts at once, in timelines of its own whose entries are dated at their own end: it lapses by itself.
+- A token names the visitor's key, the candidate and the hold, so that another process can confirm or release it.
+- With a secret a token is signed (HMAC-SHA256, 128 bits); without one it only has a checksum against accidents.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b, sha256
+from typing import Literal, NamedTuple, TypeAlias
+
+from retarget import timeline
+from retarget.changes import Alternative, Entry, Guard
+from retarget.errors import InputError, StoreError, TokenError
+from retarget.events import Candidate, Subject
+from retarget.grammar import parse_duration
+from retarget.plan import Place
+from retarget.timeline import HELD, HOLD
+
+LONGEST = 86_400
+"""A hold lasts at most a day, in seconds."""
+
+_FORMAT = "1"
+_HEAD = timeline.head(0, shield=True)
+
+
+SECRET_BYTES = 16
+"""The shortest secret, in bytes."""
+
+Confirmation: TypeAlias = Literal["confirmed", "late", "repeated"]
+"""What became of a confirmation: counted in time, counted after the hold had lapsed, or counted before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An impression that was counted for a visitor, or reserved (`held_for` seconds).
+
+    `token` is opaque and URL-safe: with it another process may confirm or release the impression. `repeated`: the
+    claim's id had been counted before, and this is what it was counted for. `counted` is False where the policy allows
+    without a look at the visitor; if that is because the store failed, `degraded` is its error.
+    """
+
+    candidate: Subject
+    second: int
+    token: str = field(repr=False, compare=False)
+    held_for: int | None = None
+    counted: bool = True
+    repeated: bool = False
+    degraded: StoreError | None = field(default=None, compare=False)
+
+    @property
+    def campaign(self) -> str:
+        """The id of the campaign that may be shown."""
+        return self.candidate.campaign if isinstance(self.candidate, Candidate) else self.candidate
+
+    @property
+    def at(self) -> datetime:
+        """The moment of the claim, in UTC."""
+        return datetime.fromtimestamp(self.second, UTC)
+
+
+class Token(NamedTuple):
+    """What a claim's token says. `hold` is five bytes; empty for a claim that was counted without one."""
+
+    visitor: str
+    candidate: Candidate
+    hold: bytes
+
+
+NOBODY = Token("", Candidate(""), b"")
+"""The token of a claim without a visitor: there is nothing to confirm."""
+
+
+def hold_seconds(hold: object) -> int:
+    """The seconds that a hold lasts. Raises InputError."""
+    try:
+        seconds = hold.total_seconds() if isinstance(hold, timedelta) else parse_duration(hold).seconds  # type: ignore[arg-type]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f'hold={hold!r:.60}: write a duration such as "15 minutes", or give a timedelta') from error
+    if not 1 <= seconds <= LONGEST:
+        raise InputError(f"hold={hold!r:.60} is {seconds:,.0f} seconds; a hold lasts from 1 second to a day")
+    return int(seconds)
+
+
+def seal(token: Token, secret: bytes | None) -> str:
+    """The token as URL-safe text."""
+    content = [token.visitor, token.candidate.campaign, dict(token.candidate.labels), token.hold.hex()]
+    payload = _text(json.dumps(content, separators=(",", ":")).encode())
+    return f"{_FORMAT}.{payload}.{_seal(payload, secret)}"
+
+
+def unseal(text: object, secret: bytes | None) -> Token:
+    """What the text says. Raises TokenError for one that is altered, forged, or of another secret."""
+    form, _, rest = text.partition(".") if isinstance(text, str) else ("", "", "")
+    payload, _, seal = rest.partition(".")
+    if form != _FORMAT or not hmac.compare_digest(seal.encode(), _seal(payload, secret).encode()):
+        raise TokenError("this token is not one of a claim made with this retargeter's secret, or it was altered")
+    try:
+        visitor, campaign, labels, hold = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return Token(visitor, Candidate(campaign, **labels), bytes.fromhex(hold))
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise TokenError("this token does not say what a claim's token says") from error
+
+
+def hold_alternative(
+    guards: tuple[Guard, ...], places: Iterable[Place], hold: bytes, now: int, seconds: int, outcome: bytes
+) -> Alternative:
+    """What reserves an impression for so many seconds, if the guards hold."""
+    end = now + seconds
+    held = [Entry(HELD + place.field, end, place.weight, place.keep, _HEAD) for place in places]
+    marks = [Entry(HELD, end, 1, 1, _HEAD), Entry(HOLD + hold, end, 1, 1, _HEAD)]
+    return Alternative(guards, (*held, *marks), seconds + 1, outcome)
+
+
+def lasts(hold: bytes, now: int) -> Guard:
+    """The guard that holds while the reserved impression does."""
+    return Guard(HOLD + hold, 1, now + 1, wanted=True, more=False, anchored=False)
+
+
+def taken_out(places: Iterable[Place], hold: bytes) -> tuple[Entry, ...]:
+    """What undoes a reserved impression; its own mark last, for the others are found by it."""
+    held = [Entry(HELD + place.field, 0, place.weight, 0, 0) for place in places]
+    return (*held, Entry(HOLD + hold, 0, 1, 0, 0))
+
+
+def _seal(payload: str, secret: bytes | None) -> str:
+    content = f"{_FORMAT}.{payload}".encode()
+    if secret is None:
+        return "u" + _text(blake2b(content, digest_size=6).digest())
+    return "s" + _text(hmac.new(secret, content, sha256).digest()[:16])
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
