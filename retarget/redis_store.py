@@ -1,39 +1,41 @@
-"""The store in Redis or Valkey: read is one HGETALL, write is one EVALSHA.
+"""The store in Redis or Valkey, for threads and processes.
 
 Rules:
 - One command, one round trip, no hidden repeat: commands go straight to a connection of the client's pool, so that no
   retry of the client applies, and it is known what had been sent when something failed.
 - A connection on which anything went wrong between sending and the whole reply is closed, whatever went wrong: the
   next caller never reads another visitor's answer.
-- Where the server does not know the script, the script is sent whole, once, to that same server.
-- Errors are told apart by whether the write can have happened, and never carry a key.
+- What is said, and what the answers mean, stands in `redis_protocol.py`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import threading
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
-from retarget import wire
 from retarget.changes import Answer, Write
-from retarget.errors import ConfigError, NotExecuted, OutcomeUnknown, RetargetWarning, StoreError
+from retarget.errors import ConfigError, RetargetWarning, StoreError
+from retarget.redis_protocol import (
+    BATCH,
+    Ask,
+    Command,
+    Lost,
+    client_options,
+    conversation,
+    deleting,
+    failure,
+    reading,
+    told,
+    writing,
+)
 from retarget.store import State
-
-_POOL = 64
-_BATCH = 1_000
-T = TypeVar("T")
-_COMMAND = re.compile(r".* run the '[\w|]+' command")
-_Command: TypeAlias = tuple[Any, ...]
 
 _CURE = (
     "let retarget build the client (give it the URL), or give it redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))"
@@ -56,15 +58,7 @@ class RedisStore:
     def from_url(cls, url: str, timeout: float) -> RedisStore:
         """A store with a client of its own: no retries, every wait at most `timeout` seconds, up to 64 connections."""
         try:
-            pool = redis.BlockingConnectionPool.from_url(
-                url,
-                max_connections=_POOL,
-                timeout=timeout,
-                protocol=2,
-                retry=Retry(NoBackoff(), 0),
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-            )
+            pool = redis.BlockingConnectionPool.from_url(url, **client_options(timeout))
         except (ValueError, TypeError, RedisError) as error:
             raise ConfigError(
                 f"the store's URL cannot be used: {error}; write redis://localhost:6379/0 or memory://"
@@ -78,51 +72,52 @@ class RedisStore:
             self._pool.disconnect()
 
     def read(self, key: bytes) -> State:
-        return _one(self._run([("HGETALL", key)], _state, writes=False))
+        state: State = self._one(reading(key))
+        return state
 
     def write(self, write: Write) -> Answer:
-        command = ("EVALSHA", wire.SHA, 1, *wire.arguments(write))
-        answer = self._run([command], _answer, writes=True)[0]
-        if isinstance(answer, StoreError):
-            raise answer
+        answer: Answer = self._one(writing(write))
         return answer
 
     def delete(self, key: bytes) -> bool:
-        return _one(self._run([("UNLINK", key)], bool, writes=True))
+        return bool(self._one(deleting(key)))
 
     def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
-        return self._in_batches([("HGETALL", key) for key in keys], _state, writes=False)
+        return self._many(map(reading, keys))
 
     def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
-        commands = [("EVALSHA", wire.SHA, 1, *wire.arguments(write)) for write in writes]
-        return self._in_batches(commands, _answer, writes=True)
+        return self._many(map(writing, writes))
 
-    def _in_batches(
-        self, commands: Sequence[_Command], read: Callable[[Any], T], *, writes: bool
-    ) -> list[T | StoreError]:
-        batches = (commands[start : start + _BATCH] for start in range(0, len(commands), _BATCH))
-        return [reply for batch in batches for reply in self._run(batch, read, writes=writes)]
+    def _one(self, ask: Ask) -> Any:  # noqa: ANN401 - as the ask reads it
+        reply = self._run([ask])[0]
+        if isinstance(reply, StoreError):
+            raise reply
+        return reply
 
-    def _run(self, commands: Sequence[_Command], read: Callable[[Any], T], *, writes: bool) -> list[T | StoreError]:
-        """Send the commands on one connection; for each its reply as `read` makes it, or the StoreError it met."""
+    def _many(self, asks: Iterable[Ask]) -> list[Any]:
+        remaining, replies = iter(asks), []
+        while batch := list(islice(remaining, BATCH)):
+            replies += self._run(batch)
+        return replies
+
+    def _run(self, asks: Sequence[Ask]) -> list[Any]:
+        """Ask on one connection; for each its reply, or the StoreError it met."""
         try:
             connection = self._lanes.take()
         except Exception as error:  # noqa: BLE001 - a pool may raise anything; the policy's answer applies all the same
-            return [_failure(error, executed=False)] * len(commands)
+            return [failure(error, executed=False)] * len(asks)
         try:
-            replies = self._exchange(connection, commands)
-            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:
-                again = [commands[i] for i in unknown]
-                again[0] = ("EVAL", wire.SCRIPT, *again[0][2:])  # the server knows it from then on
-                for i, reply in zip(unknown, self._exchange(connection, again), strict=True):
-                    replies[i] = reply
+            steps = conversation([ask.command for ask in asks])
+            commands = next(steps)
+            while True:
+                commands = steps.send(self._exchange(connection, commands))
+        except StopIteration as done:
+            return [told(reply, ask) for reply, ask in zip(done.value, asks, strict=True)]
         finally:
             self._lanes.give(connection)
-        return [_told(reply, read, writes=writes) for reply in replies]
 
-    def _exchange(self, connection: Any, commands: Sequence[_Command]) -> list[Any]:  # noqa: ANN401 - redis-py's own
-        """A reply for each command: what the server said, be it an error, or a `_Lost` where it said nothing."""
+    def _exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:  # noqa: ANN401 - redis-py's own
+        """A reply for each command: what the server said, be it an error, or a `Lost` where it said nothing."""
         replies: list[Any] = []
         whole = False
         try:
@@ -134,18 +129,11 @@ class RedisStore:
                     replies.append(error)
             whole = True
         except Exception as error:  # noqa: BLE001 - as above; BaseExceptions pass, the connection is closed all the same
-            replies += [_Lost(error)] * (len(commands) - len(replies))
+            replies += [Lost(error)] * (len(commands) - len(replies))
         finally:
             if not whole:
                 connection.disconnect()
         return replies
-
-
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """No reply came, but this error."""
-
-    error: Exception
 
 
 class _Lanes:
@@ -234,50 +222,3 @@ def _warn_of(client: redis.Redis) -> None:
             RetargetWarning,
             stacklevel=5,
         )
-
-
-def _one(replies: list[T | StoreError]) -> T:
-    if isinstance(replies[0], StoreError):
-        raise replies[0]
-    return replies[0]
-
-
-def _state(reply: Any) -> State:  # noqa: ANN401 - RESP2 gives pairs in a list, RESP3 a map
-    if isinstance(reply, dict):
-        return reply
-    pairs = iter(reply)
-    return dict(zip(pairs, pairs, strict=True))
-
-
-def _answer(reply: object) -> Answer:
-    if not isinstance(reply, bytes | int):
-        raise TypeError(f"write.lua answered with {type(reply).__name__}")
-    return reply
-
-
-def _told(reply: Any, read: Callable[[Any], T], *, writes: bool) -> T | StoreError:  # noqa: ANN401
-    """The reply as `read` makes it, or the error it amounts to."""
-    if isinstance(reply, _Lost):
-        return _failure(reply.error, executed=None if writes else False)
-    if isinstance(reply, Exception):
-        return _failure(reply, executed=False)
-    try:
-        return read(reply)
-    except (TypeError, ValueError) as error:
-        return _failure(error, executed=None if writes else False)
-
-
-def _failure(error: Exception, *, executed: bool | None) -> StoreError:
-    """Our error for theirs. `executed` is None where the write may have happened."""
-    kind = OutcomeUnknown if executed is None else NotExecuted
-    failure = kind(f"{type(error).__name__}: {_harmless(error)}")
-    failure.__cause__ = error
-    return failure
-
-
-def _harmless(error: Exception) -> str:
-    """What the error says without anything a key could stand in: servers quote keys and arguments in some of theirs."""
-    if not isinstance(error, ResponseError):
-        return str(error)
-    command = _COMMAND.search(str(error))
-    return command[0] if command else str(error).partition("'")[0].partition(",")[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 from zoneinfo import ZoneInfo
@@ -181,6 +181,8 @@ class _Ready:
     openings: tuple[Opening, ...] = ()
     rules: tuple[tuple[Rule, _Clauses], ...] = ()
     """One by one, for telling; empty until it is denied."""
+    asked: tuple[bytes, ...] = ()
+    """The timelines that they ask about."""
 
 
 class InLists:
@@ -303,6 +305,8 @@ class InLists:
         if not ready.rules:
             rules = self.plan.bound_rules(ready.candidate)
             ready.rules = tuple((rule, tuple(map(self._clause, clauses))) for rule, clauses in rules)
+            fields = (literal.field for _, clauses in ready.rules for clause in clauses for literal in clause)
+            ready.asked = tuple({ACTIVITY, SESSIONS, *fields})
         denying = [
             rule
             for rule, clauses in ready.rules
@@ -311,19 +315,21 @@ class InLists:
         ]
         if len(denying) == 1:
             return denying[0].reason, denying[0].text
-        return denial(verdict(self.plan, View(Moment(self.plan, at, zone), self._state()), ready.candidate))
+        view = View(Moment(self.plan, at, zone), self._state(ready.asked))
+        return denial(verdict(self.plan, view, ready.candidate))
 
-    def _state(self) -> State:
-        """The timelines as a store holds them."""
+    def _state(self, names: Iterable[bytes]) -> State:
+        """Those timelines as a store holds them."""
         state = {}
-        for name, line in self.lines.items():
-            keep, head = self.heads[name]
-            state[name] = struct.pack(f">H{min(keep, len(line))}I", head, *line[-keep:])
+        for name in names:
+            if line := self.lines.get(name):
+                keep, head = self.heads[name]
+                state[name] = struct.pack(f">H{min(keep, len(line))}I", head, *line[-keep:])
         return state
 
     def _grow(self, at: int) -> None:
         """A visitor of so many timelines may be full: go on in a store, which has its ways with such."""
-        state = {name: raw for name, raw in self._state().items() if timeline.is_live(raw, at)}
+        state = {name: raw for name, raw in self._state(self.lines).items() if timeline.is_live(raw, at)}
         if len(state) <= _ROOMY:
             self.lines = {name: self.lines[name] for name in state}
             return
