@@ -26,7 +26,11 @@ class Explanation:
     timelines: dict[str, list[str]]
     verdicts: dict[str, dict[str, Any]]
     annoyance: AnnoyanceLevel | None
-    degraded: str | None
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is remembered of her."""
+        return bool(self.timelines)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -34,9 +38,14 @@ class Explanation:
 
 
 def explain(ads: Retargeter, visitor: str, *, now: Moment | None = None, timezone: str | None = None) -> Explanation:
-    """Explain every campaign of the policy to `visitor` at `now`. Raises StoreError, InputError."""
-    zone = ZoneInfo(timezone or ads.policy.timezone)
+    """Explain every campaign of the policy to `visitor` at `now`. Raises StoreError, InputError.
+
+    A store that fails explains nothing, whatever the policy's `on_store_error` says.
+    """
     decision = ads.decide(visitor, now=now, timezone=timezone)
+    if decision.degraded is not None:
+        raise decision.degraded
+    zone = ZoneInfo(timezone or ads.policy.timezone)
     remembered = ads.export(visitor)["timelines"]
     verdicts = {}
     for candidate in decision:
@@ -59,7 +68,6 @@ def explain(ads: Retargeter, visitor: str, *, now: Moment | None = None, timezon
         },
         verdicts=verdicts,
         annoyance=decision.annoyance,
-        degraded=None if decision.degraded is None else str(decision.degraded),
     )
 
 

@@ -46,9 +46,9 @@ class RedisStore:
     """Visitors in a Redis or Valkey server. A client given is used as it is; a URL gets one that serves well."""
 
     def __init__(self, client: redis.Redis, *, own: bool = False) -> None:
-        _check_decoding(client)
+        check_decoding(client)
         if not own:
-            _warn_of(client)
+            warn_of(client)
         self._client = client
         self._pool = client.connection_pool
         self._lanes = _Lanes(self._pool, keep=own)
@@ -198,14 +198,15 @@ def _is_clean(connection: Any) -> bool:  # noqa: ANN401
         return False
 
 
-def _check_decoding(client: redis.Redis) -> None:
+def check_decoding(client: Any) -> None:  # noqa: ANN401 - sync or async
+    """Refuse a client whose answers are texts. Raises ConfigError."""
     if client.connection_pool.connection_kwargs.get("decode_responses"):
         raise ConfigError(
             f"this client decodes responses, which breaks packed timelines: decode_responses=False; or {_CURE}"
         )
 
 
-def _warn_of(client: redis.Redis) -> None:
+def warn_of(client: Any) -> None:  # noqa: ANN401 - sync or async
     """Warn of a client that breaks a promise, at the line of whoever made the retargeter."""
     options = client.connection_pool.connection_kwargs
     retry = options.get("retry")

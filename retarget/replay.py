@@ -281,6 +281,8 @@ class _Count:
 
     def _unknown(self, ad: _Ad, at: int, zone: ZoneInfo) -> Denial | None:
         """What an impression without a visitor gets: the policy's answer and the clock's, without any history."""
+        if self.policy.on_unknown_visitor == "block":  # as `decide` says, too, but nothing need be looked at for it
+            return "unknown visitor", "unknown visitor"
         said = self.ads.decide(None, (ad.candidate,), now=at, timezone=zone)[ad.candidate]
         return None if said else denial(said)
 

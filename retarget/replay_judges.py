@@ -3,13 +3,13 @@
 Rules:
 - A judge is told all that happens to a visitor, in time order, and counts what it lets be shown. Both judges answer
   alike.
-- In memory visitors come one after the other, and the plan's facts are looked up in plain lists, for speed. Which of
-  several rules is named, `decision.verdict` says.
+- In memory visitors come one after the other, and the plan's facts are looked up in plain lists, for speed.
 - A visitor who comes near to being full goes on in a store, which has its ways with such.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from retarget import timeline, wire
 from retarget.changes import MOST_TIMELINES, Alternative, Answer, Entry, Write
-from retarget.decision import Moment, Verdict, View, compile_subject, verdict
+from retarget.decision import Moment, Verdict, View, compile_subject
 from retarget.errors import StoreError
 from retarget.events import Candidate, Event, Subject
 from retarget.memory import MemoryStore
@@ -179,7 +179,7 @@ class _Ready:
     """What most rules come to: the n-th newest must not be within so many seconds."""
     others: _Clauses = ()
     openings: tuple[Opening, ...] = ()
-    rules: tuple[tuple[Rule, _Clauses], ...] = ()
+    rules: tuple[tuple[Rule, Sequence[BoundClause], _Clauses], ...] = ()
     """One by one, for telling; empty until it is denied."""
     asked: tuple[bytes, ...] = ()
     """The timelines that they ask about."""
@@ -300,23 +300,24 @@ class InLists:
         return True
 
     def _why(self, ready: _Ready, at: int, zone: ZoneInfo) -> Denial:
-        """The rule that denies it. Where it is one alone, as it mostly is, no verdict need be worked out."""
-        assert ready.candidate is not None  # noqa: S101 - it is an ad
+        """The rule that denies it; of several the one that lets go last, which is the one that a verdict names."""
         if not ready.rules:
+            assert ready.candidate is not None  # noqa: S101 - it is an ad
             rules = self.plan.bound_rules(ready.candidate)
-            ready.rules = tuple((rule, tuple(map(self._clause, clauses))) for rule, clauses in rules)
-            fields = (literal.field for _, clauses in ready.rules for clause in clauses for literal in clause)
-            ready.asked = tuple({ACTIVITY, SESSIONS, *fields})
+            ready.rules = tuple((rule, clauses, tuple(map(self._clause, clauses))) for rule, clauses in rules)
+            facts = (fact for _, clauses in rules for clause in clauses for fact, _ in clause)
+            ready.asked = tuple({ACTIVITY, SESSIONS, *(fact.field for fact in facts)})
         denying = [
-            rule
-            for rule, clauses in ready.rules
+            (rule, clauses)
+            for rule, clauses, in_lists in ready.rules
             if (rule.opening is not None and rule.opening.next_open(at, zone) != at)
-            or not self._hold(clauses, at, zone)
+            or not self._hold(in_lists, at, zone)
         ]
-        if len(denying) == 1:
-            return denying[0].reason, denying[0].text
-        view = View(Moment(self.plan, at, zone), self._state(ready.asked))
-        return denial(verdict(self.plan, view, ready.candidate))
+        last = denying[0][0]
+        if len(denying) > 1:
+            view = View(Moment(self.plan, at, zone), self._state(ready.asked))
+            last = max(denying, key=lambda one: _lets_go(view, *one))[0]
+        return last.reason, last.text
 
     def _state(self, names: Iterable[bytes]) -> State:
         """Those timelines as a store holds them."""
@@ -338,6 +339,11 @@ class InLists:
         store.write(Write(wire.key("", self.visitor), at, b"", (Alternative((), tuple(entries), DAY),)))
         self.full = OnStore(self.plan.policy, store, "")
         self.full.enter(self.visitor)
+
+
+def _lets_go(view: View, rule: Rule, clauses: Sequence[BoundClause]) -> float:
+    again = view.next_moment(clauses, [rule.opening] if rule.opening else [])
+    return math.inf if again is None else again
 
 
 class _Periods:

@@ -140,6 +140,6 @@ def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
         return store
     if type(store).__module__.startswith("redis.asyncio"):
         raise ConfigError(
-            "this client is for asyncio, which this retargeter does not await; give it a redis.Redis or a URL"
+            "this client is for asyncio, which this retargeter does not await: give it a redis.Redis or a URL"
         )
     raise ConfigError(f"{type(store).__name__} is no store: give a URL, a redis.Redis, or a MemoryStore()")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from retarget.cli import main
+from retarget.cli.visitor import relative
 from retarget.demo import policy as demo_policy
 from retarget.embedded import EmbeddedServer
 from retarget.logs import LogOptions
+from retarget.policy import Policy
 from retarget.replay import replay
+from retarget.retargeter import Retargeter
 from retarget.traffic import shop, write_csv
 
 POLICY = """
@@ -266,3 +270,262 @@ def test_as_a_program(policy: Path, log: Path) -> None:
     wrong = subprocess.run([*command, "--map", "x"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("retarget: --map x: ")
+
+
+def lines_of(ran: Ran) -> list[str]:
+    """What was printed, line by line, each run of blanks as one."""
+    assert all(line == line.rstrip() for line in ran.out.splitlines())
+    return [" ".join(line.split()) for line in ran.out.splitlines()]
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_ids_are_printed_as_they_are(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, colours: bool
+) -> None:
+    """What looks like an emoji or like markup in a rule or an id is printed as it is, to a pipe and to a terminal."""
+    path, rules = tmp_path / "log.csv", tmp_path / "policy.toml"
+    path.write_text(f"at,visitor,campaign,channel\n{MONDAY},v,[b]a[/b],email\n{MONDAY},v,[b]a[/b],email\n")
+    rules.write_text("""
+        [caps]
+        "channel:email" = ["1 per day"]
+        [campaign."[b]a[/b]"]
+        [campaign.other]
+    """)
+    if colours:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "120")
+        assert main(["replay", str(path), "--policy", str(rules)]) == 0
+        out = capsys.readouterr().out
+        assert "\x1b[" in out
+    else:
+        out = run("replay", path, "--policy", rules).out
+    assert "channel:email: 1 per day" in out
+    path.write_text(path.read_text() + f"{MONDAY},v,other,email\n")
+    assert main(["replay", str(path), "--policy", str(rules)]) == 0
+    assert "[b]a[/b]" in capsys.readouterr().out
+
+
+# ---- check ----
+
+
+def test_check_of_a_sound_policy(run: Run, policy: Path) -> None:
+    """A policy without findings is said to be sound; the exit code is 0."""
+    assert run("check", policy) == Ran(0, f"{policy}: nothing found, the policy is sound\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "heading", "finding"),
+    [
+        ('[campaign.c]\nhours = "00:00-24:00"', 0, "1 remark", "remark campaign.c.hours"),
+        ('[campaign.c]\ncaps = ["2 per day", "2 per day", "2 per day"]', 1, "2 warnings", "warning campaign.c.caps[1]"),
+        ('[campaign.c]\naudience = ["click c"]', 2, "1 error", "error campaign.c.audience[0]"),
+        ('[campaign.c]\ncaps = ["3 per fortnight"]', 2, "1 error", "error campaign.c.caps[0]: "),
+        ("[campaign.c", 2, "1 error", "error this is no TOML: "),
+        (None, 2, "1 error", "error [Errno 2] No such file or directory"),
+    ],
+)
+def test_check(run: Run, tmp_path: Path, text: str | None, code: int, heading: str, finding: str) -> None:
+    """Findings are listed with severity and place, and why a policy does not load; the gravest makes the exit code."""
+    path = tmp_path / "policy.toml"
+    if text is not None:
+        path.write_text(text)
+    ran = run("check", path)
+    assert (ran.code, ran.err) == (code, "")
+    lines = lines_of(ran)
+    assert lines[0] == f"{path}: {heading}"
+    assert any(line.startswith(finding) for line in lines)
+
+
+def test_check_is_what_the_library_finds(run: Run, tmp_path: Path) -> None:
+    """`--json` holds what `policy.findings()` returns, and how many there are of each kind; the list says the same."""
+    path, figures = tmp_path / "policy.toml", tmp_path / "findings.json"
+    path.write_text(
+        '[campaign.c]\ncaps = ["2 per day", "5 per day"]\naudience = ["click c"]\n[campaign.d]\ndays = "mon-sun"'
+    )
+    ran = run("check", path, "--json", figures)
+    told = json.loads(figures.read_text())
+    found = Policy.from_toml(path).findings()
+    assert [one["rule"] for one in told["findings"]] == [one.rule for one in found]
+    assert (told["errors"], told["warnings"], told["remarks"]) == (1, 1, 1)
+    text = " ".join(ran.out.split())
+    for one in found:
+        assert f"{one.severity} {one.place} ({one.rule}) {one.text} {one.cure}" in text
+    alone = run("check", path, "--json", "-")
+    assert (alone.code, json.loads(alone.out)) == (2, told)
+
+
+def test_check_of_a_policy_that_does_not_load_as_json(run: Run, tmp_path: Path) -> None:
+    """Every problem of a policy that does not load is an error of its own."""
+    path = tmp_path / "policy.toml"
+    path.write_text('[campaign.c]\ncaps = ["3 per fortnight"]\ngaps = "2 hours"')
+    ran = run("check", path, "--json", "-")
+    told = json.loads(ran.out)
+    assert (ran.code, told["errors"]) == (2, 2)
+    assert all(one["severity"] == "error" and str(path) not in one["text"] for one in told["findings"])
+
+
+def test_check_against_a_log(run: Run, tmp_path: Path) -> None:
+    """With a log its events and labels are known: what no row has is found."""
+    path, log = tmp_path / "policy.toml", tmp_path / "log.csv"
+    path.write_text('[caps]\nslot = ["2 per day"]\n[campaign.c]\nexclude = ["purchased c"]')
+    log.write_text(f"ts,visitor,campaign,event,slot\n{MONDAY},v,c,purchase,top\n")
+    mapped = ["--log", log, "--map", "at=ts"]
+    ran = run("check", path, *mapped)
+    assert (ran.code, ran.err) == (0, "")
+    assert "the log has no event 'purchased'" in ran.out
+    assert "unknown-label" not in ran.out
+    without = run("check", path, *mapped, "--map", "place=slot", "--json", "-")
+    assert [one["rule"] for one in json.loads(without.out)["findings"]] == ["unknown-event", "unknown-label"]
+    assert run("check", path, "--log", tmp_path / "none.csv").err.startswith("retarget: there is no file")
+    assert run("check", path, "--log", log).code == 2
+
+
+def test_colours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A terminal that has colours gets them, by severity."""
+    path = tmp_path / "policy.toml"
+    path.write_text('[campaign.c]\ncaps = ["2 per day", "5 per day"]\naudience = ["click c"]')
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert main(["check", str(path)]) == 2
+    out = capsys.readouterr().out
+    assert "\x1b[1;31merror" in out
+    assert "\x1b[33mwarning" in out
+
+
+# ---- one visitor ----
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server, and where it is."""
+    with EmbeddedServer() as running:
+        yield running.url
+
+
+JOURNEY = """
+timezone = "Europe/Zurich"
+
+[annoyance]
+threshold = ["4 per day"]
+
+[campaign.brand]
+caps = ["2 per hour"]
+
+[campaign.comeback]
+audience = ["visit shop within 7 days"]
+
+[campaign.invited]
+audience = ["2 click brand within 7 days"]
+
+[campaign.over]
+end = 2026-10-01
+"""
+"""A campaign that is used up, one that may be shown, one that waits for a click, one that has ended."""
+
+
+@pytest.fixture
+def journey(tmp_path: Path) -> Path:
+    """The policy above, in a file."""
+    path = tmp_path / "journey.toml"
+    path.write_text(JOURNEY)
+    return path
+
+
+def test_explain(run: Run, url: str, journey: Path) -> None:
+    """What is remembered, how old it is, what may be shown, why not, and when again: in words."""
+    with Retargeter(Policy.from_text(JOURNEY), url, prefix="explain:", clock=lambda: MONDAY) as ads:
+        ads.record("ann", "visit", "shop", at=MONDAY - 3 * 86_400)
+        ads.record("ann", "impression", "brand", at=MONDAY - 2_400)
+        ads.record("ann", "impression", "brand", at=MONDAY - 90)
+    where = ["--policy", journey, "--store", url, "--prefix", "explain:"]
+    ran = run("explain", "ann", *where, "--now", MONDAY)
+    assert (ran.code, ran.err) == (0, "")
+    lines = lines_of(ran)
+    assert lines[0] == "ann, Monday 2026-11-02 01:00:00 Europe/Zurich"
+    assert lines[1] == "Annoyance: 2 of 4 points used (4 per day)"
+    assert "impression brand 2 1 min 30 s ago (Mon 00:58:30) 40 min ago (Mon 00:20)" in lines
+    assert "visit shop 1 3 d ago (Fri 01:00)" in lines
+    told = lines[lines.index("What may be shown") :]
+    assert told[4:8] == [
+        "comeback now",
+        "brand in 20 min 1 s (Mon 01:20:01) cap: 2 per hour (seen 2 of 2)",
+        "invited not without a new event audience: 2 click brand within 7 days (seen 0 of 2)",
+        "over no more end 2026-10-01",
+    ]
+
+
+def test_explain_as_json(run: Run, url: str, journey: Path, tmp_path: Path) -> None:
+    """`--json` writes what the library's `explain` returns; `--now` may be ISO, local where it has no offset."""
+    where = ["--policy", journey, "--store", url, "--json"]
+    told = json.loads(run("explain", "nobody", *where, "-", "--now", "2026-11-02T01:00").out)
+    assert told["at"] == "2026-11-02T01:00:00+01:00"
+    tokyo = ["--now", "2026-11-02T00:00Z", "--time-zone", "Asia/Tokyo"]
+    assert json.loads(run("explain", "nobody", *where, "-", *tokyo).out)["at"] == "2026-11-02T09:00:00+09:00"
+    assert "What may be shown" in run("explain", "nobody", *where, tmp_path / "one.json").out
+    assert json.loads((tmp_path / "one.json").read_text())["verdicts"]["brand"]["eligible"] is True
+
+
+def test_explain_somebody_unknown(run: Run, url: str, journey: Path) -> None:
+    """A visitor of whom nothing is known is said to be one; what anybody new gets is told."""
+    ran = run("explain", "who\x07[b]", "--policy", journey, "--store", url)
+    assert ran.code == 0
+    lines = lines_of(ran)
+    assert lines[0].startswith("who\\x07[b], ")
+    assert "Nothing is remembered of this visitor: this is what anybody new gets." in lines
+    assert "brand now" in lines
+    assert "What is remembered" not in lines
+
+
+def test_export_and_forget(run: Run, url: str, journey: Path) -> None:
+    """`export` prints what is remembered as JSON, `forget` deletes it and says so; neither asks for a policy."""
+    with Retargeter(Policy.from_text(JOURNEY), url, clock=lambda: MONDAY) as ads:
+        ads.record("ben", "impression", "brand", at=MONDAY)
+        known = ads.export("ben")
+    exported = run("export", "ben", "--store", url)
+    assert (exported.code, json.loads(exported.out)) == (0, known)
+    other = run("forget", "ben", "--store", url, "--prefix", "other:")
+    assert (other.code, other.out) == (0, "ben: nothing was remembered under other:\n")
+    assert json.loads(run("export", "ben", "--store", url).out) == known
+    assert run("forget", "ben", "--store", url).out == "ben: everything that was remembered is deleted under rt:\n"
+    assert run("forget", "ben", "--store", url).out == "ben: nothing was remembered under rt:\n"
+    assert json.loads(run("export", "ben", "--store", url).out)["timelines"] == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--store", "unix:///nowhere/at/all"], "retarget: "),
+        (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),
+        (["--now", "yesterday"], "retarget: --now yesterday: write ISO 8601"),
+        (["--now", "nan"], "retarget: now=nan is no moment"),
+        (["--time-zone", "Mars"], "retarget: timezone: 'Mars' is no known time zone"),
+        (["--time-zone", "Mars", "--now", "2026-11-02"], "'Mars' is no known time zone"),
+        (["--policy", "nowhere.toml"], "retarget: nowhere.toml: "),
+    ],
+)
+def test_explain_asked_wrongly(run: Run, url: str, journey: Path, change: list[str], message: str) -> None:
+    """A store that does not answer explains nothing, whatever the policy says then; other mistakes are told, too."""
+    ran = run("explain", "ann", "--policy", journey, "--store", url, *change)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "now"),
+        (1, "in 1 s (Mon 14:00:01)"),
+        (7_980, "in 2 h 13 min (Mon 16:13)"),
+        (86_400 + 60, "in 1 d (Tue 14:01)"),
+        (5 * 86_400 + 7_200, "in 5 d 2 h (Sat 16:00)"),
+        (30 * 86_400, "in 30 d (2026-12-02 14:00)"),
+        (-59, "59 s ago (Mon 13:59:01)"),
+        (-10_800, "3 h ago (Mon 11:00)"),
+        (-7 * 86_400, "7 d ago (2026-10-26 14:00)"),
+    ],
+)
+def test_moments_in_words(seconds: int, words: str) -> None:
+    """A moment is told by how far off it is, and by its day and time."""
+    at = datetime(2026, 11, 2, 14, tzinfo=UTC)
+    assert relative(at + timedelta(seconds=seconds), at) == words

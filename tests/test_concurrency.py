@@ -74,6 +74,48 @@ def repeat_all(url: str, seed: int) -> Served:
     return served
 
 
+RESERVED = """
+[annoyance]
+threshold = ["55 per day"]
+points = { email = 3 }
+[caps]
+advertiser = ["40 per 2 days"]
+[campaign.a]
+labels = { advertiser = "acme" }
+caps = ["30 per day"]
+[campaign.b]
+labels = { advertiser = "acme" }
+caps = ["20 per calendar day"]
+[campaign.mail]
+labels = { channel = "email" }
+caps = ["8 per day"]
+"""
+
+
+def reserve_all(url: str, seed: int) -> Served:
+    """One ad server: reserves by chance, confirms three, releases most, leaves the rest; no cap is seen passed."""
+    chance, done, open_ones = random.Random(seed), Counter[tuple[str, str]](), list[Claim]()
+    with Retargeter(Policy.from_text(RESERVED), servers.open_store(url), clock=lambda: NOW, secret="s" * 16) as ads:
+        for turn in range(400):
+            ranked = chance.sample(["a", "b", "mail"], 3)
+            claim = ads.claim("v", ranked, hold=f"{chance.randrange(1, 9)} hours")
+            if claim is not None:
+                open_ones.append(claim)
+            if open_ones and turn < 399 and chance.random() < 0.9:
+                claim = open_ones.pop(chance.randrange(len(open_ones)))
+                if chance.random() < 0.1 and done.total() < 3:
+                    done[claim.campaign, ads.confirm(claim.token)] += 1
+                else:
+                    assert ads.release(claim.token) is True
+                    assert ads.release(claim) is False
+            level = ads.decide("v").annoyance  # one read: what is reserved and what was shown, at one moment
+            assert level is not None
+            assert level.points <= 55
+        for claim in open_ones:
+            done[claim.campaign, "reserved"] += 1
+    return done
+
+
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
     """Processes that share nothing with this one."""
@@ -122,6 +164,33 @@ def test_eight_processes_count_one_id_once(server: Server, pool: Pool) -> None:
     served = sum(told.get(servers.PATIENCE * 3), Counter[tuple[str, str]]())
     assert {count for (_, kind), count in served.items() if kind == "first"} == {1}
     assert {count for (_, kind), count in served.items() if kind == "repeat"} == {PROCESSES - 1}
+
+
+def test_eight_processes_reserve_confirm_and_release(server: Server, pool: Pool) -> None:
+    """3,200 claims with hold: reserved and shown together pass no cap; what was confirmed is counted to the last."""
+    told = pool.starmap_async(reserve_all, [(server.url, seed) for seed in range(PROCESSES)])
+    done = sum(told.get(servers.PATIENCE * 3), Counter[tuple[str, str]]())
+    assert {said for _, said in done} == {"confirmed", "reserved"}
+    used = {campaign: done[campaign, "confirmed"] + done[campaign, "reserved"] for campaign in ("a", "b", "mail")}
+    assert used["a"] <= 30
+    assert used["b"] <= 20
+    assert used["a"] + used["b"] <= 40
+    assert used["mail"] <= 8
+    points = used["a"] + used["b"] + 3 * used["mail"]
+    with Retargeter(Policy.from_text(RESERVED), servers.open_store(server.url), clock=lambda: NOW) as ads:
+        level = ads.decide("v").annoyance
+        assert level is not None
+        assert level.points == points <= 55
+        timelines = ads.export("v")["timelines"]
+        for campaign in used:
+            held = timelines.get(f"impression {campaign}", {"at": []})["at"]
+            assert len(held) == done[campaign, "confirmed"]
+        assert sum(name.startswith("reservation") for name in timelines) == sum(
+            count for (_, said), count in done.items() if said == "reserved"
+        )
+        later = ads.decide("v", now=NOW + 9 * 3_600).annoyance
+        assert later is not None
+        assert later.points == sum((3 if c == "mail" else 1) * done[c, "confirmed"] for c in used)
 
 
 def in_threads(count: int, work: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import TypeAlias
 
 import pytest
 import servers
@@ -50,9 +51,16 @@ def guard(
     return Guard(field, n, since, wanted, more, anchored)
 
 
-def write(*entries: Entry, now: int = NOW, guards: tuple[Guard, ...] = (), id: bytes = b"", ttl: int = DAY) -> Write:  # noqa: A002
+def write(
+    *entries: Entry,
+    now: int = NOW,
+    guards: tuple[Guard, ...] = (),
+    id: bytes = b"",  # noqa: A002
+    ttl: int = DAY,
+    hold: bytes = b"",
+) -> Write:
     """A write of one alternative."""
-    return Write(KEY, now, id, (Alternative(guards, entries, ttl),))
+    return Write(KEY, now, id, (Alternative(guards, entries, ttl),), hold)
 
 
 def moments(state: State, field: bytes) -> list[int]:
@@ -297,6 +305,154 @@ def test_an_alternative_without_entries_only_remembers_its_id(store: Store) -> N
     assert dict(store.read(b"t:1:other")) == {}
 
 
+# -- reserved impressions ----------------------------------------------------------------------------------------------
+
+HELD_HEAD = timeline.head(0, shield=True)
+MARK, OTHER = b"H12345", b"H67890"
+
+
+def reserve(store: Store, end: int, mark: bytes = MARK, *fields: bytes, weight: int = 1, now: int = NOW) -> None:
+    """Reserve an impression in these timelines (`ia` if none is named), as the library does."""
+    held = [entry(b"h" + field, end, weight, head=HELD_HEAD) for field in fields or (b"ia",)]
+    marks = [entry(b"h", end, keep=1, head=HELD_HEAD), entry(mark, end, keep=1, head=HELD_HEAD)]
+    assert store.write(write(*held, *marks, now=now, ttl=end - now + 1)) == 1
+
+
+def take_out(*fields: bytes, weight: int = 1, mark: bytes = MARK, hold: bytes = MARK) -> Write:
+    """Undo a reserved impression, its mark last."""
+    return write(*(entry(field, 0, weight, 0, 0) for field in (*fields, mark)), hold=hold, ttl=1)
+
+
+@pytest.mark.parametrize(("n", "holds"), [(1, True), (2, True), (3, True), (4, True), (5, False)])
+def test_what_is_reserved_counts_before_what_was_shown(store: Store, n: int, *, holds: bool) -> None:
+    """Two reserved and two of today: the 4th newest is the elder impression, whatever the ends of the reserved ones."""
+    store.write(write(entry(b"ia", NOW - 20), entry(b"ib", NOW - 20)))
+    store.write(write(entry(b"ia", NOW - 10)))
+    reserve(store, NOW + 1)
+    reserve(store, NOW + DAY, OTHER)
+    assert store.write(write(entry(b"ic"), guards=(guard(b"ia", n, NOW - 20),))) == (1 if holds else DENIED)
+    assert store.write(write(entry(b"ic"), guards=(guard(b"ib", 2, 0),))) == DENIED
+
+
+@pytest.mark.parametrize("since", [0, NOW, 0xFFFF_FFFF])
+@pytest.mark.parametrize(("now", "holds"), [(NOW, True), (NOW + 59, True), (NOW + 60, False), (NOW + 61, False)])
+def test_what_is_reserved_counts_in_every_window_until_its_end(
+    store: Store, since: int, now: int, *, holds: bool
+) -> None:
+    """At its end it has lapsed, by the write's own now; no window is too short for it."""
+    reserve(store, NOW + 60)
+    probe = write(entry(b"ib", now), now=now, guards=(guard(b"ia", 1, since, anchored=True),))
+    assert store.write(probe) == (1 if holds else DENIED)
+
+
+def test_of_several_reserved_those_that_last_count(store: Store) -> None:
+    """They may end in any order, some in the same second, some with several points."""
+    for number, (seconds, weight) in enumerate([(30, 1), (10, 2), (20, 1), (10, 1)]):
+        reserve(store, NOW + seconds, b"H%05d" % number, b"*", weight=weight)
+    for now, live in [(NOW, 5), (NOW + 9, 5), (NOW + 10, 2), (NOW + 20, 1), (NOW + 30, 0)]:
+        counts = [
+            store.write(Write(KEY, now, b"", (Alternative((guard(b"*", n, 0, wanted=True),), (), 1),)))
+            for n in range(1, 7)
+        ]
+        assert counts.count(1) == live
+
+
+def test_reserved_impressions_are_looked_at_only_while_the_last_of_them_lasts(store: Store) -> None:
+    """`h` says when that is: one field read, for the many visitors who have none."""
+    store.write(write(entry(b"hia", NOW + 60, head=HELD_HEAD)))
+    probe = write(guards=(guard(b"ia", 1, 0),))
+    assert store.write(probe) == DENIED
+    store.write(write(entry(b"h", NOW + 60, keep=1, head=HELD_HEAD)))
+    assert store.write(probe) == 1
+
+
+def test_a_timeline_dated_at_its_own_ends_keeps_what_has_not_come(store: Store) -> None:
+    """Horizon 0: an end that is not after now is late; those that have come go with the next entry."""
+    assert store.write(write(entry(b"hia", NOW, head=HELD_HEAD))) == LATE
+    assert dict(store.read(KEY)) == {}
+    for end in (NOW + 5, NOW + 1, NOW + 9):
+        assert store.write(write(entry(b"hia", end, head=HELD_HEAD))) == 1
+    assert moments(store.read(KEY), b"hia") == [NOW + 1, NOW + 5, NOW + 9]
+    store.write(write(entry(b"hia", NOW + 7, head=HELD_HEAD), now=NOW + 5))
+    assert moments(store.read(KEY), b"hia") == [NOW + 7, NOW + 9]
+
+
+def test_lapsed_reservations_go_when_a_timeline_begins(store: Store) -> None:
+    """One second after its end a reservation is dead like any other timeline."""
+    reserve(store, NOW + 10)
+    store.write(write(entry(b"ib", NOW + 10), now=NOW + 10))
+    assert set(store.read(KEY)) == {b"hia", b"h", MARK, b"ib"}
+    store.write(write(entry(b"ic", NOW + 11), now=NOW + 11))
+    assert set(store.read(KEY)) == {b"ib", b"ic"}
+
+
+def test_taking_out_finds_the_moment_by_the_mark(store: Store) -> None:
+    """Of those that end in the same second one goes, of the others none; emptied timelines go whole."""
+    reserve(store, NOW + 60, MARK, b"ia", b"i")
+    reserve(store, NOW + 60, OTHER, b"ia")
+    reserve(store, NOW + 90, b"H00000", b"ia")
+    assert store.write(take_out(b"hia", b"hi")) == 1
+    state = store.read(KEY)
+    assert moments(state, b"hia") == [NOW + 60, NOW + 90]
+    assert set(state) == {b"hia", b"h", OTHER, b"H00000"}
+    assert store.write(take_out(b"hia", b"hi")) == LATE
+    assert dict(store.read(KEY)) == dict(state)
+
+
+@pytest.mark.parametrize(("weight", "left"), [(1, 4), (2, 3), (3, 2), (9, 2)])
+def test_taking_out_takes_as_many_as_it_weighs_and_finds(store: Store, weight: int, left: int) -> None:
+    """Three points of one moment: so many go, at most those that are there; what is before and behind stays."""
+    for seconds, times in ((30, 1), (60, 3), (90, 1)):
+        store.write(write(entry(b"h*", NOW + seconds, times, head=HELD_HEAD)))
+    store.write(write(entry(MARK, NOW + 60, head=HELD_HEAD)))
+    assert store.write(take_out(b"h*", weight=weight)) == 1
+    expected = [NOW + 30, *[NOW + 60] * (left - 2), NOW + 90]
+    assert moments(store.read(KEY), b"h*") == expected
+    assert MARK not in store.read(KEY)
+
+
+@pytest.mark.parametrize("hold", [b"", OTHER, b"h\0"])
+def test_without_its_mark_nothing_is_taken_out(store: Store, hold: bytes) -> None:
+    """A write that names no hold, or one that is gone: late, and not a byte is changed."""
+    reserve(store, NOW + 60)
+    before = dict(store.read(KEY))
+    assert store.write(take_out(b"hia", hold=hold)) == LATE
+    assert dict(store.read(KEY)) == before
+
+
+def test_what_is_taken_out_last_takes_the_visitor_with_it(store: Store) -> None:
+    """No empty hash is left behind, and a new one begins with a time of its own."""
+    store.write(write(entry(MARK, NOW + 60, head=HELD_HEAD)))
+    assert store.write(take_out()) == 1
+    assert dict(store.read(KEY)) == {}
+    assert store.delete(KEY) is False
+
+
+def test_taking_out_and_entering_are_one_write(store: Store, behind: Server | None) -> None:
+    """Confirm: the impression enters and the reservation goes, if it lasts; else another alternative is applied."""
+    reserve(store, NOW + 60)
+    removal = tuple(entry(field, 0, 1, 0, 0) for field in (b"hia", MARK))
+    lasts = guard(MARK, 1, NOW + 31)
+    choices = (Alternative((lasts,), (entry(b"ia", NOW + 30), *removal), DAY), Alternative((), (), DAY, b"abc"))
+    confirm = Write(KEY, NOW + 30, b"12345", choices, MARK)
+    assert store.write(confirm) == 1
+    state = store.read(KEY)
+    assert set(state) == {b"ia", b"h", b"#0"}
+    assert store.write(confirm) == NO_OUTCOME
+    assert store.write(Write(KEY, NOW + 30, b"", choices, MARK)) == 2
+    assert kept_for(store, behind) >= DAY - 5
+
+
+def test_a_reservation_is_never_dropped_for_want_of_room(store: Store) -> None:
+    """Interests go first: what is reserved counts against caps."""
+    reserve(store, NOW + 60)
+    fill(store, names(MOST_TIMELINES - 3), DAY_LONG, NOW - 10)
+    store.write(write(entry(b"ea")))
+    store.write(write(entry(b"eb")))
+    assert {b"hia", b"h", MARK, b"ea", b"eb"} <= set(store.read(KEY))
+    assert len(store.read(KEY)) == MOST_TIMELINES
+
+
 # -- ids ---------------------------------------------------------------------------------------------------------------
 
 
@@ -515,12 +671,25 @@ def test_a_corrupt_timeline_refuses_the_write_whole(real: Store, server: Server,
             write(entry(b"ib"), guards=(guard(b"ia", 1, 0),)),
             write(entry(b"ib"), entry(b"ia")),
             write(entry(b"inew"), id=b"12345"),
+            write(entry(b"ib", keep=0), entry(b"ia", keep=0), hold=b"ib"),
+            write(entry(b"ib", keep=0), hold=b"ia"),
         ]
         for attempt in writes:
             with pytest.raises(NotExecuted, match="CORRUPT"):
                 real.write(attempt)
         assert client.hgetall(KEY) == before
         assert client.ttl(KEY) == -1
+
+
+@pytest.mark.parametrize("field", [b"h", b"hib"])
+def test_a_corrupt_reservation_refuses_the_write_whole(real: Store, server: Server, field: bytes) -> None:
+    """Met where it is asked whether anything is reserved: NotExecuted, and not a byte is changed."""
+    with server.client() as client:
+        client.hset(KEY, mapping={b"h": HELD_HEAD.to_bytes(2) + (NOW + 60).to_bytes(4), field: b"\0\1\0"})
+        before = client.hgetall(KEY)
+        with pytest.raises(NotExecuted, match="CORRUPT"):
+            real.write(write(entry(b"ib"), guards=(guard(b"ib", 1, 0, wanted=False),)))
+        assert client.hgetall(KEY) == before
 
 
 def test_corrupt_ids_refuse_the_write_whole(real: Store, server: Server) -> None:
@@ -552,6 +721,8 @@ def test_a_key_of_another_type_is_refused_and_left_alone(real: Store, server: Se
 # -- all stores compared -----------------------------------------------------------------------------------------------
 
 FIELDS = [b"ia", b"ib", b"evisit x", b"*", SESSIONS, b"@", b"i\xc3\xa4", b"i\0\xff"]
+HELD = [b"h", b"hia", b"hib", b"h*", b"h^"]
+MARKS = [MARK, OTHER]
 HORIZONS = [0, 60, HOUR, DAY, 400 * DAY]
 TIMES = st.one_of(
     st.sampled_from(
@@ -562,23 +733,49 @@ TIMES = st.one_of(
 HEADS = st.builds(
     lambda seconds, shield: timeline.head(seconds, shield=shield), st.sampled_from(HORIZONS), st.booleans()
 )
-ENTRIES = st.builds(Entry, st.sampled_from(FIELDS), TIMES, st.integers(1, 5), st.integers(1, 18), HEADS)
+SOON = st.one_of(st.integers(NOW - 70, NOW + 70), TIMES)
+ENTRIES = st.one_of(
+    st.builds(Entry, st.sampled_from(FIELDS), TIMES, st.integers(1, 5), st.integers(1, 18), HEADS),
+    st.builds(Entry, st.sampled_from([*HELD, *MARKS]), SOON, st.integers(1, 5), st.integers(1, 18), st.just(HELD_HEAD)),
+    st.builds(Entry, st.sampled_from([*FIELDS, *HELD, *HELD]), TIMES, st.integers(1, 5), st.just(0), st.just(0)),
+)
 GUARDS = st.builds(
-    Guard, st.sampled_from(FIELDS), st.integers(0, 6), TIMES, st.booleans(), st.booleans(), st.booleans()
+    Guard, st.sampled_from([*FIELDS, *MARKS]), st.integers(0, 6), TIMES, st.booleans(), st.booleans(), st.booleans()
 )
 IDS = st.one_of(st.just(b""), st.integers(0, 19).map(lambda n: b"%05d" % n))
+Step: TypeAlias = tuple[int, bytes, tuple[Alternative, ...], bytes]
+"""A write: now, id, alternatives, hold."""
 
 
-def steps(fewest_entries: int, most: int) -> st.SearchStrategy[list[tuple[int, bytes, tuple[Alternative, ...]]]]:
-    """Writes: now, id, alternatives."""
+def marks_last(entries: list[Entry]) -> tuple[Entry, ...]:
+    """As the library writes them: what is taken out stands last, and no write makes the mark it takes out by."""
+    taken = [each for each in entries if not each.keep]
+    entered = [each for each in entries if each.keep and not (taken and each.field in MARKS)]
+    return (*entered, *taken)
+
+
+@st.composite
+def reservations(draw: st.DrawFn) -> Alternative:
+    """An impression that is reserved, as the library does."""
+    end, mark = draw(st.integers(NOW + 1, NOW + 70)), draw(st.sampled_from(MARKS))
+    held = draw(st.lists(st.sampled_from(HELD[1:]), min_size=1, max_size=3, unique=True))
+    fields = [*[(field, draw(st.integers(1, 3))) for field in held], (b"h", 1), (mark, 1)]
+    entries = tuple(entry(field, end, weight, 16 if field in held else 1, HELD_HEAD) for field, weight in fields)
+    return Alternative(tuple(draw(st.lists(GUARDS, max_size=2))), entries, 500 * DAY)
+
+
+def steps(fewest_entries: int, most: int) -> st.SearchStrategy[list[Step]]:
+    """Writes by chance."""
     alternatives = st.builds(
         Alternative,
         st.lists(GUARDS, max_size=4).map(tuple),
-        st.lists(ENTRIES, min_size=fewest_entries, max_size=4, unique_by=lambda e: e.field).map(tuple),
+        st.lists(ENTRIES, min_size=fewest_entries, max_size=4, unique_by=lambda e: e.field).map(marks_last),
         st.integers(1, 500 * DAY),
         st.binary(min_size=3, max_size=3),
     )
-    return st.lists(st.tuples(TIMES, IDS, st.lists(alternatives, max_size=3).map(tuple)), min_size=1, max_size=most)
+    choices = st.lists(st.one_of(alternatives, alternatives, reservations()), max_size=3).map(tuple)
+    step = st.tuples(st.one_of(TIMES, st.just(NOW)), IDS, choices, st.sampled_from([b"", *MARKS, *MARKS]))
+    return st.lists(step, min_size=1, max_size=most)
 
 
 numbers = itertools.count()
@@ -595,16 +792,14 @@ def compared(fleet: dict[str, Server]) -> Iterator[list[Store]]:
         yield stores
 
 
-def same_everywhere(
-    stores: list[Store], crowd: tuple[Entry, ...], steps: list[tuple[int, bytes, tuple[Alternative, ...]]]
-) -> None:
+def same_everywhere(stores: list[Store], crowd: tuple[Entry, ...], steps: list[Step]) -> None:
     """Run the writes on every store: one answer each, and one hash after each, byte for byte.
 
     Servers count a visitor's time by their own clock, so she is made to be kept for long at the beginning.
     """
     key = b"differential:%d" % next(numbers)
     writes = [Write(key, NOW, b"", (Alternative((), (entry(b"i"), *crowd), 500 * DAY),))]
-    writes += [Write(key, now, id_, choices) for now, id_, choices in steps]
+    writes += [Write(key, now, id_, choices, hold) for now, id_, choices, hold in steps]
     seen: list[list[tuple[Answer | StoreError, State]]] = []
     for store in stores:
         seen.append([(store.write(each), dict(store.read(key))) for each in writes])
@@ -615,18 +810,14 @@ def same_everywhere(
 
 @given(steps(0, 20))
 @settings(max_examples=150, deadline=None)
-def test_every_store_answers_the_same_and_holds_the_same_bytes(
-    compared: list[Store], steps: list[tuple[int, bytes, tuple[Alternative, ...]]]
-) -> None:
+def test_every_store_answers_the_same_and_holds_the_same_bytes(compared: list[Store], steps: list[Step]) -> None:
     """Random programs of writes on a fresh visitor."""
     same_everywhere(compared, (), steps)
 
 
 @given(st.integers(506, 514), st.integers(1, 8), steps(1, 4))
 @settings(max_examples=30, deadline=None)
-def test_every_store_makes_the_same_room(
-    compared: list[Store], filling: int, shields: int, steps: list[tuple[int, bytes, tuple[Alternative, ...]]]
-) -> None:
+def test_every_store_makes_the_same_room(compared: list[Store], filling: int, shields: int, steps: list[Step]) -> None:
     """Random programs of writes on a crowded visitor, of whose timelines a part or all are shields."""
     crowd = [entry(b"ec %d" % n, NOW - n % 7, head=SHIELD if n % 8 < shields else DAY_LONG) for n in range(filling)]
     same_everywhere(compared, tuple(crowd), steps)

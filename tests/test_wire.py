@@ -47,6 +47,18 @@ def test_a_program_is_pinned_byte_for_byte() -> None:
     assert wire.arguments(write) == (b"rt:1:v", 7, b"12345", bytes.fromhex(expected) * 2, b"")
 
 
+def test_a_hold_is_the_last_argument() -> None:
+    """What is taken out is named by its mark; an entry that takes out keeps nothing."""
+    alternative = Alternative((), (Entry(b"hia", 0, 2, 0, 0), Entry(b"H12345", 0, 1, 0, 0)), 1)
+    expected = (
+        "0000 0002 00000001 000000 00000021"  # no guards, two entries, ttl, outcome, 33 bytes
+        "00000000 0002 0000 0000 0003 686961"
+        "00000000 0001 0000 0000 0006 483132333435"
+    )
+    write = Write(b"rt:1:v", 7, b"", (alternative,), b"H12345")
+    assert wire.arguments(write) == (b"rt:1:v", 7, b"", bytes.fromhex(expected), b"H12345")
+
+
 def test_an_alternative_is_packed_once() -> None:
     """What many visitors are sent within a second is made once."""
     alternative = Alternative((), (), 1)

@@ -2,8 +2,8 @@
 
 Rules:
 - A command parses and prints; what it does is a function of the library that anybody can call.
-- Exit codes: 0 where all is well, 1 where a command has findings, 2 where it was asked wrongly or cannot go on. An
-  error is said in one line on standard error, without a traceback.
+- Exit codes: 0 where all is well, 1 where a check has warnings, 2 where it has errors, and where a command was asked
+  wrongly or cannot go on. That is said in one line on standard error, without a traceback.
 - What is not a terminal gets plain text: no colours, no progress.
 """
 

@@ -46,6 +46,11 @@ PolicyFile: TypeAlias = Annotated[Path, typer.Option("--policy", metavar="FILE",
 Json: TypeAlias = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there, too; - writes only them, here.")
 ]
+Visitor: TypeAlias = Annotated[str, typer.Argument(metavar="VISITOR", help="Her id.", show_default=False)]
+StoreUrl: TypeAlias = Annotated[
+    str, typer.Option("--store", metavar="URL", help="Where visitors are remembered: redis://, rediss:// or unix://.")
+]
+Prefix: TypeAlias = Annotated[str, typer.Option("--prefix", metavar="TEXT", help="What every key begins with.")]
 
 
 def log_options(

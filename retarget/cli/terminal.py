@@ -2,7 +2,8 @@
 
 Rules:
 - Results go to standard output; progress goes to standard error, and only to a terminal.
-- What is not a terminal gets the widths it needs, whatever the window's.
+- What is not a terminal gets the widths it needs, whatever the window's, and no blanks at the ends of lines.
+- Ids, rules and names are printed as they are: nothing in them is markup, an emoji or a command to the terminal.
 """
 
 from __future__ import annotations
@@ -23,26 +24,32 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _WIDE = 120
+_LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 
 
 class Terminal:
     """Where a command's results go."""
 
     def __init__(self) -> None:
-        looked_at = Console()
-        self.console = looked_at if looked_at.is_terminal else Console(width=_WIDE, color_system=None)
+        looked_at = Console(**_LITERAL)
+        self.console = looked_at if looked_at.is_terminal else Console(width=_WIDE, color_system=None, **_LITERAL)
 
     def say(self, *what: RenderableType) -> None:
-        """Print texts and tables as they are: nothing in them is markup."""
+        """Print texts and tables. What is to have a colour is a `Text`."""
         for one in what:
-            self.console.print(one, markup=False, highlight=False)
+            if self.console.is_terminal:
+                self.console.print(one)
+                continue
+            with self.console.capture() as printed:
+                self.console.print(one)
+            self.console.file.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Tell what is being done, and how much of how much (0 of 0 where nobody knows); gone when it is done."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, **_LITERAL)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
@@ -66,10 +73,15 @@ def table(title: str, *columns: str) -> Table:
     return made
 
 
-def write_json(data: dict[str, Any], path: Path) -> None:
-    """Write figures as JSON; `-` is standard output. An OSError passes through."""
+def printable(text: str) -> str:
+    """A text that anybody may have made, with its control characters spelt out."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def write_json(data: dict[str, Any], path: Path | None = None) -> None:
+    """Write data as JSON; `-`, or no path, is standard output. An OSError passes through."""
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    if str(path) == "-":
+    if path is None or str(path) == "-":
         sys.stdout.write(text)
     else:
         path.write_text(text, encoding="utf-8")
