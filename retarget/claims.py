@@ -9,7 +9,6 @@ Rules:
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import json
 from collections.abc import Iterable
@@ -20,17 +19,22 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from retarget import timeline
 from retarget.changes import Alternative, Entry, Guard
-from retarget.errors import InputError, StoreError, TokenError
+from retarget.errors import ConfigError, InputError, StoreError, TokenError
 from retarget.events import Candidate, Subject
 from retarget.grammar import parse_duration
+from retarget.inputs import VISITOR_BYTES
 from retarget.plan import Place
+from retarget.policy import check_text
 from retarget.timeline import HELD, HOLD
 
 LONGEST = 86_400
 """A hold lasts at most a day, in seconds."""
 
 _FORMAT = "1"
+_MARK = 5
 _HEAD = timeline.head(0, shield=True)
+_ALL = 0xFFFF
+"""Reserved impressions are never trimmed: they lapse, and a visitor has room for so many."""
 
 
 SECRET_BYTES = 16
@@ -91,6 +95,21 @@ def hold_seconds(hold: object) -> int:
     return int(seconds)
 
 
+def secret_bytes(secret: object) -> bytes | None:
+    """The secret as bytes, None for none. Raises ConfigError for one that cannot sign."""
+    if secret is None:
+        return None
+    try:
+        data = secret.encode() if isinstance(secret, str) else bytes(secret) if isinstance(secret, bytes) else b""
+    except UnicodeError:
+        data = b""
+    if len(data) < SECRET_BYTES:
+        raise ConfigError(
+            f"the secret must be a text or bytes, at least {SECRET_BYTES} bytes at random; see secrets.token_bytes"
+        )
+    return data
+
+
 def seal(token: Token, secret: bytes | None) -> str:
     """The token as URL-safe text."""
     content = [token.visitor, token.candidate.campaign, dict(token.candidate.labels), token.hold.hex()]
@@ -100,25 +119,41 @@ def seal(token: Token, secret: bytes | None) -> str:
 
 def unseal(text: object, secret: bytes | None) -> Token:
     """What the text says. Raises TokenError for one that is altered, forged, or of another secret."""
-    form, _, rest = text.partition(".") if isinstance(text, str) else ("", "", "")
+    form, _, rest = text.partition(".") if isinstance(text, str) and text.isascii() else ("", "", "")
     payload, _, seal = rest.partition(".")
     if form != _FORMAT or not hmac.compare_digest(seal.encode(), _seal(payload, secret).encode()):
         raise TokenError("this token is not one of a claim made with this retargeter's secret, or it was altered")
     try:
         visitor, campaign, labels, hold = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return Token(visitor, Candidate(campaign, **labels), bytes.fromhex(hold))
-    except (ValueError, TypeError, binascii.Error) as error:
+        token = Token(visitor, Candidate(campaign, **labels), bytes.fromhex(hold))
+        if token != NOBODY:
+            _check(token)
+    except (ValueError, TypeError, RecursionError) as error:
         raise TokenError("this token does not say what a claim's token says") from error
+    return token
+
+
+def _check(token: Token) -> None:
+    """Raise ValueError for what no claim can have put into a token: without a secret anybody can write one."""
+    check_text(token.candidate.campaign, "campaign")
+    for kind, label in token.candidate.labels:
+        check_text(label, f"label {kind}")
+    if not isinstance(token.visitor, str) or not 1 <= len(token.visitor.encode()) <= VISITOR_BYTES:
+        raise ValueError("no visitor")
+    if len(token.hold) not in (0, _MARK):
+        raise ValueError("no hold")
 
 
 def hold_alternative(
-    guards: tuple[Guard, ...], places: Iterable[Place], hold: bytes, now: int, seconds: int, outcome: bytes
+    counting: Alternative, places: Iterable[Place], hold: bytes, now: int, seconds: int
 ) -> Alternative:
-    """What reserves an impression for so many seconds, if the guards hold."""
-    end = now + seconds
-    held = [Entry(HELD + place.field, end, place.weight, place.keep, _HEAD) for place in places]
+    """What reserves an impression for so many seconds where `counting` would count it."""
+    end = min(now + seconds, timeline.LAST_MOMENT)
+    held = [Entry(HELD + place.field, end, place.weight, _ALL, _HEAD) for place in places]
     marks = [Entry(HELD, end, 1, 1, _HEAD), Entry(HOLD + hold, end, 1, 1, _HEAD)]
-    return Alternative(guards, (*held, *marks), seconds + 1, outcome)
+    session = [entry for entry in counting.entries if entry.field in (timeline.ACTIVITY, timeline.SESSIONS)]
+    ttl = max([seconds + 1, *(timeline.seconds_of(entry.head) + 1 for entry in session)])
+    return Alternative(counting.guards, (*held, *marks, *session), ttl, counting.outcome)
 
 
 def lasts(hold: bytes, now: int) -> Guard:

@@ -115,7 +115,7 @@ class View:
         self.held = timeline.live_holds(state, moment.now)
         self.true = true
         for field in self.held:
-            true.update(plan.facts[fact] for fact in plan.facts if fact.field == field and self.holds(fact))
+            true.update(number for *_, number in on.get(field, ()) if self.holds(plan.numbered[number]))
 
     def holds(self, fact: Fact) -> bool:
         """Whether the fact is true, looked up by itself."""
@@ -193,8 +193,12 @@ class View:
 
     def _leaves(self, fact: Fact) -> int:
         """The first second at which a fact that holds does so no more: when too few of its entries are left."""
-        held = self.held.get(fact.field, [])
+        held = self.held.get(fact.field)
         raw = self.state.get(fact.field)
+        if not held:
+            entry = timeline.nth_newest(raw or b"", fact.n)
+            assert entry is not None  # noqa: S101 - the fact holds
+            return fact.window.leaves(entry, self.moment.zone)
         entries = timeline.moments(raw)[-fact.n :] if raw else ()
         return sorted([*held, *(fact.window.leaves(entry, self.moment.zone) for entry in entries)])[-fact.n]
 

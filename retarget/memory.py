@@ -75,7 +75,7 @@ class MemoryStore:
 
     def _apply(self, write: Write, state: dict[bytes, bytes], ids: bytes, alternative: Alternative) -> int:
         """Apply it and return 0, or return why not."""
-        full = bool(alternative.entries) and len(state) >= MOST_TIMELINES
+        full = any(entry.keep for entry in alternative.entries) and len(state) >= MOST_TIMELINES
         prune, after = full, dict(state)
         entered, gone = set(), set()
         mark = state.get(write.hold)

@@ -22,7 +22,6 @@ from retarget import timeline, wire
 from retarget.changes import DENIED, FULL, LATE, NO_OUTCOME, Alternative, Answer, Write
 from retarget.claims import (
     NOBODY,
-    SECRET_BYTES,
     Claim,
     Confirmation,
     Token,
@@ -30,6 +29,7 @@ from retarget.claims import (
     hold_seconds,
     lasts,
     seal,
+    secret_bytes,
     taken_out,
     unseal,
 )
@@ -41,22 +41,20 @@ from retarget.decision import (
     alternatives,
     as_candidate,
     claim_alternatives,
-    claim_guards,
     is_full,
     outcome,
 )
-from retarget.errors import ConfigError, InputError, PartlyExecuted, StoreError
-from retarget.events import Event, Subject
+from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted, StoreError
+from retarget.events import Candidate, Event, Subject
 from retarget.events import Moment as When
-from retarget.inputs import as_event, candidate_list, listed, second
-from retarget.plan import Plan
+from retarget.inputs import VISITOR_BYTES, as_event, candidate_list, listed, second
+from retarget.plan import Place, Plan
 from retarget.policy import Policy, load_zone
 from retarget.timeline import HOLD, IMPRESSION, SKEW
 
 T = TypeVar("T")
 Verb: TypeAlias = Literal["read", "write", "delete", "read_many", "write_many"]
 
-VISITOR_BYTES = 510
 BATCH = 1_000
 """decide_many and record_many ask for so many visitors at a time."""
 
@@ -84,9 +82,7 @@ class Operations:
     def __init__(
         self, policy: Policy, prefix: str, clock: Callable[[], float], secret: str | bytes | None, *, own_clock: bool
     ) -> None:
-        self._secret = secret.encode() if isinstance(secret, str) else secret
-        if self._secret is not None and len(self._secret) < SECRET_BYTES:
-            raise ConfigError(f"the secret has {len(self._secret)} bytes; give at least {SECRET_BYTES}, at random")
+        self._secret = secret_bytes(secret)
         try:
             self._prefix = prefix.encode().decode()
         except (AttributeError, UnicodeError) as error:
@@ -207,8 +203,7 @@ class Operations:
         mark = b"" if seconds is None else event_id or secrets.token_bytes(5)
         choices = [(subject, choice) for subject in wanted for choice in claim_alternatives(moment, subject)]
         if seconds is not None:
-            reserved = {subject: self._reserved(moment, subject, mark, seconds, found) for subject, found in choices}
-            choices = list(reserved.items())
+            choices = [(s, self._reserved(moment, s, mark, seconds, found)) for s, found in choices]
         uniform = self._without_history(plan, visitor, consent=consent)
         if uniform is not None or visitor is None:
             return self._uncounted(choices, moment.now) if uniform else None
@@ -233,9 +228,13 @@ class Operations:
         return Claim(subject, moment.now, self._token(visitor, subject, mark), held_for=seconds, repeated=repeated)
 
     def _reserved(self, moment: Moment, subject: Subject, mark: bytes, seconds: int, found: Alternative) -> Alternative:
-        places = moment.plan.places(IMPRESSION, as_candidate(subject))
-        guards = claim_guards(moment, subject)
-        return hold_alternative(guards, places, mark, moment.now, seconds, found.outcome)
+        places = self._reservable(moment.plan, as_candidate(subject))
+        return hold_alternative(found, places, mark, moment.now, seconds)
+
+    def _reservable(self, plan: Plan, candidate: Candidate) -> tuple[Place, ...]:
+        """Where an impression is reserved: where it would be counted; and it keeps a session going."""
+        places = plan.places(IMPRESSION, candidate)
+        return (*places, plan.session_places()[0]) if plan.has_sessions else places
 
     def confirm(self, claim: Claim | str, *, at: When | None = None) -> Steps[Confirmation]:
         """The reserved impression was shown: count it. `claim` is the Claim or its token, from any process.
@@ -250,7 +249,7 @@ class Operations:
             return "repeated"
         places = self.plan.places(IMPRESSION, token.candidate)
         counted = alternatives(self.plan, places, at_second, now, outcome=outcome(token.candidate))
-        guard, removal = lasts(token.hold, now), taken_out(places, token.hold)
+        guard, removal = lasts(token.hold, now), taken_out(self._reservable(self.plan, token.candidate), token.hold)
         in_time = tuple(
             Alternative((*choice.guards, guard), (*choice.entries, *removal), choice.ttl, choice.outcome)
             for choice in counted
@@ -260,6 +259,8 @@ class Operations:
         answer = yield Request("write", Write(key, now, id_, (*in_time, *counted), HOLD + token.hold))
         if isinstance(answer, bytes):
             return "repeated"
+        if answer == FULL:
+            raise NotExecuted("this visitor's timelines are full: nothing more can be counted for her")
         return "confirmed" if 0 < answer <= len(in_time) else "late"
 
     def release(self, claim: Claim | str, *, now: When | None = None) -> Steps[bool]:
@@ -272,7 +273,7 @@ class Operations:
         moment = self._moment(now)
         if not token.hold:
             return False
-        removal = taken_out(self.plan.places(IMPRESSION, token.candidate), token.hold)
+        removal = taken_out(self._reservable(self.plan, token.candidate), token.hold)
         choice = Alternative((lasts(token.hold, moment),), removal, 1)
         key = wire.key(self._prefix, token.visitor)
         answer = yield Request("write", Write(key, moment, b"", (choice,), HOLD + token.hold))

@@ -155,6 +155,7 @@ class Plan:
         self.zone = load_zone(policy.timezone)
         self.retention = policy.retention.seconds
         self.facts: dict[Fact, int] = {}
+        self.numbered: list[Fact] = []
         self.windows: list[Window] = []
         self.on: dict[bytes, list[tuple[int, slice, int, int]]] = {}
         self.has_sessions = False
@@ -256,6 +257,7 @@ class Plan:
         if fact in self.facts:
             return
         number = self.facts[fact] = len(self.facts)
+        self.numbered.append(fact)
         if fact.n >= 1:
             start = -timeline.ENTRY * fact.n
             piece = slice(start, start + timeline.ENTRY or None)

@@ -97,13 +97,16 @@ end
 
 -- enter each `at` in its place, `weight` times; keep the newest that matter. Dead timelines are looked for when one
 -- begins, or on its first entry of a day: seldom enough to cost little, often enough that none stays.
-local full = entries > 0 and call('HLEN', key) >= MOST_TIMELINES
-local prune, set, gone = full, {}, {}
+local full, prune, set, gone = nil, false, {}, {}
 for _ = 1, entries do
   local at, weight, keep, head, name
   at, weight, keep, head, name, pos = unpack_bytes('>I4I2I2I2I2c0', program, pos)
   local raw = timeline(name)
   local latest = raw and unpack_bytes('>I4', raw, #raw - ENTRY + 1) or 0
+  if keep > 0 and full == nil then
+    full = call('HLEN', key) >= MOST_TIMELINES
+    prune = prune or full
+  end
   local oldest = head % 1024 == 0 and now + 1 or math.max(now, latest) - horizon(head) - SKEW
   if keep == 0 then
     local mark, left = timeline(hold), weight

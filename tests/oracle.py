@@ -166,6 +166,8 @@ class Visitor:
     entries: list[Entry] = field(default_factory=list)
     session_starts: list[int] = field(default_factory=list)
     ids: dict[tuple[str, str], Target | None] = field(default_factory=dict)
+    activity: list[int] = field(default_factory=list)
+    """Every moment at which something happened, or was reserved."""
     holds: list[tuple[int, Entry]] = field(default_factory=list)
     """Reserved impressions with the second at which they lapse."""
 
@@ -209,10 +211,16 @@ class Oracle:
             return False
         if id is not None:
             who.ids[event, id] = subject
-        if not any(entry.at >= at - self.policy.session.seconds for entry in who.entries):
-            who.session_starts.append(at)
+        self._touch(who, at, now)
         who.entries.append(self._entry(event, subject, at))
         return True
+
+    def _touch(self, who: Visitor, at: int, now: int) -> None:
+        """Something happens at `at`: her session goes on, or begins. What is reserved keeps it going."""
+        recent = any(moment >= at - self.policy.session.seconds for moment in who.activity)
+        if not recent and not any(lapses > now for lapses, _ in who.holds):
+            who.session_starts.append(at)
+        who.activity.append(at)
 
     def _entry(self, event: str, subject: Target | None, at: int) -> Entry:
         if subject is None:
@@ -285,6 +293,7 @@ class Oracle:
         for candidate in candidates:
             if self.decide(visitor, candidate, now).eligible:
                 held = (now + seconds, self._entry("impression", candidate, now))
+                self._touch(who, now, now)
                 who.holds.append(held)
                 return candidate, held
         return None
@@ -320,7 +329,8 @@ class Oracle:
         units = {span.period for span in self.spans() if span.period in NOMINAL}
         sunday_first = self.policy.week_start == "sunday"
         yield from (lapses for lapses, _ in self.visitors.get(visitor, Visitor()).holds)
-        for at in {entry.at for entry in self.visitors.get(visitor, Visitor()).entries}:
+        happened = self.visitors.get(visitor, Visitor())
+        for at in {*(entry.at for entry in happened.entries), *happened.activity}:
             yield from (at + length + 1 for length in self.lengths())
             yield from (period(at, unit, local, sunday_first=sunday_first)[1] for unit in units)
 
@@ -488,8 +498,8 @@ class _Asked:
         if window.period == "flight":
             return max(moment(self.rules.start, self.zone), remembered) if self.rules.start else remembered
         if window.period == "session":
-            newest = max((entry.at for entry in self.visitor.entries), default=None)
-            if newest is None or newest < self.now - self.policy.session.seconds:
+            reserved = any(lapses > self.now for lapses, _ in self.visitor.holds)
+            if not reserved and max(self.visitor.activity, default=-1) < self.now - self.policy.session.seconds:
                 return None
             return max(max(self.visitor.session_starts), self.now - SESSION_AT_MOST)
         return period(self.now, window.period, self.zone, sunday_first=self.policy.week_start == "sunday")[0]
