@@ -336,17 +336,19 @@ def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
 
 
 def is_open(moment: Moment, subject: Subject) -> bool:
-    """Whether the clock alone lets the candidate be shown."""
-    return moment.is_open(compile_subject(moment.plan, subject).openings)
+    """Whether the candidate could be shown to anybody now: its hours are open, and no label that it needs is absent."""
+    compiled = compile_subject(moment.plan, subject)
+    return () not in compiled.guards and moment.is_open(compiled.openings)
 
 
 def closed(moment: Moment, subject: Subject) -> Verdict:
-    """The verdict on a candidate that the clock alone forbids."""
+    """The verdict on a candidate that could be shown to nobody now."""
     compiled = compile_subject(moment.plan, subject)
-    blank = View(moment, {})
-    rules = [rule for rule in moment.plan.rules(compiled.candidate) if rule.opening is not None]
-    last = next(rule for rule in rules if rule.opening and not moment.is_open((rule.opening,)))
-    again = blank.next_moment([], compiled.openings)
+    rules = moment.plan.bound_rules(compiled.candidate)
+    impossible = [rule for rule, clauses in rules if () in clauses]
+    shut = [rule for rule, _ in rules if rule.opening and not moment.is_open((rule.opening,))]
+    last = (impossible or shut)[0]
+    again = None if impossible else View(moment, {}).next_moment([], compiled.openings)
     return Verdict(
         eligible=False, reason=last.reason, rule=last.text, eligible_at=None if again is None else _utc(again)
     )

@@ -123,8 +123,7 @@ class Operations:
             return Decision(moment, wanted, uniform=uniform)
         key = self._key(visitor)
         try:
-            state = yield Request("read", key)
-            return self._decision(moment, wanted, state)
+            return self._decision(moment, wanted, (yield Request("read", key)))
         except StoreError as error:
             return self._degraded(moment, wanted, error)
 

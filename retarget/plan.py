@@ -20,8 +20,8 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from retarget import timeline
-from retarget.errors import PolicyError
 from retarget.events import Candidate, Subject
+from retarget.formula import TRUE, Formula, Term, all_of, any_of, negated
 from retarget.grammar import Cap, Condition, Span, fill
 from retarget.policy import Campaign, Policy, load_zone
 from retarget.timeline import ACTIVITY, IMPRESSION, MIN_KEEP, POINTS, SESSIONS
@@ -46,7 +46,6 @@ Reason: TypeAlias = Literal[
 ]  # fmt: skip
 """Why a candidate may be shown or not. In the docs: `docs/reference/verdicts.md`."""
 
-MOST_CLAUSES = 256
 _NOMINAL = {"hour": 3_600, "day": 86_400, "week": 604_800, "month": 30 * 86_400}
 
 
@@ -56,21 +55,6 @@ class Fact(NamedTuple):
     field: bytes
     n: int
     window: Window
-
-
-class Term(NamedTuple):
-    """A fact whose subject may still be a template; `keep` entries answer it and tell how many there were."""
-
-    event: str
-    subject: str | None
-    n: int
-    window: Window
-    keep: int
-
-
-Clause: TypeAlias = frozenset[tuple[Term, bool]]
-Formula: TypeAlias = frozenset[Clause]
-"""A conjunction of clauses, each a disjunction of literals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,11 +277,11 @@ class Plan:
             terms = [self._term(condition, rules) for condition in clause]
             text = " or ".join(condition.text for condition in clause)
             single = clause[0].count if len(clause) == 1 else None
-            formula = _any_of(map(self._reached, terms))
+            formula = any_of(map(self._reached, terms))
             yield Rule("audience", text, formula, terms[0] if single else None, single)
         for condition in rules.exclude:
             term = self._term(condition, rules)
-            yield Rule("exclude", condition.text, _negated(self._reached(term)), term, condition.count)
+            yield Rule("exclude", condition.text, negated(self._reached(term)), term, condition.count)
 
     def _caps(self, rules: Campaign, labels: Mapping[str, str]) -> Iterable[Rule]:
         if not rules.obeys:
@@ -306,7 +290,7 @@ class Plan:
             yield from self._cap(cap, "{campaign}", rules)
         if rules.gap is not None:
             term = Term(IMPRESSION, "{campaign}", 1, Rolling(rules.gap.seconds), 1)
-            yield Rule("gap", f"gap {rules.gap.text}", _negated(self._reached(term)), term, 1)
+            yield Rule("gap", f"gap {rules.gap.text}", negated(self._reached(term)), term, 1)
         for key, caps in self.policy.caps.items():
             kind, _, value = key.partition(":")
             if kind in labels and (not value or labels[kind] == value):
@@ -316,11 +300,11 @@ class Plan:
 
     def _cap(self, cap: Cap, subject: str, rules: Campaign, prefix: str = "") -> Iterable[Rule]:
         term = Term(IMPRESSION, subject, cap.limit, self._window(cap.window, rules), cap.limit)
-        yield Rule("cap", prefix + cap.text, _negated(self._reached(term)), term, cap.limit)
+        yield Rule("cap", prefix + cap.text, negated(self._reached(term)), term, cap.limit)
         seconds = _spacing(cap)
         if seconds:
             spaced = Term(IMPRESSION, subject, 1, Rolling(seconds), 1)
-            yield Rule("gap", f"{prefix}{cap.text}, spread", _negated(self._reached(spaced)), spaced, 1)
+            yield Rule("gap", f"{prefix}{cap.text}, spread", negated(self._reached(spaced)), spaced, 1)
 
     def _annoyance(self, labels: Mapping[str, str]) -> Iterable[Rule]:
         """The threshold of each segment: it binds, or she is not in the segment (or in an earlier one)."""
@@ -332,12 +316,12 @@ class Plan:
             for cap in threshold:
                 window = self._window(cap.window, _NO_RULES)
                 term = Term(POINTS.decode(), None, cap.limit - weight + 1, window, cap.limit)
-                formula = _any_of([_negated(self._reached(term)), _negated(who)])
+                formula = any_of([negated(self._reached(term)), negated(who)])
                 yield Rule("annoyance", f"{name}: {cap.text}", formula, term, cap.limit, weight=weight)
                 seconds = _spacing(cap)
                 if seconds:
                     spaced = Term(POINTS.decode(), None, 1, Rolling(seconds), 1)
-                    formula = _any_of([_negated(self._reached(spaced)), _negated(who)])
+                    formula = any_of([negated(self._reached(spaced)), negated(who)])
                     yield Rule("annoyance", f"{name}: {cap.text}, spread", formula, spaced, 1)
 
     def _segments(self) -> list[tuple[str, Formula, list[Cap]]]:
@@ -346,12 +330,12 @@ class Plan:
         if annoyance is None:
             return []
         segments: list[tuple[str, Formula, list[Cap]]] = []
-        earlier: Formula = _TRUE
+        earlier: Formula = TRUE
         for name, segment in annoyance.segment.items():
-            clauses = [_any_of(self._reached(self._term(c, _NO_RULES)) for c in clause) for clause in segment.who]
-            who = _all_of(clauses)
-            segments.append((f"segment {name}", _all_of([earlier, who]), segment.threshold))
-            earlier = _all_of([earlier, _negated(who)])
+            clauses = [any_of(self._reached(self._term(c, _NO_RULES)) for c in clause) for clause in segment.who]
+            who = all_of(clauses)
+            segments.append((f"segment {name}", all_of([earlier, who]), segment.threshold))
+            earlier = all_of([earlier, negated(who)])
         return [*segments, ("annoyance", earlier, annoyance.threshold)]
 
     def points(self, cap: Cap) -> Fact:
@@ -369,7 +353,7 @@ class Plan:
             return reached
         self.has_sessions = True
         alive = Term(ACTIVITY.decode(), None, 1, self.alive.window, 1)
-        return _all_of([reached, frozenset([frozenset([(alive, True)])])])
+        return all_of([reached, frozenset([frozenset([(alive, True)])])])
 
     def _window(self, span: Span, rules: Campaign) -> Window:
         match span.period:
@@ -465,37 +449,7 @@ class Plan:
                 asked.add(term.keep, term.window.horizon, shield=not wanted)
 
 
-_TRUE: Formula = frozenset()
-_FALSE: Formula = frozenset([frozenset()])
 _NO_RULES = Campaign()
-
-
-def _all_of(formulas: Iterable[Formula]) -> Formula:
-    return frozenset().union(*formulas)
-
-
-def _any_of(formulas: Iterable[Formula]) -> Formula:
-    """Distribute "or" over "and"; clauses that always hold, or that follow from a shorter one, are dropped."""
-    clauses: Formula = _FALSE
-    for formula in formulas:
-        if len(clauses) * len(formula) > MOST_CLAUSES**2:
-            raise _too_intricate(len(clauses) * len(formula))
-        joined = {one | other for one in clauses for other in formula}
-        open_ones = [c for c in joined if not any((term, not wanted) in c for term, wanted in c)]
-        clauses = frozenset(c for c in open_ones if not any(other < c for other in open_ones))
-        if len(clauses) > MOST_CLAUSES:
-            raise _too_intricate(len(clauses))
-    return clauses
-
-
-def _too_intricate(clauses: int) -> PolicyError:
-    return PolicyError(
-        [f"any, who and segments come to {clauses:,} clauses, at most {MOST_CLAUSES}: use fewer of them"]
-    )
-
-
-def _negated(formula: Formula) -> Formula:
-    return _any_of(frozenset(frozenset([(term, not wanted)]) for term, wanted in clause) for clause in formula)
 
 
 def _spacing(cap: Cap) -> int:

@@ -962,3 +962,19 @@ def test_switches_obeys_and_counts_are_separate(ads: Ads) -> None:
     assert all(shop.claim("v", ["service"]) for _ in range(3))
     assert shop.decide("v").eligible == ("service",)
     assert timedelta(days=1, seconds=1) == (shop.decide("v")["a"].eligible_at or at(0)) - at(shop.decide("v").at)
+
+
+def test_without_a_visitor_decide_and_claim_agree_on_what_nobody_can_be_shown() -> None:
+    """Allowed without history: neither a campaign outside its hours, nor one whose rule needs a label that is absent."""
+    policy = Policy.from_text(
+        'on_unknown_visitor = "allow"\n[campaign.shut]\nhours = "08:00-09:00"\n'
+        '[campaign.needs-item]\naudience = ["visit product/{item}"]\n[campaign.free]\ncaps = ["1 per day"]'
+    )
+    ads = Retargeter(policy, "memory://", clock=lambda: 1_795_600_000)
+    decision = ads.decide(None)
+    assert decision.eligible == ("free",)
+    assert [decision[c].reason for c in ("shut", "needs-item", "free")] == ["hours", "audience", "unknown visitor"]
+    assert ads.claim(None, ["shut", "needs-item"]) is None
+    claim = ads.claim(None, ["shut", "needs-item", "free"])
+    assert claim is not None
+    assert (claim.campaign, claim.counted) == ("free", False)
