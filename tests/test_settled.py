@@ -965,7 +965,7 @@ def test_switches_obeys_and_counts_are_separate(ads: Ads) -> None:
 
 
 def test_without_a_visitor_decide_and_claim_agree_on_what_nobody_can_be_shown() -> None:
-    """Allowed without history: neither a campaign outside its hours, nor one whose rule needs a label that is absent."""
+    """Allowed without history: neither a campaign outside its hours, nor one whose rule needs an absent label."""
     policy = Policy.from_text(
         'on_unknown_visitor = "allow"\n[campaign.shut]\nhours = "08:00-09:00"\n'
         '[campaign.needs-item]\naudience = ["visit product/{item}"]\n[campaign.free]\ncaps = ["1 per day"]'
