@@ -295,6 +295,8 @@ def _eligible(plan: Plan, view: View, candidates: Sequence[Subject] | None) -> l
 
 def compile_subject(plan: Plan, subject: Subject) -> Compiled:
     """What decides over this candidate. Raises InputError for one that the policy cannot decide on."""
+    if isinstance(subject, str) and subject in plan.compiled:
+        return plan.compiled[subject]
     candidate = as_candidate(subject)
     if not plan.knows(candidate.campaign):
         raise InputError(

@@ -20,7 +20,7 @@ from retarget.policy import Policy
 from retarget.replay import Replay, open_log, replay
 from retarget.traffic import shop, write_csv
 
-VISITORS = 6_000
+VISITORS = 10_000
 DAYS = 21
 
 Progress: TypeAlias = Callable[[str, int, int], None]
