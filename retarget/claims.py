@@ -87,8 +87,8 @@ NOBODY = Token("", Candidate(""), b"")
 def hold_seconds(hold: object) -> int:
     """The seconds that a hold lasts. Raises InputError."""
     try:
-        seconds = hold.total_seconds() if isinstance(hold, timedelta) else parse_duration(hold).seconds  # type: ignore[arg-type]
-    except (ValueError, TypeError, AttributeError) as error:
+        seconds = hold.total_seconds() if isinstance(hold, timedelta) else parse_duration(str(hold)).seconds
+    except ValueError as error:
         raise InputError(f'hold={hold!r:.60}: write a duration such as "15 minutes", or give a timedelta') from error
     if not 1 <= seconds <= LONGEST:
         raise InputError(f"hold={hold!r:.60} is {seconds:,.0f} seconds; a hold lasts from 1 second to a day")

@@ -308,8 +308,8 @@ def compile_subject(plan: Plan, subject: Subject) -> Compiled:
 
 def as_candidate(subject: object) -> Candidate:
     """The candidate, given as one or by its campaign's id. Raises InputError for anything that can be neither."""
-    candidate = subject if isinstance(subject, Candidate) else Candidate(subject)  # type: ignore[arg-type]
     try:
+        candidate = subject if isinstance(subject, Candidate) else Candidate(check_text(subject, "campaign"))
         check_text(candidate.campaign, "campaign")
         for kind, value in candidate.labels:
             check_text(value, f"label {kind}")

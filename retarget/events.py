@@ -7,7 +7,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -48,8 +47,3 @@ class Event:
     subject: Subject | None = None
     at: Moment | None = None
     id: str | None = None
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, object]) -> Event:
-        """An event from a mapping with the fields' names as keys; raises TypeError on any other key."""
-        return cls(**row)  # type: ignore[arg-type]

@@ -222,16 +222,15 @@ class Plan:
             if known:
                 for fact, _ in clause:
                     self._number(fact)
-            numbers = [(self.facts.get(fact), wanted) for fact, wanted in clause]
-            if not clause or any(number is None for number, _ in numbers):
+            numbers = [(self.facts[fact], wanted) for fact, wanted in clause if fact in self.facts]
+            if not clause or len(numbers) < len(clause):
                 bound.append(clause)
             elif len(numbers) == 1:
-                (requires if numbers[0][1] else forbids).add(numbers[0][0])  # type: ignore[arg-type]
+                number, wanted = numbers[0]
+                (requires if wanted else forbids).add(number)
             else:
-                both = (
-                    frozenset(n for n, wanted in numbers if wanted is side and n is not None) for side in (True, False)
-                )
-                clauses.append(tuple(both))  # type: ignore[arg-type]
+                wanted_ones = frozenset(number for number, wanted in numbers if wanted)
+                clauses.append((wanted_ones, frozenset(number for number, wanted in numbers if not wanted)))
         openings = tuple(rule.opening for rule in rules if rule.opening is not None)
         return Compiled(
             candidate, frozenset(requires), frozenset(forbids), tuple(clauses), tuple(bound), openings, tuple(guards)
