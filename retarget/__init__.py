@@ -18,10 +18,11 @@ from retarget.errors import (
 from retarget.events import Candidate, Event
 from retarget.memory import MemoryStore
 from retarget.policy import Policy
-from retarget.retargeter import Retargeter
+from retarget.retargeter import AsyncRetargeter, Retargeter
 
 __all__ = [
     "AnnoyanceLevel",
+    "AsyncRetargeter",
     "Candidate",
     "Claim",
     "ConfigError",

@@ -9,18 +9,20 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import redis
+import redis.asyncio
 
+from retarget.async_store import AsyncMemoryStore, AsyncRedisStore
 from retarget.errors import ConfigError, StoreError
 from retarget.memory import MemoryStore
 from retarget.operations import Batches, Operations, Steps, results
 from retarget.policy import Policy
 from retarget.redis_store import RedisStore
-from retarget.store import Store
+from retarget.store import AsyncStore, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +59,45 @@ def _all(
     @wraps(operation)
     def method(self: Retargeter, /, *args: P.args, **kwargs: P.kwargs) -> list[bool]:
         return results([done for steps in operation(self._operations, *args, **kwargs) for done in self._drive(steps)])
+
+    return method
+
+
+def _await(
+    operation: Callable[Concatenate[Operations, P], Steps[T]],
+) -> Callable[Concatenate[AsyncRetargeter, P], Coroutine[Any, Any, T]]:
+    """The coroutine that runs an operation's steps."""
+
+    @wraps(operation)
+    async def method(self: AsyncRetargeter, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._drive(operation(self._operations, *args, **kwargs))
+
+    return method
+
+
+def _await_each(
+    operation: Callable[Concatenate[Operations, P], Batches[T]],
+) -> Callable[Concatenate[AsyncRetargeter, P], AsyncIterator[T]]:
+    """The asynchronous iterator over the answers of one batch after the other."""
+
+    @wraps(operation)
+    async def method(self: AsyncRetargeter, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        for steps in operation(self._operations, *args, **kwargs):
+            for answer in await self._drive(steps):
+                yield answer
+
+    return method
+
+
+def _await_all(
+    operation: Callable[Concatenate[Operations, P], Batches[bool | StoreError]],
+) -> Callable[Concatenate[AsyncRetargeter, P], Coroutine[Any, Any, list[bool]]]:
+    """The coroutine that runs all batches, and raises if some of it failed."""
+
+    @wraps(operation)
+    async def method(self: AsyncRetargeter, /, *args: P.args, **kwargs: P.kwargs) -> list[bool]:
+        batches = operation(self._operations, *args, **kwargs)
+        return results([done for steps in batches for done in await self._drive(steps)])
 
     return method
 
@@ -128,10 +169,72 @@ class Retargeter:
             return stop.value  # type: ignore[no-any-return]
 
 
+class AsyncRetargeter:
+    """`Retargeter` for asyncio: the same names, awaited; concurrent calls share a pipeline.
+
+    `store` is a URL, a `redis.asyncio.Redis`, or a `MemoryStore()`; all else is as there. It belongs to the event loop
+    of its first call. A call that is cancelled never spoils another's answer; a write may have happened all the same.
+    """
+
+    decide = _await(Operations.decide)
+    decide_many = _await_each(Operations.decide_many)
+    claim = _await(Operations.claim)
+    confirm = _await(Operations.confirm)
+    release = _await(Operations.release)
+    record = _await(Operations.record)
+    record_many = _await_all(Operations.record_many)
+    export = _await(Operations.export)
+    forget = _await(Operations.forget)
+
+    def __init__(
+        self,
+        policy: Policy,
+        store: str | redis.asyncio.Redis | MemoryStore | AsyncStore,
+        *,
+        clock: Callable[[], float] | None = None,
+        timeout: float = 0.1,
+        prefix: str = "rt:",
+        secret: str | bytes | None = None,
+    ) -> None:
+        self._store = open_async_store(store, timeout)
+        self._operations = Operations(policy, prefix, clock or time.time, secret, own_clock=clock is not None)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force; set another at any time."""
+        return self._operations.plan.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._operations.use(policy)
+
+    async def close(self) -> None:
+        """Let go of connections that the library opened. A client that was given stays as it is."""
+        await self._store.close()
+
+    async def __aenter__(self) -> AsyncRetargeter:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _drive(self, steps: Steps[T]) -> T:
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    reply = await getattr(self._store, request.verb)(request.argument)
+                except StoreError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(reply)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+
 def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
     """The store that a URL, a client or a store itself stands for. Raises ConfigError."""
-    if not isinstance(timeout, int | float) or not 0 < timeout <= 60:
-        raise ConfigError(f"timeout={timeout!r}: give seconds, more than 0 and at most 60")
+    _check_timeout(timeout)
     if isinstance(store, str):
         return MemoryStore() if store == "memory://" else RedisStore.from_url(store, timeout)
     if isinstance(store, redis.Redis):
@@ -140,6 +243,25 @@ def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
         return store
     if type(store).__module__.startswith("redis.asyncio"):
         raise ConfigError(
-            "this client is for asyncio, which this retargeter does not await: give it a redis.Redis or a URL"
+            "this client is for asyncio: give it to an AsyncRetargeter, or give this one a redis.Redis or a URL"
         )
     raise ConfigError(f"{type(store).__name__} is no store: give a URL, a redis.Redis, or a MemoryStore()")
+
+
+def open_async_store(store: str | redis.asyncio.Redis | MemoryStore | AsyncStore, timeout: float) -> AsyncStore:
+    """The store that a URL, an asyncio client or a store itself stands for. Raises ConfigError."""
+    _check_timeout(timeout)
+    if isinstance(store, str):
+        return AsyncMemoryStore(MemoryStore()) if store == "memory://" else AsyncRedisStore.from_url(store, timeout)
+    if isinstance(store, MemoryStore):
+        return AsyncMemoryStore(store)
+    if isinstance(store, redis.asyncio.Redis):
+        return AsyncRedisStore(store, timeout)
+    if hasattr(store, "write_many"):
+        return store
+    raise ConfigError(f"{type(store).__name__} is no store: give a URL, a redis.asyncio.Redis, or a MemoryStore()")
+
+
+def _check_timeout(timeout: object) -> None:
+    if not isinstance(timeout, int | float) or not 0 < timeout <= 60:
+        raise ConfigError(f"timeout={timeout!r}: give seconds, more than 0 and at most 60")
