@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b, sha256
@@ -55,11 +55,16 @@ class Claim:
 
     candidate: Subject
     second: int
-    token: str = field(repr=False, compare=False)
+    sealed: Callable[[], str] = field(repr=False, compare=False)
     held_for: int | None = None
     counted: bool = True
     repeated: bool = False
     degraded: StoreError | None = field(default=None, compare=False)
+
+    @property
+    def token(self) -> str:
+        """What another process needs to confirm or release the impression. Made when asked for: most never are."""
+        return self.sealed()
 
     @property
     def campaign(self) -> str:

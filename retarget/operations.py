@@ -278,8 +278,8 @@ class Operations:
         answer = yield Request("write", Write(key, moment, b"", (choice,), HOLD + token.hold))
         return bool(answer == 1)
 
-    def _token(self, visitor: str, subject: Subject, mark: bytes) -> str:
-        return seal(Token(visitor, as_candidate(subject), mark), self._secret)
+    def _token(self, visitor: str, subject: Subject, mark: bytes) -> Callable[[], str]:
+        return lambda: seal(Token(visitor, as_candidate(subject), mark), self._secret)
 
     def _unsealed(self, claim: Claim | str) -> Token:
         return unseal(claim.token if isinstance(claim, Claim) else claim, self._secret)
@@ -394,7 +394,7 @@ class Operations:
 
     def _uncounted(self, choices: Sequence[tuple[Subject, Alternative]], at: int) -> Claim | None:
         """What the policy allows without a look at the visitor: the first candidate that the clock lets be shown."""
-        return Claim(choices[0][0], at, seal(NOBODY, self._secret), counted=False) if choices else None
+        return Claim(choices[0][0], at, lambda: seal(NOBODY, self._secret), counted=False) if choices else None
 
     def _claimed_before(self, plan: Plan, remembered: bytes, wanted: Sequence[Subject]) -> Subject:
         for subject in (*wanted, *plan.compiled):
