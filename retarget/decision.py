@@ -199,7 +199,8 @@ class View:
             entry = timeline.nth_newest(raw or b"", fact.n)
             assert entry is not None  # noqa: S101 - the fact holds
             return fact.window.leaves(entry, self.moment.zone)
-        entries = timeline.moments(raw)[-fact.n :] if raw else ()
+        since = self.begins(fact.window)
+        entries = [entry for entry in timeline.moments(raw)[-fact.n :] if entry >= since] if raw else []
         return sorted([*held, *(fact.window.leaves(entry, self.moment.zone) for entry in entries)])[-fact.n]
 
 

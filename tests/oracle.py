@@ -461,8 +461,8 @@ class _Asked:
                 yield f"{name} {cap.text}"
 
     def _entries(self) -> list[Entry]:
-        """All that happened, and what is reserved still as if it happened now."""
-        reserved = [replace(entry, at=self.now) for lapses, entry in self.visitor.holds if lapses > self.now]
+        """All that happened, and what is reserved still: whatever a window looks back to, that is in it."""
+        reserved = [replace(entry, at=self.now + SKEW) for lapses, entry in self.visitor.holds if lapses > self.now]
         return [*self.visitor.entries, *reserved]
 
     def _impressions(self) -> list[Entry]:
