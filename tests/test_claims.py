@@ -965,3 +965,22 @@ def test_a_hold_alone_keeps_the_visitor_in_memory_no_longer_than_itself(clock: C
     assert shop.release(other)
     store.expire(clock.now + QUARTER + 2)
     assert len(store) == 1
+
+
+def test_when_again_leaves_out_what_the_session_does_not_count() -> None:
+    """An impression before the session began is no part of it: free when the reservation lapses, not a session later."""
+    policy = Policy.from_text(
+        'session = "10 minutes"\n[annoyance]\nthreshold = ["4 per session"]\npoints = { email = 2 }\n'
+        '[campaign.a]\nlabels = { channel = "email" }'
+    )
+    now = [1_795_600_000]
+    ads = Retargeter(policy, "memory://", clock=lambda: now[0])
+    ads.record("v", "impression", "a", at=now[0] + 1)  # by a clock that is ahead: the session begins with it
+    claim = ads.claim("v", ["a"], hold="1 second")
+    assert claim is not None
+    ads.confirm(claim)
+    now[0] += 599
+    assert ads.claim("v", ["a"], hold="1 second") is not None
+    again = ads.decide("v")["a"].eligible_at
+    assert again is not None
+    assert int(again.timestamp()) == now[0] + 1
