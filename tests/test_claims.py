@@ -968,7 +968,7 @@ def test_a_hold_alone_keeps_the_visitor_in_memory_no_longer_than_itself(clock: C
 
 
 def test_when_again_leaves_out_what_the_session_does_not_count() -> None:
-    """An impression before the session began is no part of it: free when the reservation lapses, not a session later."""
+    """An impression before the session began is no part of it: free as the reservation lapses."""
     policy = Policy.from_text(
         'session = "10 minutes"\n[annoyance]\nthreshold = ["4 per session"]\npoints = { email = 2 }\n'
         '[campaign.a]\nlabels = { channel = "email" }'
