@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -280,15 +279,13 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
 
 
 def test_a_refused_connection_is_known_at_once() -> None:
-    """Nobody listens: NotExecuted for all verbs, within a fraction of a second."""
+    """Nobody listens: NotExecuted for all verbs, because it was refused, not because a wait came to its end."""
     with closing(RedisStore.from_url(f"redis://127.0.0.1:{servers.free_port()}", 0.2)) as store:
-        began = time.monotonic()
         for call in (lambda: store.read(KEY), lambda: store.write(write()), lambda: store.delete(KEY)):
             with pytest.raises(NotExecuted, match=r"(?i)refused"):
                 call()
         assert [type(answer) for answer in store.write_many([write(), write()])] == [NotExecuted] * 2
         assert [type(answer) for answer in store.read_many([KEY])] == [NotExecuted]
-        assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -320,12 +317,13 @@ def test_what_a_server_says_tells_whether_it_happened(reply: bytes | None, execu
 
 
 def test_a_server_that_stalls_is_given_up_within_the_timeout() -> None:
-    """No reply: OutcomeUnknown for a write, not before the time-out and soon after it."""
-    with servers.fake(lambda command: b"") as told, closing(RedisStore.from_url(told.url, 0.2)) as store:
-        began = time.monotonic()
-        with pytest.raises(OutcomeUnknown):
-            store.write(write())
-        assert 0.15 < time.monotonic() - began < 2
+    """No reply: the time-out ends the wait, and the outcome of a write is unknown."""
+    with (
+        servers.fake(lambda command: b"") as told,
+        closing(RedisStore.from_url(told.url, 0.2)) as store,
+        pytest.raises(OutcomeUnknown, match=r"(?i)time"),
+    ):
+        store.write(write())
 
 
 def one_connection(server: Server) -> Any:
