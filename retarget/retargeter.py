@@ -166,7 +166,8 @@ class Retargeter:
                 else:
                     request = steps.send(reply)
         except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            result: T = stop.value
+            return result
 
 
 class AsyncRetargeter:
@@ -229,7 +230,8 @@ class AsyncRetargeter:
                 else:
                     request = steps.send(reply)
         except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            result: T = stop.value
+            return result
 
 
 def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
