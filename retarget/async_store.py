@@ -1,85 +1,67 @@
-"""The store in Redis or Valkey for asyncio: concurrent calls share a pipeline.
+"""The store in Redis or Valkey for asyncio: one server, a Sentinel's primary, or a cluster.
 
 Rules:
-- A call puts its command into a queue; a worker sends what has gathered, reads the replies, and hands them out. While
-  it waits, more gathers: the busier the loop, the fewer the round trips.
-- A call that is cancelled does not touch the connection: its reply is read and dropped, and nobody else gets it.
-- A call that waited its whole time-out for its turn fails, not executed. A worker never waits longer than that either.
-- What is said, and what the answers mean, stands in `redis_protocol.py`.
+- Concurrent calls share a connection and a pipeline (`async_lanes.py`); lists have one of their own, so that a call
+  never waits behind a thousand others.
+- A call's time is `timeout`, connecting and trying again included; of a list, the longest time that nothing is heard.
+- A server known to be down is not asked (`breaker.py`). What may be sent again stands in `redis_protocol.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import redis.asyncio
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
+from retarget.async_lanes import AsyncLane
+from retarget.breaker import Breaker, Health
 from retarget.changes import Answer, Write
+from retarget.cluster import Address, Slots
+from retarget.connections import Target, check, server_name, target_of_cluster, target_of_url
 from retarget.errors import ConfigError, StoreError
 from retarget.memory import MemoryStore
-from retarget.redis_protocol import (
-    Ask,
-    Command,
-    Lost,
-    client_options,
-    conversation,
-    deleting,
-    failure,
-    reading,
-    told,
-    writing,
-)
-from retarget.redis_store import check_decoding, warn_of
+from retarget.redis_protocol import TRIES, Ask, deleting, reading, writing
 from retarget.store import State
-
-_TOGETHER = 256
-"""The most commands one worker sends before it reads their replies."""
-
-_WORKERS = 4
-
-
-class _Waiting(NamedTuple):
-    ask: Ask
-    reply: asyncio.Future[Any]
-    until: float
 
 
 class AsyncRedisStore:
-    """Visitors in a Redis or Valkey server, for one event loop."""
+    """Visitors in Redis or Valkey, for one event loop. `timeout` is the seconds one call may take in all."""
 
-    def __init__(self, client: redis.asyncio.Redis, timeout: float, *, own: bool = False) -> None:
-        check_decoding(client)
-        if not own:
-            warn_of(client)
-        self._client = client
-        self._pool: Any = client.connection_pool
+    def __init__(self, client: redis.asyncio.Redis | redis.asyncio.RedisCluster | Target, timeout: float = 0.1) -> None:
         self._timeout = timeout
-        self._own = own
-        self._waiting: deque[_Waiting] = deque()
-        self._workers: set[asyncio.Task[None]] = set()
-        self._serving = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots: Slots | None = None
+        self._servers: dict[Address | None, _Server] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._lookers: list[Ask] = []
+        self._target: Target | None = None
+        if isinstance(client, redis.asyncio.Redis):
+            check(client)
+            self._pool = client.connection_pool
+            return
+        self._target = client if isinstance(client, Target) else target_of_cluster(client, timeout)
+        if self._target.start is not None:
+            self._slots = Slots(self._target.start)
 
     @classmethod
     def from_url(cls, url: str, timeout: float) -> AsyncRedisStore:
-        """A store with a client of its own: no retries, every wait at most `timeout` seconds."""
-        try:
-            pool = redis.asyncio.BlockingConnectionPool.from_url(url, **client_options(timeout))
-        except (ValueError, TypeError, RedisError) as error:
-            raise ConfigError(
-                f"the store's URL cannot be used: {error}; write redis://localhost:6379/0 or memory://"
-            ) from error
-        return cls(redis.asyncio.Redis(connection_pool=pool), timeout, own=True)
+        """A store with connections of its own. Raises ConfigError."""
+        return cls(target_of_url(url, timeout, awaited=True), timeout)
 
     async def close(self) -> None:
-        if self._own:
-            await self._client.aclose()
-            await self._pool.disconnect()
+        if self._looking is not None:
+            self._looking.cancel()
+        for server in self._servers.values():
+            server.calls.close()
+            server.lists.close()
+        await asyncio.sleep(0)  # transports end in the next turn of the loop
+
+    def health(self) -> tuple[Health, ...]:
+        return tuple(server.breaker.health() for server in self._servers.values())
 
     async def read(self, key: bytes) -> State:
         state: State = _raised(await self._ask(reading(key)))
@@ -93,91 +75,110 @@ class AsyncRedisStore:
         return bool(_raised(await self._ask(deleting(key))))
 
     async def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
-        return list(await asyncio.gather(*(self._ask(reading(key), patience=math.inf) for key in keys)))
+        return [await reply for reply in [self._ask(reading(key), math.inf) for key in keys]]
 
     async def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
-        return list(await asyncio.gather(*(self._ask(writing(write), patience=math.inf) for write in writes)))
+        return [await reply for reply in [self._ask(writing(write), math.inf) for write in writes]]
 
-    def _ask(self, ask: Ask, patience: float = 1) -> asyncio.Future[Any]:
-        """Queue a command. The reply comes as it was asked for, or as the StoreError it amounts to."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None:
-                raise ConfigError("this AsyncRetargeter belongs to another event loop; make one in each loop")
-            self._loop = loop
-        waiting = _Waiting(ask, loop.create_future(), loop.time() + self._timeout * patience)
-        self._waiting.append(waiting)
-        if self._serving < min(_WORKERS, 1 + len(self._waiting) // _TOGETHER):
-            self._serving += 1
-            worker = loop.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
-        return waiting.reply
+    def _ask(self, ask: Ask, timeout: float | None = None) -> asyncio.Future[Any]:
+        """Send it. The reply comes as it was asked for, or as the StoreError it amounts to."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        elif loop is not asyncio.get_running_loop():
+            raise ConfigError("this AsyncRetargeter belongs to another event loop; make one in each loop")
+        reply = ask.reply = loop.create_future()
+        ask.end = loop.time() + (self._timeout if timeout is None else timeout)
+        self._route(ask)
+        return reply
 
-    async def _work(self) -> None:
-        """Serve what waits until nothing does."""
-        connection: Any = None
-        batch: list[_Waiting] = []
-        try:
-            while batch := self._batch():
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        if connection is None:
-                            connection = await self._pool.get_connection()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the policy's answer applies all the same
-                    _hand_out(batch, [failure(error, executed=False)] * len(batch))
-                    continue
-                replies = await self._converse(connection, [waiting.ask.command for waiting in batch])
-                _hand_out(batch, [told(reply, w.ask) for reply, w in zip(replies, batch, strict=True)])
-        finally:
-            self._serving -= 1  # a command that comes from here on needs another worker
-            _hand_out(batch, [failure(RuntimeError("the worker was stopped"), executed=None)] * len(batch))
-            if connection is not None:
-                await self._pool.release(connection)
+    def _route(self, ask: Ask) -> None:
+        """Hand it to the server that has the visitor, unless that is known to be down."""
+        slots, address = self._slots, None
+        if slots is not None:
+            address = ask.moved or slots.of(ask.key)
+            self._look_if_due(slots)
+        server = self._servers.get(address) or self._new_server(address)
+        if server.breaker.failures and not self._admitted(ask, server.breaker):
+            return
+        (server.lists if ask.end == math.inf else server.calls).submit(ask)
 
-    def _batch(self) -> list[_Waiting]:
-        """The next commands to send: those that were cancelled or have waited too long are left out."""
-        batch: list[_Waiting] = []
-        now = self._loop.time() if self._loop else 0.0
-        while self._waiting and len(batch) < _TOGETHER:
-            waiting = self._waiting.popleft()
-            if waiting.until < now:
-                late = TimeoutError(f"no turn within {self._timeout} seconds")
-                _hand_out([waiting], [failure(late, executed=False)])
-            elif not waiting.reply.done():
-                batch.append(waiting)
-        return batch
+    def _admitted(self, ask: Ask, breaker: Breaker) -> bool:
+        assert self._loop is not None  # noqa: S101 - set by the first call
+        now = self._loop.time()
+        share = breaker.share(now)
+        if not share:
+            ask.give_up(breaker.said())
+            self._settle(ask)
+            return False
+        if share < 1 and ask.end != math.inf:
+            ask.end = now + (ask.end - now) * share
+        return True
 
-    async def _converse(self, connection: Any, commands: Sequence[Command]) -> list[Any]:  # noqa: ANN401 - redis-py's
-        steps = conversation(commands)
-        sending = next(steps)
-        try:
-            while True:
-                sending = steps.send(await self._exchange(connection, sending))
-        except StopIteration as done:
-            replies: list[Any] = done.value
-            return replies
+    def _settle(self, ask: Ask) -> None:
+        """It heard something: send it again, or hand out its answer."""
+        slots = self._slots
+        if slots is not None:
+            if ask.elsewhere:
+                slots.doubt()
+            if ask.moved and not ask.asking:
+                slots.moved(ask.key, ask.moved)
+        if ask.reply.done():  # cancelled: nobody wants it
+            return
+        if not ask.again or (ask.tries > 1 and ask.end <= ask.reply.get_loop().time()):
+            ask.reply.set_result(ask.answer)
+        elif slots is not None and ask.elsewhere and not ask.moved:
+            self._look_if_due(slots)
+            if self._looking is None:
+                self._route(ask)
+            else:
+                self._lookers.append(ask)
+        else:
+            self._route(ask)
 
-    async def _exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:  # noqa: ANN401
-        """A reply for each command: what the server said, be it an error, or a `Lost` where it said nothing."""
-        replies: list[Any] = []
-        whole = False
-        try:
-            async with asyncio.timeout(self._timeout):
-                packed = [part for command in commands for part in connection.pack_command(*command)]
-                await connection.send_packed_command(packed)
-                for _ in commands:
-                    try:
-                        replies.append(await connection.read_response(disable_decoding=True, timeout=math.inf))
-                    except (ResponseError, BusyLoadingError, AuthenticationError) as error:
-                        replies.append(error)
-            whole = True
-        except Exception as error:  # noqa: BLE001 - as above; BaseExceptions pass, the connection is closed all the same
-            replies += [Lost(error)] * (len(commands) - len(replies))
-        finally:
-            if not whole:
-                await connection.disconnect(nowait=True)
-        return replies
+    def _look_if_due(self, slots: Slots) -> None:
+        assert self._loop is not None  # noqa: S101 - set by the first call
+        if self._looking is None and slots.due(self._loop.time()):
+            self._looking = self._loop.create_task(self._look(slots))
+
+    async def _look(self, slots: Slots) -> None:
+        """Learn which server has which slot, from the first that says; each may take a quarter of a call's time."""
+        for address in list(slots.known):
+            server = self._servers.get(address) or self._new_server(address)
+            ask = Ask(b"", ("CLUSTER", "SLOTS"), partial(slots.learn, asked=address))
+            ask.tries = TRIES  # once: another server may know as well
+            ask.reply = asyncio.get_running_loop().create_future()
+            ask.end = asyncio.get_running_loop().time() + self._timeout / 4
+            if not server.breaker.failures or self._admitted(ask, server.breaker):
+                server.calls.submit(ask)
+            if not isinstance(await ask.reply, StoreError):
+                break
+        self._looking = None
+        waiting, self._lookers = self._lookers, []
+        for ask in waiting:
+            self._route(ask)
+
+    def _new_server(self, address: Address | None) -> _Server:
+        assert self._loop is not None  # noqa: S101 - set by the first call
+        connect: Callable[[], Awaitable[Any]]
+        if self._target is not None:
+            name = self._target.name if address is None else f"{address[0]}:{address[1]}"
+            connect, release = partial(_connected, self._target, address), None
+        else:
+            pool: Any = self._pool
+            name, connect, release = server_name(pool.connection_kwargs), pool.get_connection, pool.release
+        breaker = Breaker(name)
+        make = partial(AsyncLane, self._loop, connect, breaker, self._timeout, self._settle, release=release)
+        server = self._servers[address] = _Server(breaker, make(), make(patient=True))
+        return server
+
+
+class _Server(NamedTuple):
+    """One server: whether it is worth asking, and its two lanes."""
+
+    breaker: Breaker
+    calls: AsyncLane
+    lists: AsyncLane
 
 
 class AsyncMemoryStore:
@@ -188,6 +189,9 @@ class AsyncMemoryStore:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+    def health(self) -> tuple[Health, ...]:
+        return ()
 
     async def read(self, key: bytes) -> State:
         return self._store.read(key)
@@ -205,10 +209,10 @@ class AsyncMemoryStore:
         return self._store.write_many(writes)
 
 
-def _hand_out(batch: Sequence[_Waiting], replies: Sequence[Any]) -> None:
-    for waiting, reply in zip(batch, replies, strict=True):
-        if not waiting.reply.done():  # a cancelled call wants none
-            waiting.reply.set_result(reply)
+async def _connected(target: Target, address: Address | None) -> Any:  # noqa: ANN401 - redis.asyncio's
+    connection = target.connection(address)
+    await connection.connect()
+    return connection
 
 
 def _raised(reply: Any) -> Any:  # noqa: ANN401 - as it was asked for

@@ -18,6 +18,9 @@ MOST_TIMELINES = 512
 IDS_KEPT = 16
 """So many identified events of a visitor are remembered."""
 
+RECORD = 8
+"""Bytes remembered of an identified event: five of its id, three of its outcome."""
+
 DENIED = 0
 """Answer to a write: no alternative's guards held; nothing was changed."""
 

@@ -22,7 +22,6 @@ from retarget.changes import Alternative, Entry, Guard
 from retarget.errors import ConfigError, InputError, StoreError, TokenError
 from retarget.events import Candidate, Subject
 from retarget.grammar import parse_duration
-from retarget.inputs import VISITOR_BYTES
 from retarget.plan import Place
 from retarget.policy import check_text
 from retarget.timeline import HELD, HOLD
@@ -31,6 +30,8 @@ LONGEST = 86_400
 """A hold lasts at most a day, in seconds."""
 
 _FORMAT = "1"
+_HASHED = "2"
+"""The format of a token whose visitor is hashed."""
 _MARK = 5
 _HEAD = timeline.head(0, shield=True)
 _ALL = 0xFFFF
@@ -78,9 +79,11 @@ class Claim:
 
 
 class Token(NamedTuple):
-    """What a claim's token says. `hold` is five bytes; empty for a claim that was counted without one."""
+    """What a claim's token says. `visitor` is her id, or the bytes that stand for it; `hold` is five bytes, none for a claim
+    that was counted without one.
+    """
 
-    visitor: str
+    visitor: str | bytes
     candidate: Candidate
     hold: bytes
 
@@ -117,20 +120,24 @@ def secret_bytes(secret: object) -> bytes | None:
 
 def seal(token: Token, secret: bytes | None) -> str:
     """The token as URL-safe text."""
-    content = [token.visitor, token.candidate.campaign, dict(token.candidate.labels), token.hold.hex()]
-    payload = _text(json.dumps(content, separators=(",", ":")).encode())
-    return f"{_FORMAT}.{payload}.{_seal(payload, secret)}"
+    form, name = (_FORMAT, token.visitor) if isinstance(token.visitor, str) else (_HASHED, token.visitor.hex())
+    content = [name, token.candidate.campaign, dict(token.candidate.labels), token.hold.hex()]
+    payload = f"{form}.{_text(json.dumps(content, separators=(',', ':')).encode())}"
+    return f"{payload}.{_seal(payload, secret)}"
 
 
 def unseal(text: object, secret: bytes | None) -> Token:
     """What the text says. Raises TokenError for one that is altered, forged, or of another secret."""
-    form, _, rest = text.partition(".") if isinstance(text, str) and text.isascii() else ("", "", "")
-    payload, _, seal = rest.partition(".")
-    if form != _FORMAT or not hmac.compare_digest(seal.encode(), _seal(payload, secret).encode()):
+    payload, _, seal = text.rpartition(".") if isinstance(text, str) and text.isascii() else ("", "", "")
+    form, _, content = payload.partition(".")
+    if form not in (_FORMAT, _HASHED) or not hmac.compare_digest(seal.encode(), _seal(payload, secret).encode()):
         raise TokenError("this token is not one of a claim made with this retargeter's secret, or it was altered")
     try:
-        visitor, campaign, labels, hold = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        token = Token(visitor, Candidate(campaign, **labels), bytes.fromhex(hold))
+        said = json.loads(base64.urlsafe_b64decode(content + "=" * (-len(content) % 4)))
+        name, campaign, labels, hold = said
+        token = Token(
+            name if form == _FORMAT else bytes.fromhex(name), Candidate(campaign, **labels), bytes.fromhex(hold)
+        )
         if token != NOBODY:
             _check(token)
     except (ValueError, TypeError, RecursionError) as error:
@@ -143,7 +150,7 @@ def _check(token: Token) -> None:
     check_text(token.candidate.campaign, "campaign")
     for kind, label in token.candidate.labels:
         check_text(label, f"label {kind}")
-    if not isinstance(token.visitor, str) or not 1 <= len(token.visitor.encode()) <= VISITOR_BYTES:
+    if not isinstance(token.visitor, str | bytes) or not token.visitor:
         raise ValueError("no visitor")
     if len(token.hold) not in (0, _MARK):
         raise ValueError("no hold")
@@ -173,7 +180,7 @@ def taken_out(places: Iterable[Place], hold: bytes) -> tuple[Entry, ...]:
 
 
 def _seal(payload: str, secret: bytes | None) -> str:
-    content = f"{_FORMAT}.{payload}".encode()
+    content = payload.encode()
     if secret is None:
         return "u" + _text(blake2b(content, digest_size=6).digest())
     return "s" + _text(hmac.new(secret, content, sha256).digest()[:16])

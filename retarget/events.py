@@ -7,7 +7,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
@@ -42,7 +42,7 @@ class Event:
     `at` is an aware datetime or epoch seconds (None: the retargeter's clock); `id` makes a repeat harmless.
     """
 
-    visitor: str | None
+    visitor: str | None = field(repr=False)
     event: str
     subject: Subject | None = None
     at: Moment | None = None

@@ -7,7 +7,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,7 +21,7 @@ from retarget.retargeter import Retargeter
 class Explanation:
     """A visitor's timelines, and each campaign's verdict with its next moment."""
 
-    visitor: str
+    visitor: str = field(repr=False)
     at: str
     timelines: dict[str, list[str]]
     verdicts: dict[str, dict[str, Any]]

@@ -19,9 +19,6 @@ from retarget.timeline import LAST_MOMENT, SKEW
 
 T = TypeVar("T")
 
-VISITOR_BYTES = 510
-"""The longest visitor id, in UTF-8 bytes."""
-
 
 def candidate_list(candidates: Iterable[Subject] | None) -> tuple[Subject, ...] | None:
     if candidates is None:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from threading import Lock
 
 from retarget import timeline
-from retarget.changes import DENIED, FULL, IDS_KEPT, LATE, MOST_TIMELINES, Alternative, Answer, Guard, Write
+from retarget.breaker import Health
+from retarget.changes import DENIED, FULL, IDS_KEPT, LATE, MOST_TIMELINES, RECORD, Alternative, Answer, Guard, Write
 from retarget.errors import StoreError
 from retarget.store import State
 from retarget.windows import DAY
 
-_RECORD = 8
 _ID = 5
 
 
@@ -46,6 +46,9 @@ class MemoryStore:
             self._until.pop(key, None)
             return self._visitors.pop(key, None) is not None
 
+    def health(self) -> tuple[Health, ...]:
+        return ()
+
     def close(self) -> None:
         """Nothing to let go of."""
 
@@ -64,9 +67,9 @@ class MemoryStore:
             state = self._visitors.get(write.key, {})
             ids = state.get(b"#0", b"") + state.get(b"#1", b"")
             if write.id:
-                for start in range(0, len(ids), _RECORD):
+                for start in range(0, len(ids), RECORD):
                     if ids[start : start + _ID] == write.id:
-                        return ids[start + _ID : start + _RECORD]
+                        return ids[start + _ID : start + RECORD]
             held = timeline.live_holds(state, write.now)
             for number, alternative in enumerate(write.alternatives, 1):
                 if _hold(state, held, alternative.guards):
@@ -105,7 +108,7 @@ class MemoryStore:
             for field in dead - entered - gone:
                 after.pop(field, None)
         if write.id:
-            ids = (ids + write.id + alternative.outcome)[-IDS_KEPT * _RECORD :]
+            ids = (ids + write.id + alternative.outcome)[-IDS_KEPT * RECORD :]
             after[b"#0"] = ids[:64]
             if len(ids) > 64:
                 after[b"#1"] = ids[64:]

@@ -15,10 +15,10 @@ import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack
 from zoneinfo import ZoneInfo
 
-from retarget import timeline, wire
+from retarget import wire
 from retarget.changes import DENIED, FULL, LATE, NO_OUTCOME, Alternative, Answer, Write
 from retarget.claims import (
     NOBODY,
@@ -44,13 +44,17 @@ from retarget.decision import (
     is_full,
     outcome,
 )
-from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted, StoreError
+from retarget.denials import denials_for
+from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted, StoreError, TokenError
 from retarget.events import Candidate, Event, Subject
 from retarget.events import Moment as When
-from retarget.inputs import VISITOR_BYTES, as_event, candidate_list, listed, second
+from retarget.exporting import exported
+from retarget.inputs import as_event, candidate_list, listed
+from retarget.moments import Moments
 from retarget.plan import Place, Plan
-from retarget.policy import Policy, load_zone
-from retarget.timeline import HOLD, IMPRESSION, SKEW
+from retarget.policy import Policy
+from retarget.timeline import HOLD, IMPRESSION
+from retarget.visitors import Pepper, Visitors
 
 T = TypeVar("T")
 Verb: TypeAlias = Literal["read", "write", "delete", "read_many", "write_many"]
@@ -76,20 +80,30 @@ Batches: TypeAlias = Iterator[Steps[list[T]]]
 """The steps of one batch after the other, so that a long list needs no memory."""
 
 
-class Operations:
-    """The operations of one retargeter. `clock` gives epoch seconds; `own_clock` says that the caller chose it."""
+class Options(TypedDict, total=False):
+    """What a retargeter may be given beside its policy and store; the same for both clients."""
 
-    def __init__(
-        self, policy: Policy, prefix: str, clock: Callable[[], float], secret: str | bytes | None, *, own_clock: bool
-    ) -> None:
-        self._secret = secret_bytes(secret)
-        try:
-            self._prefix = prefix.encode().decode()
-        except (AttributeError, UnicodeError) as error:
-            raise ConfigError(f"prefix={prefix!r:.80}: give a text, such as rt:") from error
-        self._clock = clock
-        self._own_clock = own_clock
-        self._moments: tuple[Plan | None, int, dict[ZoneInfo, Moment]] = (None, 0, {})
+    clock: Callable[[], float] | None
+    """Gives epoch seconds where a call says no time of its own. Default: the system's."""
+    prefix: str
+    """Begins every key. Default: `rt:`."""
+    pepper: Pepper | None
+    """At least 16 bytes: visitors' ids are hashed with it and never stored. Several by version to exchange it."""
+    secret: str | bytes | None
+    """At least 16 bytes: signs the tokens of claims. Give all processes the same."""
+    remember_denials: str | timedelta | None
+    """So long, at most a minute, a visitor found blocked is answered without asking the store. Default: not at all."""
+
+
+class Operations:
+    """The operations of one retargeter, with its policy and options. Raises ConfigError for one that cannot serve."""
+
+    def __init__(self, policy: Policy, system_clock: Callable[[], float], **options: Unpack[Options]) -> None:
+        clock = options.get("clock")
+        self._moments = Moments(clock or system_clock, own=clock is not None)
+        self._secret = secret_bytes(options.get("secret"))
+        self._visitors = Visitors(options.get("prefix", "rt:"), options.get("pepper"))
+        self._denials = denials_for(options.get("remember_denials"))
         self.use(policy)
 
     def use(self, policy: Policy) -> None:
@@ -97,6 +111,8 @@ class Operations:
         if not isinstance(policy, Policy):
             raise ConfigError(f"{type(policy).__name__} is no policy: load one with Policy.from_toml(path)")
         self.plan = Plan(policy)
+        if self._denials is not None:
+            self._denials.drop()
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -117,15 +133,37 @@ class Operations:
         StoreError only with `on_store_error = "raise"`.
         """
         wanted = candidate_list(candidates)
-        moment = self._at(self.plan, self._moment(now), timezone)
+        moment = self._moments.at(self.plan, self._moments.second(now), timezone)
         uniform = self._without_history(moment.plan, visitor, consent=consent)
         if uniform is not None or visitor is None:
             return Decision(moment, wanted, uniform=uniform)
-        key = self._key(visitor)
+        key = self._visitors.key(visitor)
+        denials = self._denials
         try:
-            return self._decision(moment, wanted, (yield Request("read", key)))
+            if denials is None:
+                return self._decision(moment, wanted, (yield Request("read", key)))
+            denied = self._denied(key, moment, wanted)
+            if denied is not None:
+                return denied
+            turn = denials.turn
+            state = yield Request("read", key)
+            decision = self._decision(moment, wanted, state)
         except StoreError as error:
             return self._degraded(moment, wanted, error)
+        if not decision.eligible:
+            denials.put(key, state, moment.now, turn)
+        return decision
+
+    def _denied(self, key: bytes, moment: Moment, wanted: tuple[Subject, ...] | None) -> Decision | None:
+        """The decision by what is remembered here of a visitor found blocked, if that still denies everything."""
+        state = self._denials.get(key, moment.now) if self._denials is not None else None
+        decision = None if state is None else self._decision(moment, wanted, state)
+        return None if decision is None or decision.eligible else decision
+
+    def _changed(self, key: bytes) -> None:
+        """Forget what is remembered here of a visitor."""
+        if self._denials is not None:
+            self._denials.drop(key)
 
     def decide_many(
         self,
@@ -137,7 +175,7 @@ class Operations:
     ) -> Batches[Decision]:
         """`decide` for each visitor, in order, a thousand to a round trip."""
         wanted = candidate_list(candidates)
-        moment = self._at(self.plan, self._moment(now), timezone)
+        moment = self._moments.at(self.plan, self._moments.second(now), timezone)
         remaining = iter(listed(visitors, "visitors", "a list of visitors' ids"))
         while batch := list(islice(remaining, BATCH)):
             yield self._decide_batch(moment, wanted, batch)
@@ -146,7 +184,9 @@ class Operations:
         self, moment: Moment, wanted: tuple[Subject, ...] | None, visitors: list[str | None]
     ) -> Steps[list[Decision]]:
         uniform = self._without_history(moment.plan, None, consent=True)
-        states = iter((yield Request("read_many", [self._key(visitor) for visitor in visitors if visitor is not None])))
+        states = iter(
+            (yield Request("read_many", [self._visitors.key(visitor) for visitor in visitors if visitor is not None]))
+        )
         decisions = []
         for visitor in visitors:
             if visitor is None:
@@ -194,7 +234,7 @@ class Operations:
         is lost. If the store fails: None with `on_store_error = "block"`, an uncounted claim with `.degraded` set with
         "allow", StoreError with "raise". Raises InputError for a wrong argument.
         """
-        moment = self._at(self.plan, self._moment(now), timezone)
+        moment = self._moments.at(self.plan, self._moments.second(now), timezone)
         plan, wanted = moment.plan, candidate_list(candidates)
         wanted = tuple(plan.compiled) if wanted is None else wanted
         event_id = self._event_id(IMPRESSION, id)
@@ -206,25 +246,27 @@ class Operations:
         uniform = self._without_history(plan, visitor, consent=consent)
         if uniform is not None or visitor is None:
             return self._uncounted(choices, moment.now) if uniform else None
-        key = self._key(visitor)
-        if not choices and not event_id:
+        key = self._visitors.key(visitor)
+        if not event_id and (not choices or self._denied(key, moment, wanted) is not None):
             return None
         try:
             alternatives = tuple(choice for _, choice in choices)
             answer: Answer = yield Request("write", Write(key, moment.now, event_id, alternatives))
+            self._changed(key)
         except StoreError as error:
+            self._changed(key)
             if plan.policy.on_store_error == "raise":
                 raise
             _log.warning("claim: the store failed, the policy says %s: %s", plan.policy.on_store_error, error)
             if plan.policy.on_store_error == "block" or not choices:
                 return None
-            token = self._token(visitor, choices[0][0], mark or secrets.token_bytes(5))
+            token = self._token(key, choices[0][0], mark or secrets.token_bytes(5))
             return Claim(choices[0][0], moment.now, token, counted=False, degraded=error)
         if not isinstance(answer, bytes) and answer <= DENIED:
             return None
         repeated = isinstance(answer, bytes)
         subject = self._claimed_before(plan, answer, wanted) if isinstance(answer, bytes) else choices[answer - 1][0]
-        return Claim(subject, moment.now, self._token(visitor, subject, mark), held_for=seconds, repeated=repeated)
+        return Claim(subject, moment.now, self._token(key, subject, mark), held_for=seconds, repeated=repeated)
 
     def _reserved(self, moment: Moment, subject: Subject, mark: bytes, seconds: int, found: Alternative) -> Alternative:
         places = self._reservable(moment.plan, as_candidate(subject))
@@ -243,7 +285,7 @@ class Operations:
         fails; repeating it is safe.
         """
         token = self._unsealed(claim)
-        at_second, now = self._judged(at)
+        at_second, now = self._moments.judged(at)
         if not token.hold:
             return "repeated"
         places = self.plan.places(IMPRESSION, token.candidate)
@@ -254,8 +296,7 @@ class Operations:
             for choice in counted
         )
         id_ = wire.event_id("confirm", token.hold.hex())
-        key = wire.key(self._prefix, token.visitor)
-        answer = yield Request("write", Write(key, now, id_, (*in_time, *counted), HOLD + token.hold))
+        answer = yield from self._written(Write(self._named(token), now, id_, (*in_time, *counted), HOLD + token.hold))
         if isinstance(answer, bytes):
             return "repeated"
         if answer == FULL:
@@ -269,17 +310,29 @@ class Operations:
         is safe.
         """
         token = self._unsealed(claim)
-        moment = self._moment(now)
+        moment = self._moments.second(now)
         if not token.hold:
             return False
         removal = taken_out(self._reservable(self.plan, token.candidate), token.hold)
         choice = Alternative((lasts(token.hold, moment),), removal, 1)
-        key = wire.key(self._prefix, token.visitor)
-        answer = yield Request("write", Write(key, moment, b"", (choice,), HOLD + token.hold))
+        answer = yield from self._written(Write(self._named(token), moment, b"", (choice,), HOLD + token.hold))
         return bool(answer == 1)
 
-    def _token(self, visitor: str, subject: Subject, mark: bytes) -> Callable[[], str]:
-        return lambda: seal(Token(visitor, as_candidate(subject), mark), self._secret)
+    def _written(self, write: Write) -> Steps[Answer]:
+        try:
+            answer: Answer = yield Request("write", write)
+            return answer
+        finally:
+            self._changed(write.key)
+
+    def _token(self, key: bytes, subject: Subject, mark: bytes) -> Callable[[], str]:
+        return lambda: seal(Token(self._visitors.name(key), as_candidate(subject), mark), self._secret)
+
+    def _named(self, token: Token) -> bytes:
+        try:
+            return self._visitors.named(token.visitor)
+        except InputError as error:
+            raise TokenError("this token does not say what a claim's token says") from error
 
     def _unsealed(self, claim: Claim | str) -> Token:
         return unseal(claim.token if isinstance(claim, Claim) else claim, self._secret)
@@ -302,7 +355,7 @@ class Operations:
         argument or a moment more than 300 seconds ahead; NotExecuted or OutcomeUnknown if the store fails.
         """
         write = self._recorded(Event(visitor if consent else None, event, subject, at, id))
-        return write if isinstance(write, bool) else self._counted((yield Request("write", write)))
+        return write if isinstance(write, bool) else self._counted((yield from self._written(write)))
 
     def record_many(self, events: Iterable[Event | tuple[Any, ...] | dict[str, Any]]) -> Batches[bool | StoreError]:
         """`record` for each event, in order, a thousand to a round trip: one answer each.
@@ -318,33 +371,21 @@ class Operations:
 
     def _record_batch(self, events: list[Event]) -> Steps[list[bool | StoreError]]:
         writes = [self._recorded(event) for event in events]
-        answers = iter((yield Request("write_many", [write for write in writes if isinstance(write, Write)])))
+        due = [write for write in writes if isinstance(write, Write)]
+        answers = iter((yield Request("write_many", due)))
+        for write in due:
+            self._changed(write.key)
         counted = (next(answers) if isinstance(write, Write) else write for write in writes)
         return [answer if isinstance(answer, bool | StoreError) else self._counted(answer) for answer in counted]
 
-    def _judged(self, at: When | None) -> tuple[int, int]:
-        """The second of an event, and the one it is judged by: the clock's, or its own where the clock is not asked.
-
-        Raises InputError for a moment further ahead of the clock than skew explains.
-        """
-        clock = int(self._clock())
-        if at is None:
-            return clock, clock
-        moment = second(at, "at")
-        if moment > clock + SKEW:
-            raise InputError(
-                f"at={at!r} is {moment - clock} seconds in the future; at most {SKEW} are taken for clock skew"
-            )
-        return moment, clock if self._own_clock else moment
-
     def _recorded(self, event: Event) -> Write | bool:
         """The write that counts an event, or the answer where there is nothing to write."""
-        at, now = self._judged(event.at)
+        at, now = self._moments.judged(event.at)
         id_ = self._event_id(event.event, event.id)
         choices = self._choices(self.plan, event, at, now)
         if event.visitor is None:
             return False
-        key = self._key(event.visitor)
+        key = self._visitors.key(event.visitor)
         if choices is None:
             self._too_old(at)
             return False
@@ -354,7 +395,7 @@ class Operations:
 
     def _choices(self, plan: Plan, event: Event, at: int, now: int) -> tuple[Alternative, ...] | None:
         """What enters the event, None if it is too old to; the same for all visitors of one second."""
-        moment = self._at(plan, now, None)
+        moment = self._moments.at(plan, now, None)
         try:
             known = moment.records.get((event.event, event.subject)) if at == now else None
         except TypeError:  # unhashable: no subject at all, which `as_candidate` says properly
@@ -386,7 +427,7 @@ class Operations:
         return isinstance(answer, int) and answer > DENIED
 
     def _too_old(self, at: int | None) -> None:
-        when = f"of {_utc(at).isoformat()} " if at is not None else ""
+        when = f"of {datetime.fromtimestamp(at, UTC).isoformat()} " if at is not None else ""
         _log.warning(
             "record: an event %sis older than any rule asks about, and dropped (an old log: give a clock= of its time)",
             when,
@@ -406,28 +447,20 @@ class Operations:
 
     def export(self, visitor: str) -> Steps[dict[str, Any]]:
         """All that is remembered of a visitor, ready for JSON. Raises StoreError."""
-        state: Mapping[bytes, bytes] = yield Request("read", self._key(visitor))
-        timelines = {}
-        ids = b""
-        for name, raw in sorted(state.items()):
-            if name.startswith(b"#"):
-                ids += raw
-            elif timeline.is_packed(raw):
-                timelines[timeline.readable(name)] = {
-                    "at": [_utc(moment).isoformat() for moment in timeline.moments(raw)],
-                    "matters_for_seconds": timeline.horizon_of(raw),
-                }
-            else:
-                raise StoreError(f"the timeline {timeline.readable(name)!r} is corrupt: {len(raw)} bytes")
-        return {
-            "visitor": visitor,
-            "timelines": timelines,
-            "event_ids": [ids[start : start + 5].hex() for start in range(0, len(ids), 8)],
-        }
+        return exported(visitor, (yield Request("read", self._visitors.key(visitor))))
 
     def forget(self, visitor: str) -> Steps[bool]:
-        """Forget a visitor; True if anything was known. Raises StoreError."""
-        return bool((yield Request("delete", self._key(visitor))))
+        """Forget a visitor, under old peppers too; True if anything was known.
+
+        Raises StoreError; repeating it is safe.
+        """
+        known = False
+        for key in [*self._visitors.old_keys(visitor), self._visitors.key(visitor)]:
+            try:
+                known = bool((yield Request("delete", key))) or known
+            finally:
+                self._changed(key)
+        return known
 
     # -- what callers give ------------------------------------------------------------------------------------------
 
@@ -441,19 +474,6 @@ class Operations:
             else None
         )
 
-    def _key(self, visitor: str) -> bytes:
-        if not isinstance(visitor, str):
-            raise InputError(
-                f"a visitor's id must be a text, or None where she is not known; not {type(visitor).__name__}"
-            )
-        try:
-            size = len(visitor.encode())
-        except UnicodeEncodeError:
-            raise InputError("this visitor's id is not valid Unicode") from None  # the cause would tell the id
-        if not 1 <= size <= VISITOR_BYTES:
-            raise InputError(f"a visitor's id has 1 to {VISITOR_BYTES} bytes; this one has {size}")
-        return wire.key(self._prefix, visitor)
-
     def _event_id(self, event: str, id_: str | None) -> bytes:
         if id_ is None:
             return b""
@@ -464,29 +484,6 @@ class Operations:
         except UnicodeEncodeError as error:
             raise InputError(f"id={id_!r:.80} is not valid Unicode") from error
 
-    def _moment(self, now: When | None) -> int:
-        return int(self._clock()) if now is None else second(now, "now")
-
-    def _zone(self, timezone: str | ZoneInfo) -> ZoneInfo:
-        if isinstance(timezone, ZoneInfo):
-            return timezone
-        try:
-            return load_zone(timezone)
-        except ValueError as error:
-            raise InputError(f"timezone: {error}") from error
-
-    def _at(self, plan: Plan, now: int, timezone: str | ZoneInfo | None) -> Moment:
-        """The plan at this second: shared by all calls of the second, for what it computes is the same for all."""
-        zone = plan.zone if timezone is None else self._zone(timezone)
-        cached_plan, cached_now, by_zone = self._moments
-        if cached_plan is not plan or cached_now != now:
-            by_zone = {}
-            self._moments = (plan, now, by_zone)
-        moment = by_zone.get(zone)
-        if moment is None:
-            moment = by_zone[zone] = Moment(plan, now, zone)
-        return moment
-
 
 def results(outcomes: list[bool | StoreError]) -> list[bool]:
     """The outcomes of a batch, if none failed. Raises PartlyExecuted."""
@@ -494,7 +491,3 @@ def results(outcomes: list[bool | StoreError]) -> list[bool]:
     if len(done) < len(outcomes):
         raise PartlyExecuted(outcomes)
     return done
-
-
-def _utc(moment: int) -> datetime:
-    return datetime.fromtimestamp(moment, UTC)

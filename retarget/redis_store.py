@@ -1,75 +1,66 @@
-"""The store in Redis or Valkey, for threads and processes.
+"""The store in Redis or Valkey, for threads and processes: one server, a Sentinel's primary, or a cluster.
 
 Rules:
-- One command, one round trip, no hidden repeat: commands go straight to a connection of the client's pool, so that no
-  retry of the client applies, and it is known what had been sent when something failed.
-- A connection on which anything went wrong between sending and the whole reply is closed, whatever went wrong: the
-  next caller never reads another visitor's answer.
-- What is said, and what the answers mean, stands in `redis_protocol.py`.
+- One command, one round trip. It is sent again only where that is safe, and only while the call's time lasts: `timeout`
+  is for everything, connecting and trying again included. In a batch it is the longest wait for each reply.
+- A server known to be down is not asked (`breaker.py`).
+- What is said, what the answers mean and what may be repeated stands in `redis_protocol.py`.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import warnings
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
+from time import monotonic
 from typing import Any
 
 import redis
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import MaxConnectionsError, ReadOnlyError
 
+from retarget.breaker import Breaker, Health
 from retarget.changes import Answer, Write
-from retarget.errors import ConfigError, RetargetWarning, StoreError
-from retarget.redis_protocol import (
-    BATCH,
-    Ask,
-    Command,
-    Lost,
-    client_options,
-    conversation,
-    deleting,
-    failure,
-    reading,
-    told,
-    writing,
-)
+from retarget.cluster import Address, Slots
+from retarget.connections import Target, check, server_name, target_of_cluster, target_of_url
+from retarget.errors import StoreError
+from retarget.lanes import Lanes, OwnLanes, PoolLanes
+from retarget.redis_protocol import BATCH, TRIES, Ask, Lost, deleting, packed, reading, told, writing
 from retarget.store import State
-
-_CURE = (
-    "let retarget build the client (give it the URL), or give it redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))"
-)
 
 
 class RedisStore:
-    """Visitors in a Redis or Valkey server. A client given is used as it is; a URL gets one that serves well."""
+    """Visitors in Redis or Valkey. A client given is used as it is; a URL gets connections that serve well.
 
-    def __init__(self, client: redis.Redis, *, own: bool = False) -> None:
-        check_decoding(client)
-        if not own:
-            warn_of(client)
-        self._client = client
-        self._pool = client.connection_pool
-        self._lanes = _Lanes(self._pool, keep=own)
-        self._own = own
+    `timeout` is the seconds one call may take in all.
+    """
+
+    def __init__(self, client: redis.Redis | redis.RedisCluster | Target, timeout: float = 0.1) -> None:
+        self._timeout = timeout
+        self._slots: Slots | None = None
+        self._servers: dict[Address | None, _Server] = {}
+        if isinstance(client, redis.Redis):
+            check(client)
+            pool = client.connection_pool
+            self._servers[None] = _Server(server_name(pool.connection_kwargs), PoolLanes(pool))
+            return
+        target = client if isinstance(client, Target) else target_of_cluster(client, timeout)
+        self._target = target
+        if target.start is not None:
+            self._slots = Slots(target.start)
+        else:
+            self._servers[None] = _Server(target.name, OwnLanes(target.connection, target.most))
 
     @classmethod
     def from_url(cls, url: str, timeout: float) -> RedisStore:
-        """A store with a client of its own: no retries, every wait at most `timeout` seconds, up to 64 connections."""
-        try:
-            pool = redis.BlockingConnectionPool.from_url(url, **client_options(timeout))
-        except (ValueError, TypeError, RedisError) as error:
-            raise ConfigError(
-                f"the store's URL cannot be used: {error}; write redis://localhost:6379/0 or memory://"
-            ) from error
-        return cls(redis.Redis(connection_pool=pool), own=True)
+        """A store with connections of its own. Raises ConfigError."""
+        return cls(target_of_url(url, timeout, awaited=False), timeout)
 
     def close(self) -> None:
-        self._lanes.give_back()
-        if self._own:
-            self._client.close()
-            self._pool.disconnect()
+        for server in list(self._servers.values()):
+            server.lanes.close()
+
+    def health(self) -> tuple[Health, ...]:
+        return tuple(server.breaker.health() for server in list(self._servers.values()))
 
     def read(self, key: bytes) -> State:
         state: State = self._one(reading(key))
@@ -89,137 +80,103 @@ class RedisStore:
         return self._many(map(writing, writes))
 
     def _one(self, ask: Ask) -> Any:  # noqa: ANN401 - as the ask reads it
-        reply = self._run([ask])[0]
-        if isinstance(reply, StoreError):
-            raise reply
-        return reply
+        self._run([ask], None)
+        if isinstance(ask.answer, StoreError):
+            raise ask.answer
+        return ask.answer
 
     def _many(self, asks: Iterable[Ask]) -> list[Any]:
-        remaining, replies = iter(asks), []
+        remaining, answers = iter(asks), []
         while batch := list(islice(remaining, BATCH)):
-            replies += self._run(batch)
-        return replies
+            self._run(batch, self._timeout)
+            answers += [ask.answer for ask in batch]
+        return answers
 
-    def _run(self, asks: Sequence[Ask]) -> list[Any]:
-        """Ask on one connection; for each its reply, or the StoreError it met."""
-        try:
-            connection = self._lanes.take()
-        except Exception as error:  # noqa: BLE001 - a pool may raise anything; the policy's answer applies all the same
-            return [failure(error, executed=False)] * len(asks)
-        try:
-            steps = conversation([ask.command for ask in asks])
-            commands = next(steps)
-            while True:
-                commands = steps.send(self._exchange(connection, commands))
-        except StopIteration as done:
-            return [told(reply, ask) for reply, ask in zip(done.value, asks, strict=True)]
-        finally:
-            self._lanes.give(connection)
-
-    def _exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:  # noqa: ANN401 - redis-py's own
-        """A reply for each command: what the server said, be it an error, or a `Lost` where it said nothing."""
-        replies: list[Any] = []
-        whole = False
-        try:
-            connection.send_packed_command([part for c in commands for part in connection.pack_command(*c)])
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response(disable_decoding=True))
-                except (ResponseError, BusyLoadingError, AuthenticationError) as error:
-                    replies.append(error)
-            whole = True
-        except Exception as error:  # noqa: BLE001 - as above; BaseExceptions pass, the connection is closed all the same
-            replies += [Lost(error)] * (len(commands) - len(replies))
-        finally:
-            if not whole:
-                connection.disconnect()
-        return replies
-
-
-class _Lanes:
-    """Connections of the client's pool, kept between calls: a quarter of a call's time is redis-py's own book-keeping.
-
-    Only of a pool that is ours (`keep`): others may wait for the connections of a pool that was given. While a thread
-    of ours waits for the pool, connections go back to it. A connection that was closed, or that holds an answer nobody
-    waited for, is opened anew. A process that forks begins with none.
-    """
-
-    def __init__(self, pool: Any, *, keep: bool) -> None:  # noqa: ANN401 - any of redis-py's pools
-        self._pool = pool
-        self._keep = keep
-        self._lock = threading.Lock()
-        self._idle: list[Any] = []
-        self._waiting = 0
-        self._process = os.getpid()
-
-    def take(self) -> Any:  # noqa: ANN401 - redis-py's connection
-        """A connection ready to send on. Raises whatever the pool raises."""
-        if self._process != os.getpid():
-            self._lock, self._idle, self._waiting, self._process = threading.Lock(), [], 0, os.getpid()
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-            self._waiting += connection is None
-        if connection is None:
-            try:
-                return self._pool.get_connection()
-            finally:
-                with self._lock:
-                    self._waiting -= 1
-        try:
-            if not _is_clean(connection):
-                connection.disconnect()
-                connection.connect()
-        except BaseException:
-            self._pool.release(connection)
-            raise
-        return connection
-
-    def give(self, connection: Any) -> None:  # noqa: ANN401
-        """Keep the connection for the next call, or let one who waits for the pool have it."""
-        with self._lock:
-            if self._keep and not self._waiting:
-                self._idle.append(connection)
+    def _run(self, asks: list[Ask], patience: float | None) -> None:
+        """Bring every ask to its answer."""
+        end = monotonic() + self._timeout
+        for _ in range(TRIES):
+            if self._slots is None:
+                self._servers[None].serve(asks, end, patience)
+            else:
+                self._serve_by_slot(self._slots, asks, end, patience)
+            asks = [ask for ask in asks if ask.again]
+            if not asks:
                 return
-        self._pool.release(connection)
+            if patience is not None:
+                end = monotonic() + patience
+            elif monotonic() >= end:
+                return
 
-    def give_back(self) -> None:
-        """Return all to the pool."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            self._pool.release(connection)
+    def _serve_by_slot(self, slots: Slots, asks: Sequence[Ask], end: float, patience: float | None) -> None:
+        if slots.due(monotonic()):
+            self._look(slots, end)
+        groups: dict[Address, list[Ask]] = {}
+        for ask in asks:
+            groups.setdefault(ask.moved or slots.of(ask.key), []).append(ask)
+        for address, group in groups.items():
+            self._server(address).serve(group, end, patience)
+            for ask in group:
+                if ask.elsewhere:
+                    slots.doubt()
+                if ask.moved and not ask.asking:
+                    slots.moved(ask.key, ask.moved)
+
+    def _look(self, slots: Slots, end: float) -> None:
+        """Learn which server has which slot, from the first that says; each may take half of what time is left."""
+        for address in list(slots.known):
+            now = monotonic()
+            ask = Ask(b"", ("CLUSTER", "SLOTS"), partial(slots.learn, asked=address))
+            self._server(address).serve([ask], now + (end - now) / 2, None)
+            if not isinstance(ask.answer, StoreError):
+                return
+
+    def _server(self, address: Address) -> _Server:
+        server = self._servers.get(address)
+        if server is None:
+            lanes = OwnLanes(partial(self._target.connection, address), self._target.most)
+            server = self._servers.setdefault(address, _Server(f"{address[0]}:{address[1]}", lanes))
+        return server
 
 
-def _is_clean(connection: Any) -> bool:  # noqa: ANN401
-    """Whether the connection is open and holds nothing unread."""
-    try:
-        return connection.is_connected and not connection.can_read()
-    except (RedisError, OSError):  # the server has closed it
-        return False
+class _Server:
+    """One server: its lanes, and whether it is worth asking."""
 
+    def __init__(self, name: str, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self.breaker = Breaker(name)
 
-def check_decoding(client: Any) -> None:  # noqa: ANN401 - sync or async
-    """Refuse a client whose answers are texts. Raises ConfigError."""
-    if client.connection_pool.connection_kwargs.get("decode_responses"):
-        raise ConfigError(
-            f"this client decodes responses, which breaks packed timelines: decode_responses=False; or {_CURE}"
-        )
-
-
-def warn_of(client: Any) -> None:  # noqa: ANN401 - sync or async
-    """Warn of a client that breaks a promise, at the line of whoever made the retargeter."""
-    options = client.connection_pool.connection_kwargs
-    retry = options.get("retry")
-    if retry is not None and retry.get_retries() > 0:
-        warnings.warn(
-            f"this client retries by itself ({retry.get_retries()} times), so a dead server holds each call: {_CURE}",
-            RetargetWarning,
-            stacklevel=5,
-        )
-    if options.get("socket_timeout") is None or options["socket_timeout"] > 1:
-        warnings.warn(
-            "this client waits more than a second for a reply, and so will every ad request when the server stalls: "
-            "give it socket_timeout=0.1 and socket_connect_timeout=0.1",
-            RetargetWarning,
-            stacklevel=5,
-        )
+    def serve(self, asks: Sequence[Ask], end: float, patience: float | None) -> None:
+        """Let each ask hear what the server says to it, or why it says nothing."""
+        breaker, now = self.breaker, monotonic()
+        if breaker.failures:
+            share = breaker.share(now)
+            if not share:
+                for ask in asks:
+                    ask.give_up(breaker.said())
+                return
+            end = now + (end - now) * share
+        try:
+            lane = self.lanes.take(end)
+        except Exception as error:  # noqa: BLE001 - a pool may raise anything; the policy's answer applies all the same
+            if not isinstance(error, MaxConnectionsError):  # too many callers say nothing about the server
+                breaker.failed(told(error), monotonic())
+            for ask in asks:
+                ask.hear(Lost(error, sent=False))
+            return
+        try:
+            data, whose = packed(asks)
+            replies = lane.exchange(data, len(whose), end, patience)
+            last = replies[-1]
+            if isinstance(last, Lost):
+                breaker.failed(told(last.error), monotonic())
+            elif breaker.failures:
+                breaker.answered()
+            for asked, reply in zip(whose, replies, strict=True):
+                if asked is not None:
+                    asked.hear(reply)
+            if isinstance(last, ReadOnlyError):  # no primary any more: who asks a Sentinel again finds the new one
+                lane.close()
+                self.lanes.renew()
+        finally:
+            self.lanes.give(lane)

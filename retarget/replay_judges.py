@@ -138,6 +138,7 @@ class _Patient:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.read, self.read_many, self.delete, self.close = store.read, store.read_many, store.delete, store.close
+        self.health = store.health
 
     def write(self, write: Write) -> Answer:
         return self._store.write(_longer(write))

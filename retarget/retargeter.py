@@ -11,21 +11,25 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
 import redis
 import redis.asyncio
 
 from retarget.async_store import AsyncMemoryStore, AsyncRedisStore
+from retarget.breaker import Health
 from retarget.errors import ConfigError, StoreError
 from retarget.memory import MemoryStore
-from retarget.operations import Batches, Operations, Steps, results
+from retarget.operations import Batches, Operations, Options, Steps, results
 from retarget.policy import Policy
 from retarget.redis_store import RedisStore
 from retarget.store import AsyncStore, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+AnyStore: TypeAlias = str | redis.Redis | redis.RedisCluster | Store
+AnyAsyncStore: TypeAlias = str | redis.asyncio.Redis | redis.asyncio.RedisCluster | MemoryStore | AsyncStore
 
 
 def _call(operation: Callable[Concatenate[Operations, P], Steps[T]]) -> Callable[Concatenate[Retargeter, P], T]:
@@ -102,17 +106,35 @@ def _await_all(
     return method
 
 
+class _InForce:
+    """The policy in force; set another at any time."""
+
+    @overload
+    def __get__(self, ads: None, owner: object) -> _InForce: ...
+    @overload
+    def __get__(self, ads: Retargeter | AsyncRetargeter, owner: object) -> Policy: ...
+    def __get__(self, ads: Retargeter | AsyncRetargeter | None, owner: object) -> Policy | _InForce:
+        return self if ads is None else ads._operations.plan.policy
+
+    def __set__(self, ads: Retargeter | AsyncRetargeter, policy: Policy) -> None:
+        ads._operations.use(policy)
+
+
 class Retargeter:
     """Remembers what visitors did and were shown, and says what they may be shown.
 
-    `store` is a URL (`redis://`, `rediss://`, `unix://`, `memory://`), a `redis.Redis`, or a store such as
-    `MemoryStore()`. `clock` gives epoch seconds where a call says no time of its own (default: the system's).
-    `timeout` is the seconds one call may wait for a store built from a URL (default 0.1). `prefix` begins every key.
-    `secret` (at least 16 bytes) signs the tokens of claims: give all processes the same.
+    `store` is a URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://host/service`,
+    `memory://`), a `redis.Redis`, a Sentinel's master, a `redis.RedisCluster`, or a store such as `MemoryStore()`.
+    `timeout` is the seconds one call may take in all, connecting and trying again included. Options, all by name:
+    `clock` gives epoch seconds where a call says no time of its own (default: the system's); `prefix` begins every key
+    (`rt:`); `pepper` (at least 16 bytes) hashes visitors' ids, none is then stored; `secret` (at least 16 bytes) signs
+    the tokens of claims, give all processes the same; `remember_denials` ("5 seconds", at most a minute) answers for
+    visitors found blocked without asking the store. `policy` is the one in force; set another at any time.
 
     Raises `ConfigError` for a store that cannot serve; warns (`RetargetWarning`) of one that breaks a promise.
     """
 
+    policy = _InForce()
     decide = _call(Operations.decide)
     decide_many = _each(Operations.decide_many)
     claim = _call(Operations.claim)
@@ -126,24 +148,16 @@ class Retargeter:
     def __init__(
         self,
         policy: Policy,
-        store: str | redis.Redis | Store,
-        *,
-        clock: Callable[[], float] | None = None,
+        store: AnyStore,
         timeout: float = 0.1,
-        prefix: str = "rt:",
-        secret: str | bytes | None = None,
+        **options: Unpack[Options],
     ) -> None:
+        self._operations = Operations(policy, time.time, **options)
         self._store = open_store(store, timeout)
-        self._operations = Operations(policy, prefix, clock or time.time, secret, own_clock=clock is not None)
 
-    @property
-    def policy(self) -> Policy:
-        """The policy in force; set another at any time."""
-        return self._operations.plan.policy
-
-    @policy.setter
-    def policy(self, policy: Policy) -> None:
-        self._operations.use(policy)
+    def health(self) -> tuple[Health, ...]:
+        """What is known of each server asked so far: is it up, its failures in a row, and the last of them."""
+        return self._store.health()
 
     def close(self) -> None:
         """Let go of connections that the library opened. A client that was given stays as it is."""
@@ -173,10 +187,12 @@ class Retargeter:
 class AsyncRetargeter:
     """`Retargeter` for asyncio: the same names, awaited; concurrent calls share a pipeline.
 
-    `store` is a URL, a `redis.asyncio.Redis`, or a `MemoryStore()`; all else is as there. It belongs to the event loop
-    of its first call. A call that is cancelled never spoils another's answer; a write may have happened all the same.
+    `store` is a URL, a `redis.asyncio.Redis` or `RedisCluster`, or a `MemoryStore()`; all else is as there. It belongs
+    to the event loop of its first call. A call that is cancelled never spoils another's answer; a write
+    may have happened all the same.
     """
 
+    policy = _InForce()
     decide = _await(Operations.decide)
     decide_many = _await_each(Operations.decide_many)
     claim = _await(Operations.claim)
@@ -190,24 +206,16 @@ class AsyncRetargeter:
     def __init__(
         self,
         policy: Policy,
-        store: str | redis.asyncio.Redis | MemoryStore | AsyncStore,
-        *,
-        clock: Callable[[], float] | None = None,
+        store: AnyAsyncStore,
         timeout: float = 0.1,
-        prefix: str = "rt:",
-        secret: str | bytes | None = None,
+        **options: Unpack[Options],
     ) -> None:
+        self._operations = Operations(policy, time.time, **options)
         self._store = open_async_store(store, timeout)
-        self._operations = Operations(policy, prefix, clock or time.time, secret, own_clock=clock is not None)
 
-    @property
-    def policy(self) -> Policy:
-        """The policy in force; set another at any time."""
-        return self._operations.plan.policy
-
-    @policy.setter
-    def policy(self, policy: Policy) -> None:
-        self._operations.use(policy)
+    def health(self) -> tuple[Health, ...]:
+        """What is known of each server asked so far: is it up, its failures in a row, and the last of them."""
+        return self._store.health()
 
     async def close(self) -> None:
         """Let go of connections that the library opened. A client that was given stays as it is."""
@@ -234,13 +242,13 @@ class AsyncRetargeter:
             return result
 
 
-def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
+def open_store(store: AnyStore, timeout: float) -> Store:
     """The store that a URL, a client or a store itself stands for. Raises ConfigError."""
     _check_timeout(timeout)
     if isinstance(store, str):
         return MemoryStore() if store == "memory://" else RedisStore.from_url(store, timeout)
-    if isinstance(store, redis.Redis):
-        return RedisStore(store)
+    if isinstance(store, (redis.Redis, redis.RedisCluster)):
+        return RedisStore(store, timeout)
     if hasattr(store, "write_many"):
         return store
     if type(store).__module__.startswith("redis.asyncio"):
@@ -250,14 +258,14 @@ def open_store(store: str | redis.Redis | Store, timeout: float) -> Store:
     raise ConfigError(f"{type(store).__name__} is no store: give a URL, a redis.Redis, or a MemoryStore()")
 
 
-def open_async_store(store: str | redis.asyncio.Redis | MemoryStore | AsyncStore, timeout: float) -> AsyncStore:
+def open_async_store(store: AnyAsyncStore, timeout: float) -> AsyncStore:
     """The store that a URL, an asyncio client or a store itself stands for. Raises ConfigError."""
     _check_timeout(timeout)
     if isinstance(store, str):
         return AsyncMemoryStore(MemoryStore()) if store == "memory://" else AsyncRedisStore.from_url(store, timeout)
     if isinstance(store, MemoryStore):
         return AsyncMemoryStore(store)
-    if isinstance(store, redis.asyncio.Redis):
+    if isinstance(store, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
         return AsyncRedisStore(store, timeout)
     if hasattr(store, "write_many"):
         return store

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
+from retarget.breaker import Health
 from retarget.changes import Answer, Write
 from retarget.errors import StoreError
 
@@ -35,6 +36,9 @@ class Store(Protocol):
     def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
         """`write` for each, in order, together."""
 
+    def health(self) -> tuple[Health, ...]:
+        """What is known of each server; nothing where there is none."""
+
     def close(self) -> None:
         """Let go of connections that the store opened itself."""
 
@@ -47,4 +51,5 @@ class AsyncStore(Protocol):
     async def delete(self, key: bytes) -> bool: ...
     async def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]: ...
     async def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]: ...
+    def health(self) -> tuple[Health, ...]: ...
     async def close(self) -> None: ...
