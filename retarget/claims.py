@@ -79,8 +79,8 @@ class Claim:
 
 
 class Token(NamedTuple):
-    """What a claim's token says. `visitor` is her id, or the bytes that stand for it; `hold` is five bytes, none for a claim
-    that was counted without one.
+    """What a claim's token says. `visitor` is her id, or the bytes that stand for it; `hold` is five bytes,
+    none for a claim that was counted without one.
     """
 
     visitor: str | bytes

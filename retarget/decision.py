@@ -278,20 +278,19 @@ def _eligible(plan: Plan, view: View, candidates: Sequence[Subject] | None) -> l
         fitting = [id_ for id_ in ids if view.eligible(plan.compiled[id_])]
         return [*sorted(fitting, key=plan.position.__getitem__)]
     true, quick = view.true, plan.quick
-    fits: list[Subject] = []
-    for candidate in candidates:
-        try:
-            found = quick.get(candidate)
-        except TypeError:  # unhashable, so no candidate: compile_subject says it properly
-            found = None
-        if found is None:
-            if view.eligible(compile_subject(plan, candidate)):
-                fits.append(candidate)
-            continue
-        requires, forbids, rest = found  # what nearly all candidates come to, said inline: a third of a decision's time
-        if requires <= true and forbids.isdisjoint(true) and (rest is None or view.eligible(rest)):
-            fits.append(candidate)
-    return fits
+    stop = true & plan.forbidding  # mostly empty: asking five facts each whether they are true would take as long again
+    try:  # what nearly all candidates come to, said inline: a call for each would double a decision's time
+        return [
+            candidate
+            for candidate in candidates
+            if (found := quick.get(candidate)) is not None
+            and found[0] <= true
+            and (not stop or found[1].isdisjoint(stop))
+            and (found[2] is None or view.eligible(found[2]))
+            or (found is None and view.eligible(compile_subject(plan, candidate)))
+        ]
+    except TypeError:  # unhashable, so no candidate: compile_subject says it properly
+        return [candidate for candidate in candidates if view.eligible(compile_subject(plan, candidate))]
 
 
 def compile_subject(plan: Plan, subject: Subject) -> Compiled:

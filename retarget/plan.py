@@ -158,6 +158,7 @@ class Plan:
             compiled = self.compiled[id_] = self._index(id_, self._compile(Candidate(id_), known=True))
             rest = compiled if compiled.clauses or compiled.bound or compiled.openings else None
             self.quick[id_] = (compiled.requires, compiled.forbids, rest)
+        self.forbidding = frozenset(number for _, forbids, _ in self.quick.values() for number in forbids)
         self._places = lru_cache(4_096)(self._enter)
         self.bind = lru_cache(4_096)(self._bind)
         self.bound_rules = lru_cache(4_096)(self._bound_rules)

@@ -531,7 +531,7 @@ class Untouchable:
     def _touched(self, *_: object) -> Any:
         raise AssertionError("the store was touched")
 
-    read = write = delete = read_many = write_many = close = _touched
+    read = write = delete = read_many = write_many = health = close = _touched
 
 
 class Broken(MemoryStore):
