@@ -283,10 +283,12 @@ def _eligible(plan: Plan, view: View, candidates: Sequence[Subject] | None) -> l
         return [
             candidate
             for candidate in candidates
-            if (found := quick.get(candidate)) is not None
-            and found[0] <= true
-            and (not stop or found[1].isdisjoint(stop))
-            and (found[2] is None or view.eligible(found[2]))
+            if (
+                (found := quick.get(candidate)) is not None
+                and found[0] <= true
+                and (not stop or found[1].isdisjoint(stop))
+                and (found[2] is None or view.eligible(found[2]))
+            )
             or (found is None and view.eligible(compile_subject(plan, candidate)))
         ]
     except TypeError:  # unhashable, so no candidate: compile_subject says it properly
