@@ -16,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from retarget import timeline
@@ -30,7 +31,11 @@ from retarget.windows import DAY, Opening, Window
 State = Mapping[bytes, bytes]
 """A visitor's timelines by name, packed, as the store holds them."""
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 _STEPS = 1_000
+_MOST_REMEMBERED = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +81,23 @@ class _Since(dict[int, bytes]):
         return packed
 
 
+class _Remembered(dict[K, V]):
+    """What the calls of one second share, forgotten when it grows too large: new names are made up without end."""
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        super().__setitem__(key, value)
+
+
 class Moment:
     """A plan at one second in one zone. Kept between the calls of that second: all visitors share it."""
 
     def __init__(self, plan: Plan, now: int, zone: ZoneInfo) -> None:
         self.plan, self.now, self.zone = plan, now, zone
         self.since = _Since(plan, now, zone)
-        self.claims: dict[Subject, tuple[Alternative, ...]] = {}
-        self.records: dict[tuple[str, Subject | None], tuple[Alternative, ...]] = {}
+        self.claims: dict[Subject, tuple[Alternative, ...]] = _Remembered()
+        self.records: dict[tuple[str, Subject | None], tuple[Alternative, ...]] = _Remembered()
 
     def is_open(self, openings: tuple[Opening, ...]) -> bool:
         """Whether the clock lets a candidate be shown."""
