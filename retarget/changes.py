@@ -51,7 +51,7 @@ class Guard(NamedTuple):
 class Entry(NamedTuple):
     """Enter `at` `weight` times in a timeline of this head that keeps `keep`.
 
-    `keep` 0: take out instead, `weight` times, the moment that the write's `hold` timeline holds.
+    `keep` 0: take `at` out instead, `weight` times; `at` 0 then means the moment in the write's `hold` timeline.
     """
 
     field: bytes

@@ -85,14 +85,14 @@ class MemoryStore:
         for entry in alternative.entries:
             raw = after.get(entry.field)
             if not entry.keep:
-                if raw is not None and mark is not None:
-                    left = timeline.remove(raw, timeline.newest(mark), entry.weight)
-                    if left is None:
-                        gone.add(entry.field)
-                        del after[entry.field]
-                    elif left != raw:
-                        entered.add(entry.field)
-                        after[entry.field] = left
+                moment = entry.at or (timeline.newest(mark) if mark is not None else -1)
+                left = None if raw is None else timeline.remove(raw, moment, entry.weight)
+                if raw is not None and left is None:
+                    gone.add(entry.field)
+                    del after[entry.field]
+                elif left is not None and left != raw:
+                    entered.add(entry.field)
+                    after[entry.field] = left
                 continue
             value = timeline.add(raw, entry.at, entry.weight, entry.keep, entry.head, write.now)
             if value is not None:

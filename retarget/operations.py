@@ -12,10 +12,10 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 from zoneinfo import ZoneInfo
 
 from retarget import wire
@@ -50,34 +50,19 @@ from retarget.events import Candidate, Event, Subject
 from retarget.events import Moment as When
 from retarget.exporting import exported
 from retarget.inputs import as_event, candidate_list, listed
+from retarget.merging import merging
 from retarget.moments import Moments
 from retarget.plan import Place, Plan
 from retarget.policy import Policy
+from retarget.steps import Batches, Request, Steps
 from retarget.timeline import HOLD, IMPRESSION
 from retarget.visitors import Pepper, Visitors
-
-T = TypeVar("T")
-Verb: TypeAlias = Literal["read", "write", "delete", "read_many", "write_many"]
 
 BATCH = 1_000
 """decide_many and record_many ask for so many visitors at a time."""
 
 _EVENT = re.compile(r"[^\W\d][\w.-]{0,63}")
 _log = logging.getLogger("retarget")
-
-
-class Request(NamedTuple):
-    """One verb of the store and its argument."""
-
-    verb: Verb
-    argument: Any
-
-
-Steps: TypeAlias = Generator[Request, Any, T]
-"""Yields requests, is sent the replies, returns the result."""
-
-Batches: TypeAlias = Iterator[Steps[list[T]]]
-"""The steps of one batch after the other, so that a long list needs no memory."""
 
 
 class Options(TypedDict, total=False):
@@ -461,6 +446,36 @@ class Operations:
             finally:
                 self._changed(key)
         return known
+
+    def merge(self, source: str, *, into: str, now: When | None = None) -> Steps[bool]:
+        """What `source` did and was shown becomes that of `into`, as when a cookie signs in; True if there was any.
+
+        Three writes, each whole by itself: while it is under way, or was broken off, what is moved counts for both, and
+        repeating it finishes it. Late, repeated and concurrent merges count nothing twice. What happens to `source`
+        afterwards stays there until merged again; reserved impressions are moved, so a confirmation of one comes late.
+        Raises InputError for one id given twice; NotExecuted or OutcomeUnknown if the store fails.
+        """
+        key, target = self._visitors.key(source), self._visitors.key(into)
+        if key == target:
+            raise InputError("merge: source and into are the same visitor")
+        return (yield from self._moved(key, target, now))
+
+    def rotate(self, visitor: str, *, now: When | None = None) -> Steps[bool]:
+        """What is stored under an old pepper is moved under the one in force; True if there was anything.
+
+        As `merge` does it, and as safe to repeat. Raises NotExecuted or OutcomeUnknown if the store fails.
+        """
+        target, moved = self._visitors.key(visitor), False
+        for key in self._visitors.old_keys(visitor):
+            moved = (yield from self._moved(key, target, now)) or moved
+        return moved
+
+    def _moved(self, key: bytes, target: bytes, now: When | None) -> Steps[bool]:
+        try:
+            return (yield from merging(self.plan, key, target, self._moments.second(now)))
+        finally:
+            self._changed(key)
+            self._changed(target)
 
     # -- what callers give ------------------------------------------------------------------------------------------
 

@@ -408,6 +408,18 @@ class Plan:
             return None
         return Place(name, weight, asked.keep, timeline.head(asked.horizon, shield=asked.shield), asked.horizon)
 
+    def place_of(self, field: bytes) -> Place | None:
+        """What the policy asks of a timeline found by its name; None where it does not ask."""
+        if field in (ACTIVITY, SESSIONS):
+            return self.session_places()[field == SESSIONS] if self.has_sessions else None
+        text = field.decode(errors="replace")
+        event, subject = (IMPRESSION, text[1:]) if text[:1] == "i" else text[1:].partition(" ")[::2]
+        if field[:1] not in (b"i", b"e") or not subject:
+            return self._place(field, self._asked.get(field))
+        kind = f"{subject.partition(':')[0]}:"
+        labelled = any(template.startswith(kind) for template in self._patterns.by_event.get(event, ()))
+        return self._subject_place(event, subject, kind if labelled else "", known=subject in self.policy.campaign)
+
     def session_places(self) -> tuple[Place, Place]:
         """Where every event enters while a rule asks about sessions: the last activity, and the session's beginning."""
         alive, begun = self.alive.window, session()

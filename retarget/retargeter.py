@@ -20,9 +20,10 @@ from retarget.async_store import AsyncMemoryStore, AsyncRedisStore
 from retarget.breaker import Health
 from retarget.errors import ConfigError, StoreError
 from retarget.memory import MemoryStore
-from retarget.operations import Batches, Operations, Options, Steps, results
+from retarget.operations import Operations, Options, results
 from retarget.policy import Policy
 from retarget.redis_store import RedisStore
+from retarget.steps import Batches, Steps
 from retarget.store import AsyncStore, Store
 
 P = ParamSpec("P")
@@ -144,6 +145,8 @@ class Retargeter:
     record_many = _all(Operations.record_many)
     export = _call(Operations.export)
     forget = _call(Operations.forget)
+    merge = _call(Operations.merge)
+    rotate = _call(Operations.rotate)
 
     def __init__(
         self,
@@ -202,6 +205,8 @@ class AsyncRetargeter:
     record_many = _await_all(Operations.record_many)
     export = _await(Operations.export)
     forget = _await(Operations.forget)
+    merge = _await(Operations.merge)
+    rotate = _await(Operations.rotate)
 
     def __init__(
         self,

@@ -33,6 +33,8 @@ HELD = b"h"
 """The end of the last reserved impression; with a timeline's name behind it, the ends of those reserved in it."""
 HOLD = b"H"
 """With five bytes behind it: the end of one reserved impression."""
+PARCEL = b"M"
+"""The number of a parcel on its way to another visitor; with a timeline's name behind it, what of it is moved."""
 IMPRESSION = "impression"
 
 _SHIELD = 0x8000
@@ -47,11 +49,13 @@ def name(event: str, subject: str | None = None) -> bytes:
 
 def readable(field: bytes) -> str:
     """The name as a policy would write it: `impression notebook`, `visit product/notebook`, `points`."""
-    special = {POINTS: "points", ACTIVITY: "activity", SESSIONS: "sessions", HELD: "reserved until"}
+    special = {POINTS: "points", ACTIVITY: "activity", SESSIONS: "sessions", HELD: "reserved until", PARCEL: "moving"}
     if field in special:
         return special[field]
     if field[:1] == HELD:
         return f"reserved {readable(field[1:])}"
+    if field[:1] == PARCEL:
+        return f"moving {readable(field[1:])}"
     if field[:1] == HOLD:
         return f"reservation {field[1:].hex()}"
     text = field.decode(errors="replace")

@@ -13,7 +13,7 @@
 --                           length u32 (bytes of the guards and entries, which follow)
 --              guard        flags u8 (1 wanted, 2 or-else-the-next, 4 not before the session), n u16, since u32, name
 --              entry        at u32, weight u16, keep u16, head u16, name            name: length u16, bytes
---                           keep 0: take out, `weight` times, the moment that HOLD's timeline holds
+--                           keep 0: take out `at` instead, `weight` times; at 0: the moment that HOLD's timeline holds
 --   HOLD     the timeline of one reserved impression, or empty
 --
 -- A timeline is a head of 2 bytes, then u32 moments, oldest first. Head: 1 bit shield, 5 bits shift, 10 bits horizon.
@@ -97,7 +97,7 @@ end
 
 -- enter each `at` in its place, `weight` times; keep the newest that matter. Dead timelines are looked for when one
 -- begins, or on its first entry of a day: seldom enough to cost little, often enough that none stays.
-local full, prune, set, gone = nil, false, {}, {}
+local full, prune, changed, order = nil, false, {}, {}
 for _ = 1, entries do
   local at, weight, keep, head, name
   at, weight, keep, head, name, pos = unpack_bytes('>I4I2I2I2I2c0', program, pos)
@@ -108,19 +108,16 @@ for _ = 1, entries do
     prune = prune or full
   end
   local oldest = head % 1024 == 0 and now + 1 or math.max(now, latest) - horizon(head) - SKEW
+  local entered = false
   if keep == 0 then
-    local mark, left = timeline(hold), weight
+    local moment, left = at > 0 and pack_bytes('>I4', at) or sub(timeline(hold) or '', -ENTRY), weight
     for place = raw and #raw - ENTRY + 1 or 0, HEAD + 1, -ENTRY do
-      if left > 0 and mark and sub(raw, place, place + ENTRY - 1) == sub(mark, -ENTRY) then
+      if left > 0 and sub(raw, place, place + ENTRY - 1) == moment then
         raw, left = sub(raw, 1, place - 1) .. sub(raw, place + ENTRY), left - 1
       end
     end
-    if raw and #raw == HEAD then
-      gone[#gone + 1] = name
-    elseif left < weight then
-      set[#set + 1] = name
-      set[#set + 1] = raw
-    end
+    entered = left < weight
+    if entered then timelines[name] = #raw > HEAD and raw end
   elseif at >= oldest then
     local new = pack_bytes('>I4', at)
     if weight > 1 then new = string.rep(new, weight) end
@@ -135,18 +132,27 @@ for _ = 1, entries do
       first = #body - keep * ENTRY + 1
     end
     timelines[name] = pack_bytes('>I2', head) .. sub(body, first)
-    set[#set + 1] = name
-    set[#set + 1] = timelines[name]
-    prune = prune or not raw or math.floor(latest / DAY) ~= math.floor(now / DAY)
+    entered, prune = true, prune or not raw or math.floor(latest / DAY) ~= math.floor(now / DAY)
+  end
+  if entered and not changed[name] then
+    changed[name], order[#order + 1] = true, name
   end
 end
-if entries > 0 and #set + #gone == 0 then return -2 end
+if entries > 0 and #order == 0 then return -2 end
+local set, gone = {}, {}
+for i = 1, #order do
+  local name = order[i]
+  if timelines[name] then
+    set[#set + 1] = name
+    set[#set + 1] = timelines[name]
+  else
+    gone[#gone + 1] = name
+  end
+end
 
 -- what can go: timelines whose entries matter no more; and, in a full visitor, the oldest that no blocking rule asks for
 if prune then
-  local all, entered, interests, shields = call('HGETALL', key), {}, {}, 0
-  for i = 1, #set, 2 do entered[set[i]] = true end
-  for i = 1, #gone do entered[gone[i]] = true end
+  local all, interests, shields = call('HGETALL', key), {}, 0
   for i = 1, #all, 2 do
     local name, raw = all[i], all[i + 1]
     if sub(name, 1, 1) ~= '#' then
@@ -155,7 +161,7 @@ if prune then
       end
       local head, latest = unpack_bytes('>I2', raw), unpack_bytes('>I4', raw, #raw - ENTRY + 1)
       if latest < now - horizon(head) then
-        if not entered[name] then gone[#gone + 1] = name end
+        if not changed[name] then gone[#gone + 1] = name end
       elseif head >= 32768 then
         shields = shields + 1
       else
@@ -170,7 +176,7 @@ if prune then
       return a[2] < b[2]
     end)
     for i = 1, shields + #interests - MOST_TIMELINES + 1 do
-      if not entered[interests[i][2]] then gone[#gone + 1] = interests[i][2] end
+      if not changed[interests[i][2]] then gone[#gone + 1] = interests[i][2] end
     end
   end
 end
