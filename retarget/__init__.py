@@ -1,5 +1,6 @@
 """The conscience of the ad server: what each visitor did and was shown, and what she may still be shown."""
 
+from retarget.breaker import Health
 from retarget.claims import Claim
 from retarget.decision import AnnoyanceLevel, Decision, Verdict
 from retarget.errors import (
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigError",
     "Decision",
     "Event",
+    "Health",
     "InputError",
     "LogError",
     "MemoryStore",

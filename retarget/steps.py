@@ -1,6 +1,7 @@
 """How an operation speaks: it yields what it asks of the store, and is sent what the store answered.
 
-A `StoreError` is thrown into the steps at the request that met it; among the answers to a list it stands as one.
+Rules:
+- A `StoreError` is thrown into the steps at the request that met it; among the answers to a list it stands as one.
 """
 
 from __future__ import annotations

@@ -671,8 +671,8 @@ def test_a_corrupt_timeline_refuses_the_write_whole(real: Store, server: Server,
             write(entry(b"ib"), guards=(guard(b"ia", 1, 0),)),
             write(entry(b"ib"), entry(b"ia")),
             write(entry(b"inew"), id=b"12345"),
-            write(entry(b"ib", keep=0), entry(b"ia", keep=0), hold=b"ib"),
-            write(entry(b"ib", keep=0), hold=b"ia"),
+            write(entry(b"ib", keep=0), entry(b"ia", at=0, keep=0), hold=b"ib"),
+            write(entry(b"ib", at=0, keep=0), hold=b"ia"),
         ]
         for attempt in writes:
             with pytest.raises(NotExecuted, match="CORRUPT"):
