@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from retarget.cli import check, demo, replay, visitor
+from retarget.cli import check, demo, doctor, replay, visitor
 
 app = typer.Typer(
     help="The conscience of the ad server: frequency caps, audiences and journeys per visitor, over Redis.",
@@ -34,5 +34,5 @@ def _common(
     pass
 
 
-for group in (demo, replay, check, visitor):
+for group in (demo, replay, check, visitor, doctor):
     group.add(app)
