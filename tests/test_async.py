@@ -34,10 +34,10 @@ def ads(store: str, **options: Any) -> AsyncRetargeter:
 
 def test_every_operation_answers_as_the_sync_client_does(url: str) -> None:
     """One script of calls on both clients, each with keys of its own: the same answers, down to the export."""
-    sync = Retargeter(POLICY, url, clock=lambda: NOW, timeout=5, prefix="sync:")
+    sync = Retargeter(POLICY, url, clock=lambda: NOW, timeout=5, prefix="rt:sync:")
 
     async def script() -> None:
-        async with ads(url, prefix="async:") as one:
+        async with ads(url, prefix="rt:async:") as one:
             assert await one.record("v", "visit", "shop") == sync.record("v", "visit", "shop")
             events: list[Any] = [
                 Event("v", "click", "a", id="x"),
@@ -206,7 +206,7 @@ def test_a_given_client_is_used_and_left_open(server: Server) -> None:
         client = redis.asyncio.Redis.from_url(server.url, socket_timeout=1, protocol=2)
         async with AsyncRetargeter(POLICY, client, clock=lambda: NOW) as one:
             assert await one.record("v", "impression", "b")
-        assert await client.ping()
+        assert await client.hgetall("rt:nobody") == {}
         await client.aclose()
 
     run(script())

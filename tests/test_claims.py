@@ -393,8 +393,8 @@ def test_another_process_confirms_by_the_token(server: Server, clock: Clock) -> 
 
 def test_another_retargeter_confirms_what_this_one_reserved(ads: Ads, store: Store, clock: Clock) -> None:
     """The same store, prefix and policy: the impression is entered as if it were its own."""
-    here = ads(CAP, prefix="shared:", secret=SECRET)
-    there = ads(CAP, prefix="shared:", secret=SECRET.encode())
+    here = ads(CAP, prefix="rt:shared:", secret=SECRET)
+    there = ads(CAP, prefix="rt:shared:", secret=SECRET.encode())
     claim = hold(here)
     clock.now += MINUTE
     assert there.confirm(claim.token) == "confirmed"
@@ -471,25 +471,25 @@ def test_forty_holds_on_one_campaign_are_forty(ads: Ads, clock: Clock) -> None:
 
 def test_a_bot_that_reserves_without_end_stays_within_bounds(ads: Ads, store: Store, clock: Clock) -> None:
     """No rule limits it: at 512 timelines she is full, and free again when the holds have lapsed."""
-    shop = ads("[campaign.a]\n[campaign.b]", prefix="bot:")
+    shop = ads("[campaign.a]\n[campaign.b]", prefix="rt:bot:")
     claims = [shop.claim("v", ["a"], hold="15 minutes") for _ in range(MOST_TIMELINES + 50)]
-    state = store.read(b"bot:1:v")
+    state = store.read(b"rt:bot:1:v")
     assert len(state) <= MOST_TIMELINES
     assert sum(len(field) + len(raw) for field, raw in state.items()) <= MOST_TIMELINES * 12
     assert claims[-1] is None
     assert shop.decide("v")["b"].reason == "full"
     clock.now += QUARTER + 1
     assert shop.claim("v", ["b"], hold="1 minute") is not None
-    assert len(store.read(b"bot:1:v")) <= 3
+    assert len(store.read(b"rt:bot:1:v")) <= 3
 
 
 def test_lapsed_holds_leave_no_bytes(ads: Ads, store: Store, clock: Clock) -> None:
     """A visitor who comes each hour for a week, and never wins: she costs what one reservation costs."""
-    shop = ads('[campaign.a]\ncaps = ["5 per day"]', prefix="week:")
+    shop = ads('[campaign.a]\ncaps = ["5 per day"]', prefix="rt:week:")
     sizes = set()
     for _ in range(7 * 24):
         hold(shop)
-        sizes.add(sum(len(field) + len(raw) for field, raw in store.read(b"week:1:v").items()))
+        sizes.add(sum(len(field) + len(raw) for field, raw in store.read(b"rt:week:1:v").items()))
         clock.now += HOUR
     assert len(sizes) == 1
 
@@ -695,7 +695,7 @@ def test_no_character_of_a_token_can_be_altered(secret: str | None) -> None:
 )
 def test_a_token_of_another_secret_is_refused(ads: Ads, made_with: str | None, given_to: str | None) -> None:
     """Another secret; unsigned where a secret is set; signed where there is none: nothing is changed."""
-    here, there = ads(CAP, prefix="s:", secret=made_with), ads(CAP, prefix="s:", secret=given_to)
+    here, there = ads(CAP, prefix="rt:s:", secret=made_with), ads(CAP, prefix="rt:s:", secret=given_to)
     claim = hold(here)
     before = here.export("v")
     for given_claim in (claim, claim.token):
@@ -945,10 +945,10 @@ def test_forget_forgets_reservations(ads: Ads) -> None:
 
 def test_a_hold_alone_keeps_the_visitor_no_longer_than_itself(ads: Ads, server: Server) -> None:
     """On a server: a reservation of 15 minutes expires with its key, one second later at most."""
-    with Retargeter(Policy.from_text(CAP), servers.open_store(server.url), prefix="ttl:") as shop:
+    with Retargeter(Policy.from_text(CAP), servers.open_store(server.url), prefix="rt:ttl:") as shop:
         hold(shop)
         with server.client() as client:
-            assert QUARTER - 5 <= client.ttl("ttl:1:v") <= QUARTER + 1
+            assert QUARTER - 5 <= client.ttl("rt:ttl:1:v") <= QUARTER + 1
 
 
 def test_a_hold_alone_keeps_the_visitor_in_memory_no_longer_than_itself(clock: Clock) -> None:

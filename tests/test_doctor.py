@@ -46,7 +46,7 @@ def test_a_server_that_is_set_up_well_draws_nothing_but_notes(name: str) -> None
     """The settings that the docs advise, and a user of his own: no error, no warning, and nothing left there."""
     with servers.run(name, *WELL) as server, server.client() as admin:
         admin.execute_command("ACL SETUSER", "ads", "on", f">{PASSWORD}", *LEAST_RIGHTS.split(), "+info", "+config|get")
-        report = on_url(server.url.replace("//", f"//ads:{PASSWORD}@"))
+        report = on_url(server.admin_url.replace("//", f"//ads:{PASSWORD}@"))
         assert admin.dbsize() == 0
     graves = {finding.topic: finding.severity for finding in report.findings}
     assert [topic for topic, severity in graves.items() if severity != "ok"] == ["access", "replication"]
@@ -91,7 +91,7 @@ def test_a_bad_setting_is_found_and_its_cure_helps(
     """Real servers set up badly: what is wrong is told; where the cure is settings, they are taken and it is gone."""
     if "--cluster-enabled" in options:
         options += ("--cluster-port", str(servers.free_port()))
-    with servers.run(name, *options) as server, connect(server.url) as client:
+    with servers.run(name, *options) as server, connect(server.admin_url) as client:
         said = [finding for finding in examine(client).findings if finding.topic == topic]
         assert [finding.severity for finding in said if found in finding.found] == [severity]
         cure = next(finding.cure for finding in said if found in finding.found)
@@ -131,7 +131,7 @@ def test_a_full_server_is_found(name: str, policy: str, topic: str) -> None:
                 break
         if policy == "noeviction":
             admin.config_set("maxmemory", "2mb")
-        report = on_url(server.url)
+        report = on_url(server.admin_url)
     assert [severity for severity, _ in on(report, topic)] == ["error"]
     refused = [found for severity, found in on(report, "write") if severity == "error"]
     assert [found.startswith("a write failed: OutOfMemoryError") for found in refused] == [True] * (topic == "memory")
@@ -142,7 +142,7 @@ def test_a_replica_is_found_with_the_address_of_its_primary(name: str) -> None:
     """A replica takes no writes; its primary is told that a failover loses some."""
     with servers.run(name) as primary, servers.run(name) as replica, replica.client(socket_timeout=30) as admin:
         admin.execute_command("REPLICAOF", "127.0.0.1", primary.port)
-        report = on_url(replica.url)
+        report = on_url(replica.admin_url)
         admin.execute_command("REPLICAOF", "NO", "ONE")
     (finding,) = (finding for finding in report.findings if finding.topic == "replication")
     assert (finding.severity, finding.cure.split()[-1]) == ("error", f"redis://127.0.0.1:{primary.port}")
@@ -157,7 +157,7 @@ def user(server: Server, *rights: str) -> Iterator[str]:
     """The address of a server for a user with these rights."""
     with server.client() as admin:
         admin.execute_command("ACL SETUSER", "limited", "on", f">{PASSWORD}", *rights)
-        yield server.url.replace("//", f"//limited:{PASSWORD}@")
+        yield server.admin_url.replace("//", f"//limited:{PASSWORD}@")
         admin.acl_deluser("limited")
 
 
@@ -211,7 +211,7 @@ def test_a_user_who_may_ask_is_called_by_name(server: Server) -> None:
 def test_a_command_that_was_taken_away_is_told(name: str) -> None:
     """`rename-command`, as some providers have it."""
     with servers.run(name, "--rename-command", "EVALSHA", "") as server:
-        assert on(on_url(server.url), "rights") == [("error", "the server does not know EVALSHA")]
+        assert on(on_url(server.admin_url), "rights") == [("error", "the server does not know EVALSHA")]
 
 
 def test_nothing_is_changed(server: Server) -> None:
@@ -253,11 +253,11 @@ def test_a_password_is_asked_for_by_name() -> None:
     """No password, or a wrong one: the set-up's fault, said without the password that was given."""
     with servers.run("valkey") as server, server.client() as admin:
         admin.config_set("requirepass", PASSWORD)
-        for url in (server.url, server.url.replace("//", "//:battery-staple@")):
+        for url in (server.admin_url, server.admin_url.replace("//", "//:battery-staple@")):
             with pytest.raises(ConfigError, match="redis://USER:PASSWORD@HOST:PORT/0") as raised:
                 on_url(url)
             assert "staple" not in str(raised.value)
-        report = on_url(server.url.replace("//", f"//:{PASSWORD}@"))
+        report = on_url(server.admin_url.replace("//", f"//:{PASSWORD}@"))
     assert on(report, "login") == [("note", "logged in as default, who is meant to do everything")]
 
 
@@ -303,7 +303,7 @@ def test_what_cannot_be_examined_is_refused(server: Server) -> None:
     with server.client(decode_responses=True) as client, pytest.raises(ConfigError, match="decode_responses=False"):
         examine(client)
     with pytest.raises(ConfigError, match=r"give a redis\.Redis"):
-        examine(server.url)  # type: ignore[arg-type]
+        examine(server.admin_url)  # type: ignore[arg-type]
     for url in ("memory://", "localhost:6379", "redis://localhost:port"):
         with pytest.raises(ConfigError, match="redis://HOST:PORT/0"):
             connect(url)
@@ -437,7 +437,7 @@ def test_findings_that_ask_for_something_say_what() -> None:
 
 def test_the_command_prints_what_is_found(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """The gravest first, each with why and the cure; exit code 1 for warnings. The JSON has the same."""
-    assert main(["doctor", server.url]) == 1
+    assert main(["doctor", server.admin_url]) == 1
     told = capsys.readouterr()
     assert told.err == ""
     lines = [" ".join(line.split()) for line in told.out.splitlines()]
@@ -447,7 +447,7 @@ def test_the_command_prints_what_is_found(server: Server, capsys: pytest.Capture
     assert lines[4].startswith("CONFIG SET appendonly yes;")
     assert "ok write a write came back whole, and is deleted" in lines
 
-    assert main(["doctor", server.url, "--json", "-"]) == 1
+    assert main(["doctor", server.admin_url, "--json", "-"]) == 1
     data = json.loads(capsys.readouterr().out)
     assert (data["errors"], data["warnings"], data["notes"]) == (0, 1, 3)
     assert asdict(Finding("warning", "persistence", lines[2].split(maxsplit=2)[2], lines[3], "")).keys() <= {

@@ -13,7 +13,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-import redis
 import strategies
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
@@ -43,7 +42,7 @@ class Machine(RuleBasedStateMachine):
         self.oracle = Oracle(self.policy)
         stores = ["memory://", *(server.url for server in self.servers)]
         try:
-            prefix = f"machine-{next(_RUNS)}:"
+            prefix = f"rt:machine-{next(_RUNS)}:"
             self.all = [Retargeter(self.policy, s, clock=lambda: self.now, prefix=prefix, timeout=5) for s in stores]
         except PolicyError as error:  # more clauses than we take: a refusal, not a wrong answer
             assume("clauses" not in str(error))
@@ -166,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def the_scripts_are_flushed(self) -> None:
         for server in self.servers:
-            with redis.Redis.from_url(server.url) as client:
+            with server.client() as client:
                 client.script_flush()
 
 

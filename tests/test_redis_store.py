@@ -425,9 +425,9 @@ def test_after_an_interrupted_exchange_the_next_visitor_gets_her_own_data(
     monkeypatch.setattr(lanes, "new_reader", lambda: next(readers, None) or redis_protocol.new_reader())
     with server.client(protocol=protocol) as client, server.client() as other:
         for n in range(5):
-            other.hset(f"k{n}", "ia", str(n))
+            other.hset(f"rt:k{n}", "ia", str(n))
         store = RedisStore.from_url(server.url, 1) if own else RedisStore(client)
-        keys = [b"k%d" % n for n in range(5)]
+        keys = [b"rt:k%d" % n for n in range(5)]
         with suppress(interrupt):
             answers = [answer for answer in store.read_many(keys) if not isinstance(answer, StoreError)]
             assert answers == [{b"ia": b"%d" % n} for n in range(len(answers))] or len(answers) == 5

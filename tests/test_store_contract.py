@@ -34,7 +34,7 @@ from retarget.timeline import SESSIONS, SKEW
 
 NOW = 1_794_312_000
 HOUR, DAY = 3_600, 86_400
-KEY = b"t:1:v"
+KEY = b"rt:1:v"
 DAY_LONG = timeline.head(DAY, shield=False)
 SHIELD = timeline.head(DAY, shield=True)
 
@@ -301,8 +301,8 @@ def test_an_alternative_without_entries_only_remembers_its_id(store: Store) -> N
     only = Write(KEY, NOW, b"12345", (Alternative((), (), DAY, b"abc"),))
     assert [store.write(only), store.write(only)] == [1, b"abc"]
     assert set(store.read(KEY)) == {b"#0"}
-    assert store.write(Write(b"t:1:other", NOW, b"", (Alternative((), (), DAY),))) == 1
-    assert dict(store.read(b"t:1:other")) == {}
+    assert store.write(Write(b"rt:1:other", NOW, b"", (Alternative((), (), DAY),))) == 1
+    assert dict(store.read(b"rt:1:other")) == {}
 
 
 # -- reserved impressions ----------------------------------------------------------------------------------------------
@@ -637,10 +637,10 @@ def test_a_write_of_nothing_changes_nothing(store: Store) -> None:
 def test_many_are_answered_each_by_itself_and_in_order(store: Store) -> None:
     """More than one batch of each; a visitor written twice sees her own first write."""
     once = (Alternative((guard(b"ia", 1, NOW - DAY, wanted=False),), (entry(b"ia"),), DAY),)
-    keys = [b"t:1:%d" % (n % 700) for n in range(1_100)]
+    keys = [b"rt:1:%d" % (n % 700) for n in range(1_100)]
     answers = store.write_many([Write(key, NOW, b"", once) for key in keys])
     assert answers == [1] * 700 + [DENIED] * 400
-    states = store.read_many([b"t:1:0", b"t:1:unknown", *keys])
+    states = store.read_many([b"rt:1:0", b"rt:1:unknown", *keys])
     assert [len(state) for state in states if not isinstance(state, StoreError)] == [1, 0] + [1] * 1_100
 
 
@@ -709,9 +709,9 @@ def test_a_key_of_another_type_is_refused_and_left_alone(real: Store, server: Se
             real.read(KEY)
         with pytest.raises(NotExecuted, match="WRONGTYPE"):
             real.write(write(entry(b"ia")))
-        other = Write(b"t:1:w", NOW, b"", (Alternative((), (entry(b"ia"),), DAY),))
+        other = Write(b"rt:1:w", NOW, b"", (Alternative((), (entry(b"ia"),), DAY),))
         answers = real.write_many([other, write(entry(b"ia")), other])
-        states = real.read_many([b"t:1:w", KEY, b"t:1:w"])
+        states = real.read_many([b"rt:1:w", KEY, b"rt:1:w"])
         assert client.get(KEY) == b"a string"
     assert [answers[0], answers[2]] == [1, 1]
     assert isinstance(answers[1], NotExecuted)
@@ -797,7 +797,7 @@ def same_everywhere(stores: list[Store], crowd: tuple[Entry, ...], steps: list[S
 
     Servers count a visitor's time by their own clock, so she is made to be kept for long at the beginning.
     """
-    key = b"differential:%d" % next(numbers)
+    key = b"rt:differential:%d" % next(numbers)
     writes = [Write(key, NOW, b"", (Alternative((), (entry(b"i"), *crowd), 500 * DAY),))]
     writes += [Write(key, now, id_, choices, hold) for now, id_, choices, hold in steps]
     seen: list[list[tuple[Answer | StoreError, State]]] = []
