@@ -52,6 +52,9 @@ TOPICS: dict[str, str] = {
 LEAST_RIGHTS = "~rt:* resetchannels -@all +eval +evalsha +hgetall +hget +hmget +hset +hdel +hlen +ttl +expire +unlink"
 """The least rights of a user that serve, as `ACL SETUSER` takes them, for the prefix `rt:`."""
 
+CLUSTER_RIGHTS = "+cluster|slots +asking"
+"""What a user of a cluster needs besides."""
+
 _CONFIG = ", and the same in its configuration file"
 _KINDS = ("B", "kB", "MB", "GB", "TB")
 
@@ -165,7 +168,8 @@ def _rights(seen: Seen) -> Iterator[Finding]:
     who, refused = seen.connection.user or "USER", seen.refused
     by = {reason: [name.upper() for name in refused if refused[name] == reason] for reason in set(refused.values())}
     user = "this user" if seen.connection.user is None else f"the user {who}"
-    cure = f"ACL SETUSER {who} {least_rights(seen.prefix)}"
+    more = f" {CLUSTER_RIGHTS}" if seen.info.get("cluster_enabled") else ""
+    cure = f"ACL SETUSER {who} {least_rights(seen.prefix)}{more}"
     if "command" in by:
         yield _finding("error", "rights", f"{user} may not run {', '.join(by['command'])}", cure)
     if "key" in by:
@@ -185,7 +189,7 @@ _REFUSALS = {
     "MISCONF": "free the disk: the server cannot save, so it refuses writes; its log says why",
     "NOREPLICAS": "bring the replicas back, or lower min-replicas-to-write",
     "BUSY": "find whose script it is: SLOWLOG GET",
-    "MovedError": "use a client for clusters",
+    "MovedError": "use redis+cluster://HOST:PORT, or a redis.RedisCluster",
     "ClusterDownError": "bring all slots back: CLUSTER INFO",
     "MasterDownError": "give the address of the primary",
 }
@@ -340,7 +344,7 @@ def _replication(seen: Seen) -> Iterator[Finding]:
 
 def _cluster(seen: Seen) -> Iterator[Finding]:
     if seen.info.get("cluster_enabled"):
-        cure = "use a client for clusters, such as redis.RedisCluster; and examine each node by itself"
+        cure = "use redis+cluster://HOST:PORT, or a redis.RedisCluster; and examine each node by itself"
         yield _finding("note", "cluster", "this is one node of a cluster", cure)
 
 

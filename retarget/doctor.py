@@ -19,24 +19,20 @@ from secrets import token_hex
 from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     MovedError,
     NoPermissionError,
-    RedisError,
     ResponseError,
 )
-from redis.retry import Retry
 
 from retarget import timeline, wire
 from retarget.changes import Alternative, Entry, Write
+from retarget.connections import CONNECTIONS, target_of_url
 from retarget.diagnosis import SEVERITIES, Connection, Finding, Seen, Severity, diagnose, server_name
 from retarget.errors import ConfigError, NotExecuted
-from retarget.inputs import VISITOR_BYTES
-from retarget.redis_protocol import CONNECTIONS
-from retarget.redis_store import check_decoding
+from retarget.visitors import VISITOR_BYTES
 
 _PATIENCE: Final = 5.0
 _ROUND_TRIPS: Final = 100
@@ -82,19 +78,17 @@ class Report:
 
 
 def connect(url: str) -> redis.Redis:
-    """A client that waits up to 5 seconds for a slow server, and repeats nothing. Raises ConfigError."""
-    try:
-        return redis.Redis.from_url(
-            url,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_PATIENCE,
-            socket_connect_timeout=_PATIENCE,
-        )
-    except (ValueError, TypeError, RedisError) as error:
-        raise ConfigError(
-            f"the server's URL cannot be used: {error}; write redis://HOST:PORT/0, rediss://... or unix:///SOCKET"
-        ) from error
+    """A client that waits up to 5 seconds for a slow server, and repeats nothing. Raises ConfigError.
+
+    The URL is as a retargeter takes it; of a Sentinel's it is the primary, of a cluster's only a node's own will do.
+    """
+    if url.startswith("memory:"):
+        raise ConfigError("memory:// is no server: there is nothing to examine")
+    target = target_of_url(url, _PATIENCE, awaited=False)
+    if target.start is not None:
+        raise ConfigError("of a cluster, examine each node by itself: redis://HOST:PORT, its own address")
+    pool = target.pool or redis.ConnectionPool(connection_class=target.kind, **target.options)
+    return redis.Redis.from_pool(pool)
 
 
 def examine(
@@ -114,7 +108,8 @@ def examine(
         raise ConfigError(
             f"a {type(client).__name__} cannot be examined: give a redis.Redis, of a cluster that of each node in turn"
         )
-    check_decoding(client)
+    if client.connection_pool.connection_kwargs.get("decode_responses"):
+        raise ConfigError("this client decodes responses, which breaks packed timelines: decode_responses=False")
     server = _Server(client)
     connection = _connection(client)
     info = server.look("INFO")
@@ -127,7 +122,7 @@ def examine(
     whoami = server.ask("ACL WHOAMI")  # of no consequence where it is refused
     user = whoami.decode() if isinstance(whoami, bytes) else whoami if isinstance(whoami, str) else connection.user
     key = _own_key(server, prefix)
-    refused = _refusals(server, key)
+    refused = _refusals(server, key, cluster=bool(info and info.get("cluster_enabled")))
     seen = Seen(
         connection=replace(connection, user=user),
         info=info or {},
@@ -190,7 +185,7 @@ def _own_key(server: _Server, prefix: str) -> bytes:
     return key
 
 
-def _refusals(server: _Server, key: bytes) -> dict[str, str]:
+def _refusals(server: _Server, key: bytes, *, cluster: bool) -> dict[str, str]:
     """For each command of the library that may not be run, why: "command", "key" or "unknown"."""
     tried: list[tuple[Any, ...]] = [
         ("EVAL", "return 1", 1, key),
@@ -204,6 +199,8 @@ def _refusals(server: _Server, key: bytes) -> dict[str, str]:
         ("EXPIRE", key, _TTL),
         ("UNLINK", key),
     ]
+    if cluster:
+        tried += [("CLUSTER SLOTS",), ("ASKING",)]
     refused = {}
     for command in tried:
         if why := _refusal(server.ask(*command)):

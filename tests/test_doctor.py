@@ -19,9 +19,19 @@ from servers import Server
 
 from retarget import ConfigError, NotExecuted, Policy, Retargeter
 from retarget.cli import main
-from retarget.diagnosis import LEAST_RIGHTS, SEVERITIES, TOPICS, Connection, Finding, Seen, diagnose, least_rights
+from retarget.diagnosis import (
+    CLUSTER_RIGHTS,
+    LEAST_RIGHTS,
+    SEVERITIES,
+    TOPICS,
+    Connection,
+    Finding,
+    Seen,
+    diagnose,
+    least_rights,
+)
 from retarget.doctor import Report, connect, examine
-from retarget.inputs import VISITOR_BYTES
+from retarget.visitors import VISITOR_BYTES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WELL = ("--maxmemory", "512mb", "--appendonly", "yes")
@@ -173,6 +183,18 @@ def test_each_right_that_is_missing_is_named(server: Server, command: str) -> No
         assert cure == f"ACL SETUSER limited {LEAST_RIGHTS}"
 
 
+@pytest.mark.parametrize("name", REAL)
+def test_a_cluster_takes_more_rights(name: str) -> None:
+    """A node of a cluster tells which server has whom, and takes visitors that are on their way to it."""
+    with servers.run(name, "--cluster-enabled", "yes", "--cluster-port", str(servers.free_port())) as server:
+        with user(server, *LEAST_RIGHTS.split(), "+info") as url:
+            (finding,) = (finding for finding in on_url(url).findings if finding.topic == "rights")
+            assert finding.found == "the user limited may not run CLUSTER SLOTS, ASKING"
+            assert finding.cure == f"ACL SETUSER limited {LEAST_RIGHTS} {CLUSTER_RIGHTS}"
+        with user(server, *LEAST_RIGHTS.split(), "+info", *CLUSTER_RIGHTS.split()) as url:
+            assert on(on_url(url), "rights") == [("ok", "the user limited may run every command that is needed")]
+
+
 def test_keys_out_of_reach_are_told_with_the_prefix(server: Server) -> None:
     """A user of other keys may run everything, on nothing of ours; the cure names the prefix that was asked about."""
     with user(server, *LEAST_RIGHTS.split()) as url:
@@ -304,8 +326,13 @@ def test_what_cannot_be_examined_is_refused(server: Server) -> None:
         examine(client)
     with pytest.raises(ConfigError, match=r"give a redis\.Redis"):
         examine(server.admin_url)  # type: ignore[arg-type]
-    for url in ("memory://", "localhost:6379", "redis://localhost:port"):
-        with pytest.raises(ConfigError, match="redis://HOST:PORT/0"):
+    for url, said in (
+        ("memory://", "is no server"),
+        ("localhost:6379", "redis://localhost:6379/0"),
+        ("redis://localhost:port", "redis://localhost:6379/0"),
+        ("redis+cluster://localhost:7000", "each node by itself"),
+    ):
+        with pytest.raises(ConfigError, match=said):
             connect(url)
 
 

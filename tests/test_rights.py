@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError
 from servers import Server
 
 from retarget import NotExecuted, Policy, Retargeter, StoreError
-from retarget.diagnosis import LEAST_RIGHTS
+from retarget.diagnosis import CLUSTER_RIGHTS, LEAST_RIGHTS
 from retarget.doctor import connect, examine
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "connect-to-redis.md"
@@ -106,4 +106,6 @@ def test_tests_run_as_a_user_with_just_these_rights(server: Server) -> None:
 
 def test_the_page_tells_just_these_rights() -> None:
     """The string in the docs is the one that is tested; no other string of rights stands there."""
-    assert re.findall(r"~rt:\*[^`]*", PAGE.read_text(encoding="utf-8")) == [f"{LEAST_RIGHTS}\n"]
+    page = PAGE.read_text(encoding="utf-8")
+    assert re.findall(r"~rt:\*[^`]*", page) == [f"{LEAST_RIGHTS}\n"]
+    assert f"`{CLUSTER_RIGHTS}`" in page
