@@ -93,7 +93,8 @@ class Seen:
     """What was seen of a server: empty or None where it could not be looked at.
 
     `refused` says for each command that may not be run whether that is for the "command" or the "key", or "unknown".
-    `write` is "" for a write that came back, else what was said. `ahead` is in seconds, as are the round trips.
+    `write` is "" for a write that came back, else what was said. `ahead` is in seconds, as are the round trips
+    and `connecting`, which is what one connection takes to open.
     `timeout` (seconds) and `connections` (the most) are those of a process that is to use the server.
     """
 
@@ -103,6 +104,7 @@ class Seen:
     refused: Mapping[str, str]
     write: str | None
     round_trips: Sequence[float]
+    connecting: float | None
     ahead: float | None
     not_seen: Sequence[str]
     prefix: str
@@ -401,8 +403,18 @@ def _scripts(seen: Seen) -> Iterator[Finding]:
 
 
 def _latency(seen: Seen) -> Iterator[Finding]:
-    if not seen.round_trips:
-        return
+    if seen.round_trips:
+        yield from _round_trips(seen)
+    if seen.connecting is not None:
+        found = f"a connection takes {_milliseconds(seen.connecting)} to open, within the time-out of a call"
+        cure = f"a server nearer by, or a longer time-out: timeout={_rounded_up(2 * seen.connecting):g}"
+        if seen.connecting >= seen.timeout / 2:
+            yield _finding("error" if seen.connecting >= seen.timeout else "warning", "latency", found, cure)
+        else:
+            yield _finding("ok", "latency", found)
+
+
+def _round_trips(seen: Seen) -> Iterator[Finding]:
     median, worst = statistics.median(seen.round_trips), max(seen.round_trips)
     found = (
         f"a round trip takes {_milliseconds(median)}, the longest of {len(seen.round_trips)} {_milliseconds(worst)}, "

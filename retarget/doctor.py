@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -32,10 +33,11 @@ from retarget.changes import Alternative, Entry, Write
 from retarget.connections import CONNECTIONS, target_of_url
 from retarget.diagnosis import SEVERITIES, Connection, Finding, Seen, Severity, diagnose, server_name
 from retarget.errors import ConfigError, NotExecuted
-from retarget.visitors import VISITOR_BYTES
+from retarget.visitors import VISITOR_BYTES, Visitors
 
 _PATIENCE: Final = 5.0
 _ROUND_TRIPS: Final = 100
+_OPENINGS: Final = 3
 _LONG_ENOUGH: Final = 2.0
 """Seconds after which a slow server is not measured any longer."""
 
@@ -110,6 +112,7 @@ def examine(
         )
     if client.connection_pool.connection_kwargs.get("decode_responses"):
         raise ConfigError("this client decodes responses, which breaks packed timelines: decode_responses=False")
+    Visitors(prefix, None)  # refuses what is no prefix
     server = _Server(client)
     connection = _connection(client)
     info = server.look("INFO")
@@ -130,6 +133,7 @@ def examine(
         refused=refused,
         write=None if refused else _try_to_write(server, key, int(clock())),
         round_trips=_round_trips(server, key, timer),
+        connecting=server.connecting(timer),
         ahead=ahead,
         not_seen=tuple(sorted(server.not_seen)),
         prefix=prefix,
@@ -166,6 +170,22 @@ class _Server:
             ) from error
         except Exception as error:
             raise NotExecuted(f"the server cannot be examined: {type(error).__name__}: {error}") from error
+
+    def connecting(self, timer: Callable[[], float]) -> float:
+        """How long it takes to open a connection: the median of a few."""
+        pool: Any = self._client.connection_pool
+        taken = []
+        for _ in range(_OPENINGS):
+            connection = pool.connection_class(**pool.connection_kwargs)
+            before = timer()
+            try:
+                connection.connect()
+                taken.append(timer() - before)
+            except Exception as error:
+                raise NotExecuted(f"the server cannot be examined: {type(error).__name__}: {error}") from error
+            finally:
+                connection.disconnect()
+        return statistics.median(taken)
 
     def look(self, command: str, *words: str) -> Any:  # noqa: ANN401 - as redis-py reads it
         """The reply; None, and remembered as not seen, where it is refused."""
@@ -257,7 +277,7 @@ def _connection(client: redis.Redis) -> Connection:
     options = pool.connection_kwargs
     path, host = options.get("path"), str(options.get("host", "localhost"))
     tls = issubclass(pool.connection_class, redis.SSLConnection)
-    loose = options.get("ssl_cert_reqs", "required") in (None, "none", "optional", ssl.CERT_NONE, ssl.CERT_OPTIONAL)
+    loose = options.get("ssl_cert_reqs", "required") in (None, "none", ssl.CERT_NONE)
     named = options.get("ssl_check_hostname", True)
     password = options.get("password") or options.get("credential_provider")
     return Connection(

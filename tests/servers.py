@@ -32,7 +32,7 @@ from retarget.redis_store import RedisStore
 from retarget.store import Store
 
 _READY = "eady to accept connections"
-_USER = "ads:least"
+USER = "ads:least"
 """The name and the password of the user with the least rights."""
 
 PATIENCE = 20.0
@@ -61,12 +61,12 @@ class Server:
     @property
     def url(self) -> str:
         """Its address over TCP, for the user with the least rights."""
-        return f"redis://{_USER}@127.0.0.1:{self.port}/0"
+        return f"redis://{USER}@127.0.0.1:{self.port}/0"
 
     @property
     def unix_url(self) -> str:
         """Its address over the unix socket, for the same user."""
-        return f"unix://{_USER}@{self.socket}?db=0"
+        return f"unix://{USER}@{self.socket}?db=0"
 
     @property
     def admin_url(self) -> str:
@@ -118,7 +118,7 @@ def run(name: str, *options: str) -> Iterator[Server]:
             raise RuntimeError(f"{name} did not start:\n{said}")
         server = Server(name, port, path, process)
         with server.client() as client:
-            user, _, password = _USER.partition(":")
+            user, _, password = USER.partition(":")
             client.execute_command("ACL SETUSER", user, "on", f">{password}", *LEAST_RIGHTS.split())
             client.config_set("loglevel", "warning")  # nobody reads the pipe from here on
         yield server

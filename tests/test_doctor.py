@@ -45,10 +45,10 @@ def on(report: Report, topic: str) -> list[tuple[str, str]]:
     return [(finding.severity, finding.found) for finding in report.findings if finding.topic == topic]
 
 
-def on_url(url: str, **options: Any) -> Report:
-    """A report on the server there."""
+def on_url(url: str, prefix: str = "rt:") -> Report:
+    """A report on the server there, for those who wait as long as a busy machine may take."""
     with connect(url) as client:
-        return examine(client, **options)
+        return examine(client, prefix=prefix, timeout=servers.PATIENCE)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -324,6 +324,8 @@ def test_what_cannot_be_examined_is_refused(server: Server) -> None:
     """A client that decodes, one that is none, a URL that is none: ConfigError with what would do."""
     with server.client(decode_responses=True) as client, pytest.raises(ConfigError, match="decode_responses=False"):
         examine(client)
+    with server.client() as client, pytest.raises(ConfigError, match="prefix"):
+        examine(client, prefix="\ud800")
     with pytest.raises(ConfigError, match=r"give a redis\.Redis"):
         examine(server.admin_url)  # type: ignore[arg-type]
     for url, said in (
@@ -362,9 +364,10 @@ def test_round_trips_are_measured_beside_the_timeout(server: Server, takes: floa
         [0.0], itertools.chain.from_iterable((n * takes, (n + 1) * takes) for n in itertools.count())
     )
     with server.client() as client:
-        ((grave, said),) = on(examine(client, timer=lambda: next(ticks)), "latency")
-    assert grave == severity
-    assert found in said
+        asked, opened = on(examine(client, timer=lambda: next(ticks)), "latency")
+    assert (asked[0], opened[0]) == (severity, severity)
+    assert found in asked[1]
+    assert opened[1] == f"a connection takes {1000 * takes:g} ms to open, within the time-out of a call"
 
 
 # -- what servers rarely are, from what was seen -----------------------------------------------------------------------
@@ -376,6 +379,7 @@ SEEN = Seen(
     refused={},
     write="",
     round_trips=(),
+    connecting=None,
     ahead=None,
     not_seen=(),
     prefix="rt:",
@@ -433,6 +437,10 @@ def reached(**how: object) -> Seen:
             replace(SEEN, round_trips=[0.001] * 99 + [0.2]),
             "is 100 ms; a server nearer by, or a longer time-out: timeout=0.4",
         ),
+        (
+            replace(SEEN, connecting=0.07),
+            "warning latency: a connection takes 70 ms to open, within the time-out of a call",
+        ),
         (replace(SEEN, ahead=-20), "ok clock: the server's clock is 20 s behind the one here"),
         (
             replace(SEEN, write="ReadOnlyError: no"),
@@ -464,7 +472,8 @@ def test_findings_that_ask_for_something_say_what() -> None:
 
 def test_the_command_prints_what_is_found(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """The gravest first, each with why and the cure; exit code 1 for warnings. The JSON has the same."""
-    assert main(["doctor", server.admin_url]) == 1
+    patient = ["doctor", server.admin_url, "--timeout", str(servers.PATIENCE)]
+    assert main(patient) == 1
     told = capsys.readouterr()
     assert told.err == ""
     lines = [" ".join(line.split()) for line in told.out.splitlines()]
@@ -474,7 +483,7 @@ def test_the_command_prints_what_is_found(server: Server, capsys: pytest.Capture
     assert lines[4].startswith("CONFIG SET appendonly yes;")
     assert "ok write a write came back whole, and is deleted" in lines
 
-    assert main(["doctor", server.admin_url, "--json", "-"]) == 1
+    assert main([*patient, "--json", "-"]) == 1
     data = json.loads(capsys.readouterr().out)
     assert (data["errors"], data["warnings"], data["notes"]) == (0, 1, 3)
     assert asdict(Finding("warning", "persistence", lines[2].split(maxsplit=2)[2], lines[3], "")).keys() <= {
@@ -488,7 +497,7 @@ def test_exit_codes(
     """0 with notes at most, 2 with errors, and 2 with one line on standard error where it cannot be examined."""
     path = tmp_path / "report.json"
     with user(server, *LEAST_RIGHTS.split()) as url:
-        assert main(["doctor", url]) == 0
+        assert main(["doctor", url, "--timeout", str(servers.PATIENCE)]) == 0
         assert main(["doctor", url, "--prefix", "other:", "--json", str(path)]) == 2
     assert json.loads(path.read_text())["errors"] == 1
     capsys.readouterr()
