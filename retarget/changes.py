@@ -74,6 +74,8 @@ class Alternative:
     outcome: bytes = NO_OUTCOME
     packed: bytes = b""
     """The bytes of it, kept by `wire.py`: within one second many visitors are sent the same alternative."""
+    names: tuple[bytes, ...] = ()
+    """The timelines that it names, kept with them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 _ALTERNATIVE = struct.Struct(">HHI3sI")
 _GUARD = struct.Struct(">BHIH")
+_NAMES = 64
+"""So many timelines at most are read together: a merge names hundreds."""
+
 _ENTRY = struct.Struct(">IHHHH")
 
 
@@ -45,12 +48,16 @@ def packed(alternative: Alternative) -> bytes:
         parts += (_GUARD.pack(flags, guard.n, guard.since, len(guard.field)), guard.field)
     for entry in alternative.entries:
         parts += (_ENTRY.pack(entry.at, entry.weight, entry.keep, entry.head, len(entry.field)), entry.field)
+    fields = [*(guard.field for guard in alternative.guards), *(entry.field for entry in alternative.entries)]
+    alternative.names = tuple(dict.fromkeys(fields))[:_NAMES]
     block = b"".join(parts)
     counts = len(alternative.guards), len(alternative.entries)
     alternative.packed = _ALTERNATIVE.pack(*counts, alternative.ttl, alternative.outcome, len(block)) + block
     return alternative.packed
 
 
-def arguments(write: Write) -> tuple[bytes, int, bytes, bytes, bytes]:
+def arguments(write: Write) -> tuple[bytes | int, ...]:
     """KEYS[1] and ARGV of write.lua."""
-    return write.key, write.now, write.id, b"".join(map(packed, write.alternatives)), write.hold
+    program = b"".join(map(packed, write.alternatives))
+    names = write.alternatives[0].names if write.alternatives else ()
+    return write.key, write.now, write.id, program, write.hold, *names
