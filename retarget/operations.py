@@ -68,6 +68,8 @@ _log = logging.getLogger("retarget")
 class Options(TypedDict, total=False):
     """What a retargeter may be given beside its policy and store; the same for both clients."""
 
+    timeout: float
+    """Seconds that one call may take in all, above 0 and at most 60. Default: 0.1."""
     clock: Callable[[], float] | None
     """Gives epoch seconds where a call says no time of its own. Default: the system's."""
     prefix: str

@@ -23,7 +23,7 @@ from retarget.memory import MemoryStore
 from retarget.operations import Operations, Options, results
 from retarget.policy import Policy
 from retarget.redis_store import RedisStore
-from retarget.steps import Batches, Steps
+from retarget.steps import Batches, Request, Steps, begun, gone_on
 from retarget.store import AsyncStore, Store
 
 P = ParamSpec("P")
@@ -121,6 +121,11 @@ class _InForce:
         ads._operations.use(policy)
 
 
+def _health(self: Retargeter | AsyncRetargeter) -> tuple[Health, ...]:
+    """What is known of each server asked so far: is it up, its failures in a row, and the last of them."""
+    return self._store.health()
+
+
 class Retargeter:
     """Remembers what visitors did and were shown, and says what they may be shown.
 
@@ -136,6 +141,7 @@ class Retargeter:
     """
 
     policy = _InForce()
+    health = _health
     decide = _call(Operations.decide)
     decide_many = _each(Operations.decide_many)
     claim = _call(Operations.claim)
@@ -148,19 +154,9 @@ class Retargeter:
     merge = _call(Operations.merge)
     rotate = _call(Operations.rotate)
 
-    def __init__(
-        self,
-        policy: Policy,
-        store: AnyStore,
-        timeout: float = 0.1,
-        **options: Unpack[Options],
-    ) -> None:
+    def __init__(self, policy: Policy, store: AnyStore, **options: Unpack[Options]) -> None:
         self._operations = Operations(policy, time.time, **options)
-        self._store = open_store(store, timeout)
-
-    def health(self) -> tuple[Health, ...]:
-        """What is known of each server asked so far: is it up, its failures in a row, and the last of them."""
-        return self._store.health()
+        self._store = open_store(store, options.get("timeout", 0.1))
 
     def close(self) -> None:
         """Let go of connections that the library opened. A client that was given stays as it is."""
@@ -173,18 +169,15 @@ class Retargeter:
         self.close()
 
     def _drive(self, steps: Steps[T]) -> T:
-        try:
-            request = next(steps)
-            while True:
-                try:
-                    reply = getattr(self._store, request.verb)(request.argument)
-                except StoreError as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+        state = begun(steps)
+        while isinstance(state, Request):
+            try:
+                reply = getattr(self._store, state.verb)(state.argument)
+            except StoreError as error:
+                reply = error
+            state = gone_on(steps, reply)
+        result: T = state.result
+        return result
 
 
 class AsyncRetargeter:
@@ -196,6 +189,7 @@ class AsyncRetargeter:
     """
 
     policy = _InForce()
+    health = _health
     decide = _await(Operations.decide)
     decide_many = _await_each(Operations.decide_many)
     claim = _await(Operations.claim)
@@ -208,19 +202,9 @@ class AsyncRetargeter:
     merge = _await(Operations.merge)
     rotate = _await(Operations.rotate)
 
-    def __init__(
-        self,
-        policy: Policy,
-        store: AnyAsyncStore,
-        timeout: float = 0.1,
-        **options: Unpack[Options],
-    ) -> None:
+    def __init__(self, policy: Policy, store: AnyAsyncStore, **options: Unpack[Options]) -> None:
         self._operations = Operations(policy, time.time, **options)
-        self._store = open_async_store(store, timeout)
-
-    def health(self) -> tuple[Health, ...]:
-        """What is known of each server asked so far: is it up, its failures in a row, and the last of them."""
-        return self._store.health()
+        self._store = open_async_store(store, options.get("timeout", 0.1))
 
     async def close(self) -> None:
         """Let go of connections that the library opened. A client that was given stays as it is."""
@@ -233,18 +217,15 @@ class AsyncRetargeter:
         await self.close()
 
     async def _drive(self, steps: Steps[T]) -> T:
-        try:
-            request = next(steps)
-            while True:
-                try:
-                    reply = await getattr(self._store, request.verb)(request.argument)
-                except StoreError as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+        state = begun(steps)
+        while isinstance(state, Request):
+            try:
+                reply = await getattr(self._store, state.verb)(state.argument)
+            except StoreError as error:
+                reply = error
+            state = gone_on(steps, reply)
+        result: T = state.result
+        return result
 
 
 def open_store(store: AnyStore, timeout: float) -> Store:
