@@ -114,8 +114,8 @@ def examine(
         raise ConfigError("this client decodes responses, which breaks packed timelines: decode_responses=False")
     Visitors(prefix, None)  # refuses what is no prefix
     server = _Server(client)
-    connection = _connection(client)
     info = server.look("INFO")
+    connection = _connection(client)
     settings: dict[str, str] = {}
     for name in _SETTINGS:
         settings |= server.look("CONFIG GET", name) or {}
@@ -272,16 +272,18 @@ def _round_trips(server: _Server, key: bytes, timer: Callable[[], float]) -> lis
 
 
 def _connection(client: redis.Redis) -> Connection:
-    """How the client reaches its server."""
+    """How the client has reached its server."""
     pool = client.connection_pool
     options = pool.connection_kwargs
-    path, host = options.get("path"), str(options.get("host", "localhost"))
+    by_sentinel = getattr(pool, "master_address", None)
+    where = (options.get("host", "localhost"), options.get("port", 6379)) if by_sentinel is None else by_sentinel
+    path, host = options.get("path"), str(where[0])
     tls = issubclass(pool.connection_class, redis.SSLConnection)
     loose = options.get("ssl_cert_reqs", "required") in (None, "none", ssl.CERT_NONE)
     named = options.get("ssl_check_hostname", True)
     password = options.get("password") or options.get("credential_provider")
     return Connection(
-        address=path or f"{host}:{options.get('port', 6379)}",
+        address=path or f"{host}:{where[1]}",
         local=bool(path) or _is_loopback(host),
         tls=tls,
         verified=tls and not loose and bool(named),

@@ -91,6 +91,7 @@ def ads(store: Store, clock: Clock) -> Ads:
 
     def make(toml: str, **options: object) -> Retargeter:
         given: dict[str, object] = {"clock": clock, "prefix": f"rt:t{next(numbers)}:", **options}
+        assert str(given["prefix"]).startswith("rt:"), "the user whom tests log in as may touch no other keys"
         return Retargeter(Policy.from_text(toml), store, **given)  # type: ignore[arg-type]
 
     return make

@@ -195,7 +195,10 @@ def fake(answer: Callable[[list[bytes]], bytes | None]) -> Iterator[Fake]:
                     reply = answer(command)
                     if reply is None:
                         return
-                    connection.sendall(reply)
+                    try:
+                        connection.sendall(reply)
+                    except OSError:  # the client is gone
+                        return
 
         def accept() -> None:
             while True:

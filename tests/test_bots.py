@@ -106,7 +106,7 @@ def storm(ads: Retargeter, store: Store, behind: Server | None, kind: str, batch
         before = sum(behind.commands().values()) if behind else 0
         ads.record_many(islice(events, size))
         cost.append((sum(behind.commands().values()) - before) / size if behind else 0)
-        assert bounded(store, behind, b"bots:1:" + kind.encode()) >= MOST_TIMELINES / 2
+        assert bounded(store, behind, b"rt:bots:1:" + kind.encode()) >= MOST_TIMELINES / 2
     return cost
 
 
@@ -137,18 +137,18 @@ def rage(ads: Retargeter, store: Store, behind: Server | None, batches: int, siz
     assert ads.decide("somebody", ["c1"]).eligible == ("c1",)
     for kind in BOTS:
         assert ads.forget(kind) is True
-        assert dict(store.read(b"bots:1:" + kind.encode())) == {}
+        assert dict(store.read(b"rt:bots:1:" + kind.encode())) == {}
 
 
 def test_a_bot_stays_bounded_in_every_store(ads: Ads, store: Store, behind: Server | None) -> None:
     """Thousands of products, campaigns, labels: fields, bytes and commands per event, and the verdict at the end."""
-    rage(ads(POLICY, prefix="bots:"), store, behind, 4, 350)
+    rage(ads(POLICY, prefix="rt:bots:"), store, behind, 4, 350)
 
 
 @pytest.mark.soak
 def test_a_million_events_stay_bounded_in_every_store(ads: Ads, store: Store, behind: Server | None) -> None:
     """The same, a million and two thousand times, a thousand to a batch."""
-    rage(ads(POLICY, prefix="bots:"), store, behind, 334, 1_000)
+    rage(ads(POLICY, prefix="rt:bots:"), store, behind, 334, 1_000)
 
 
 # -- in the process ----------------------------------------------------------------------------------------------------

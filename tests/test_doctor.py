@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import redis
 import servers
 from conftest import REAL
+from redis.sentinel import SentinelConnectionPool
 from servers import Server
 
 from retarget import ConfigError, NotExecuted, Policy, Retargeter
@@ -258,6 +259,20 @@ def test_a_unix_socket_is_examined(server: Server) -> None:
     report = on_url(server.unix_url)
     assert report.address == server.socket
     assert on(report, "transport") == [("ok", "in clear, within this machine")]
+    assert on(report, "write")[0][0] == "ok"
+
+
+def test_a_primary_that_a_sentinel_names_is_called_by_its_own_address(server: Server) -> None:
+    """What the Sentinel says is the primary is examined, and judged by where that is."""
+
+    class Sentinel:
+        def discover_master(self, service: str) -> tuple[str, int]:
+            return {"shop": ("127.0.0.1", server.port)}[service]
+
+    pool = SentinelConnectionPool("shop", Sentinel(), protocol=2, socket_timeout=1)  # type: ignore[no-untyped-call]
+    with closing(pool), redis.Redis(connection_pool=pool) as client:
+        report = examine(client)
+    assert report.address == f"127.0.0.1:{server.port}"
     assert on(report, "write")[0][0] == "ok"
 
 

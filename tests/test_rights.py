@@ -58,8 +58,9 @@ def everything(server: Server, admin: redis.Redis, database: int = 0) -> None:
         assert ads.decide("v").eligible == ()
         assert [decision.eligible for decision in ads.decide_many(["v", "w", "new"])] == [(), (), ("a",)]
         assert ads.export("v")["timelines"]
+        assert ads.merge("w", into="v")
         assert ads.forget("v")
-        assert ads.forget("w")
+        assert not ads.forget("w")
 
 
 def test_the_least_rights_are_enough(server: Server) -> None:

@@ -95,7 +95,7 @@ class Kept:
     """One visitor's history on one policy: what every store is asked for, and until when it may keep her."""
 
     def __init__(self, policy: Policy, clock: Clock, stores: list[MemoryStore | str]) -> None:
-        self.prefix = f"ttl-{next(_RUNS)}:"
+        self.prefix = f"rt:ttl-{next(_RUNS)}:"
         self.clock = clock
         self.asked = Asked(policy)
         self.memory = next(store for store in stores if isinstance(store, MemoryStore))
