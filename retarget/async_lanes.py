@@ -100,8 +100,11 @@ class AsyncLane:
     async def _open(self) -> None:
         try:
             left = self._waiting[0].end - self._loop.time() if self._waiting else self._timeout
-            async with asyncio.timeout(min(left, self._timeout)):
-                self._connection = await self._connect()
+            try:
+                async with asyncio.timeout(min(left, self._timeout)):
+                    self._connection = await self._connect()
+            except TimeoutError as error:
+                raise RedisTimeoutError("no connection within the call's time") from error
             self._reader = new_reader()
             transport = self._connection._writer.transport
             transport.set_protocol(self)

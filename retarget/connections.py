@@ -10,8 +10,10 @@ Rules:
 
 from __future__ import annotations
 
+import ssl
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -54,11 +56,18 @@ class Target:
     most: int = CONNECTIONS
     pool: Any = field(default=None, repr=False)
     """The Sentinel's pool, which must outlive its connections."""
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    """For all connections: redis-py makes one for each, which reads the system's certificates: 50 ms and more."""
 
     def connection(self, address: Address | None = None) -> Any:  # noqa: ANN401 - redis-py's, sync or async
         """A connection that is not open yet, to that server of the cluster, or to the only one."""
         where = {} if address is None else {"host": address[0], "port": address[1]}
-        return self.kind(**self.options, **where)
+        connection = self.kind(**self.options, **where)
+        if self.tls is not None and isinstance(connection, redis.asyncio.connection.SSLConnection):
+            connection.ssl_context.context = self.tls
+        elif self.tls is not None:
+            connection._wrap_socket_with_ssl = partial(self.tls.wrap_socket, server_hostname=connection.host)
+        return connection
 
 
 def target_of_url(url: str, timeout: float, *, awaited: bool) -> Target:
@@ -75,7 +84,7 @@ def target_of_url(url: str, timeout: float, *, awaited: bool) -> Target:
         else:
             raise ValueError(f"+{form} is not known")  # noqa: TRY301 - one message for all that can be wrong
         target.connection(target.start[0] if target.start else None)
-    except (ValueError, TypeError, AttributeError, RedisError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, RedisError) as error:
         raise ConfigError(f"the store's URL cannot be used: {error}; {_FORMS}") from error
     return target
 
@@ -95,7 +104,8 @@ def target_of_cluster(client: redis.RedisCluster | redis.asyncio.RedisCluster, t
         )
     _check_decoding(options)
     start = [(str(node.host), int(node.port)) for node in nodes]
-    return Target(kind, {**_plain(options), **_serving(timeout)}, "cluster", start)
+    options = {**_plain(options), **_serving(timeout)}
+    return Target(kind, options, "cluster", start, tls=_tls(kind, options))
 
 
 def check(client: redis.Redis | redis.asyncio.Redis) -> None:
@@ -128,7 +138,7 @@ def _of_server(url: str, timeout: float, start: list[Address] | None, *, awaited
     kind = parsed.get("connection_class", module.Connection)
     if start is None and "path" not in options:
         options |= {"host": parsed.get("host", "localhost"), "port": parsed.get("port", _PORT)}
-    return Target(kind, options, server_name(options), start, _most(parsed))
+    return Target(kind, options, server_name(options), start, _most(parsed), tls=_tls(kind, options))
 
 
 def _of_sentinel(parts: SplitResult, scheme: str, timeout: float, *, awaited: bool) -> Target:
@@ -145,6 +155,16 @@ def _of_sentinel(parts: SplitResult, scheme: str, timeout: float, *, awaited: bo
     manager = module.Sentinel(hosts, sentinel_kwargs={**_serving(timeout), **theirs, **ssl})
     pool = manager.master_for(service, **ours, **ssl).connection_pool
     return Target(pool.connection_class, pool.connection_kwargs, f"{service} (Sentinel)", None, target.most, pool)
+
+
+def _tls(kind: Any, options: dict[str, Any]) -> ssl.SSLContext | None:  # noqa: ANN401 - a class of redis-py's
+    """The context that the options ask for. With OCSP, redis-py checks more than a context does: it makes its own."""
+    if kind not in (redis.connection.SSLConnection, redis.asyncio.connection.SSLConnection) or any(
+        "ocsp" in name for name in options
+    ):
+        return None
+    asked = {name: option for name, option in options.items() if name.startswith("ssl_")}
+    return redis.asyncio.connection.SSLConnection(**asked).ssl_context.get()
 
 
 def _hosts(parts: SplitResult, port: int) -> tuple[str, list[Address]]:

@@ -50,6 +50,7 @@ MORE = object()
 PUSH = hiredis.PushNotification
 """What a server says without being asked."""
 
+_QUOTE = re.compile(r"(?<!\w)['\"`]|,")
 _NAMED = re.compile(r".* run the '[\w|]+' command")
 _ELSEWHERE = (MovedError, ClusterDownError, ReadOnlyError, MasterDownError)
 
@@ -182,7 +183,7 @@ def told(error: Exception) -> str:
     text = str(error)
     if isinstance(error, ResponseError):
         command = _NAMED.search(text)
-        text = command[0] if command else text.partition("'")[0].partition(",")[0]
+        text = command[0] if command else _QUOTE.split(text)[0]
     return f"{type(error).__name__}: {text}"
 
 

@@ -203,9 +203,10 @@ if id ~= '' then
 end
 
 -- from here on nothing can fail: want of memory is refused before the script begins
-if #gone > 0 then call('HDEL', key, unpack(gone)) end
+local left = call('TTL', key)
 if #set > 0 then
   call('HSET', key, unpack(set))
-  if call('TTL', key) < ttl then call('EXPIRE', key, ttl) end
+  if left < ttl then call('EXPIRE', key, ttl) end
 end
+if #gone > 0 then call('HDEL', key, unpack(gone)) end -- last: a hash that loses all its fields loses its TTL
 return number

@@ -6,6 +6,7 @@ The Valkey of the wheel has no TLS.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +19,7 @@ import servers
 import trustme
 from servers import Server
 
-from retarget import AsyncRetargeter, NotExecuted, Policy, Retargeter, RetargetWarning, StoreError
+from retarget import AsyncRetargeter, ConfigError, NotExecuted, Policy, Retargeter, RetargetWarning, StoreError
 from retarget.changes import Alternative, Entry, Write
 from retarget.diagnosis import Finding
 from retarget.doctor import connect, examine
@@ -229,10 +230,20 @@ def test_speaking_in_clear_where_tls_is_spoken_fails_at_once(open_to_all: Secure
 
 
 def test_a_certificate_that_is_not_there_is_told(open_to_all: Secure, papers: Papers) -> None:
-    """A wrong path: not executed, and what was not found."""
-    for error in refused(open_to_all.url(f"ssl_ca_certs={papers.folder}/nowhere.pem")):
-        assert isinstance(error, NotExecuted)
-        assert "No such file" in str(error)
+    """A wrong path is refused when the retargeter is made, and says what was not found."""
+    url = open_to_all.url(f"ssl_ca_certs={papers.folder}/nowhere.pem")
+    for make in (Retargeter, AsyncRetargeter):
+        with pytest.raises(ConfigError, match="No such file"):
+            make(POLICY, url)
+
+
+def test_opening_a_connection_reads_no_certificates(
+    open_to_all: Secure, papers: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What all connections need is read once, when the retargeter is made: to read it anew would take a call's time."""
+    with Retargeter(POLICY, open_to_all.url(papers.authority), clock=lambda: NOW, timeout=LONG) as ads:
+        monkeypatch.setattr(ssl, "create_default_context", lambda *_: pytest.fail("read again"))
+        assert ads.claim("v", ["a"])
 
 
 def test_a_client_shows_its_certificate(by_certificate: Secure, papers: Papers) -> None:
