@@ -6,8 +6,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import clusters
+import driving
 import pytest
 import servers
+from clusters import Cluster
 from servers import Server
 
 from retarget.policy import Policy
@@ -95,3 +98,32 @@ def ads(store: Store, clock: Clock) -> Ads:
         return Retargeter(Policy.from_text(toml), store, **given)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def start_cluster() -> Iterator[Callable[[str], Cluster]]:
+    """The session's cluster of that kind of server, started when first asked for."""
+    running: dict[str, Cluster] = {}
+    with ExitStack() as stack:
+
+        def get(name: str) -> Cluster:
+            if name not in running:
+                running[name] = stack.enter_context(clusters.cluster(name))
+            return running[name]
+
+        yield get
+
+
+@pytest.fixture(params=REAL)
+def cluster(request: pytest.FixtureRequest, start_cluster: Callable[[str], Cluster]) -> Cluster:
+    """A healthy cluster of six nodes of each kind in turn, empty."""
+    cluster = start_cluster(request.param)
+    cluster.heal()
+    cluster.flush()
+    return cluster
+
+
+@pytest.fixture(params=driving.SORTS)
+def sort(request: pytest.FixtureRequest) -> str:
+    """The sync client and the async one in turn."""
+    return str(request.param)
