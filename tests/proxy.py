@@ -44,6 +44,10 @@ class Exchange:
         if self._over.wait(seconds):
             raise _HungUpError
 
+    def mute(self) -> None:
+        """Say nothing more on this connection: replies come in order, so what is behind a lost one is lost too."""
+        raise _MuteError
+
     def close(self) -> None:
         """Hang up as a server that ends does (FIN)."""
         raise _HungUpError
@@ -58,6 +62,10 @@ class _HungUpError(Exception):
     """The connection is over."""
 
 
+class _MuteError(Exception):
+    """The connection stays open, and nothing more is said on it."""
+
+
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
@@ -68,11 +76,13 @@ def passing(exchange: Exchange) -> None:
 
 def stalled(exchange: Exchange) -> None:
     """The command is swallowed: it never reaches the server, and no reply comes. The connection stays open."""
+    exchange.mute()
 
 
 def silent(exchange: Exchange) -> None:
     """The command is executed, and no reply comes. The connection stays open."""
     exchange.ask()
+    exchange.mute()
 
 
 def closed_before(exchange: Exchange) -> None:
@@ -99,20 +109,25 @@ def reset_after(exchange: Exchange) -> None:
 
 def half_then_silence(exchange: Exchange) -> None:
     """Executed; the first half of the reply, and nothing more. The connection stays open."""
-    reply = exchange.ask()
-    exchange.send(reply[: len(reply) // 2])
+    _half(exchange)
+    exchange.mute()
 
 
 def half_then_closed(exchange: Exchange) -> None:
     """Executed; the first half of the reply, then FIN."""
-    half_then_silence(exchange)
+    _half(exchange)
     exchange.close()
 
 
 def half_then_reset(exchange: Exchange) -> None:
     """Executed; the first half of the reply, then RST."""
-    half_then_silence(exchange)
+    _half(exchange)
     exchange.reset()
+
+
+def _half(exchange: Exchange) -> None:
+    reply = exchange.ask()
+    exchange.send(reply[: len(reply) // 2])
 
 
 def late(seconds: float) -> Fault:
@@ -247,10 +262,14 @@ class Proxy:
         with contextlib.suppress(OSError, _HungUpError, ValueError), client, _Link(self.target, self.forwarded) as link:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with client.makefile("rb") as lines:
-                for raw, name in _commands(lines):
-                    if name not in GREETINGS:
-                        self.arrived.append(name)
-                    self._fault(name)(Exchange(raw, name, client, link, over))
+                try:
+                    for raw, name in _commands(lines):
+                        if name not in GREETINGS:
+                            self.arrived.append(name)
+                        self._fault(name)(Exchange(raw, name, client, link, over))
+                except _MuteError:
+                    while lines.read1(65_536):
+                        pass
         with self._lock:
             self._clients.discard(client)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from servers import PATIENCE
@@ -34,3 +35,12 @@ def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
         if time.monotonic() > end:
             raise TimeoutError(f"not within {patience:g} seconds: {what}; last seen: {seen!r:.500}")
         pause.wait(_BETWEEN)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is done inside ends in so many seconds: a bound that only a hang breaks."""
+    begun = time.monotonic()
+    yield
+    took = time.monotonic() - begun
+    assert took < seconds, f"took {took:.2f} seconds, not {seconds:g} at most"
