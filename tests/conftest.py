@@ -8,9 +8,11 @@ from contextlib import ExitStack
 
 import clusters
 import driving
+import nodes
 import pytest
 import servers
 from clusters import Cluster
+from nodes import Node
 from servers import Server
 
 from retarget.policy import Policy
@@ -127,3 +129,29 @@ def cluster(request: pytest.FixtureRequest, start_cluster: Callable[[str], Clust
 def sort(request: pytest.FixtureRequest) -> str:
     """The sync client and the async one in turn."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def victims() -> Iterator[Callable[[str], Node]]:
+    """Servers for tests that are hard on them: stopped, killed, told to refuse."""
+    running: dict[str, Node] = {}
+    with ExitStack() as stack:
+
+        def get(name: str) -> Node:
+            if name not in running:
+                running[name] = stack.enter_context(nodes.node(name, {"busy-reply-threshold": "1"}))
+            return running[name]
+
+        yield get
+
+
+@pytest.fixture(params=REAL)
+def victim(request: pytest.FixtureRequest, victims: Callable[[str], Node]) -> Node:
+    """Each real server in turn, running and empty."""
+    node = victims(request.param)
+    if node.running:
+        node.resume()
+    else:
+        node.start()
+    node.ask("FLUSHALL")
+    return node

@@ -7,53 +7,64 @@ in a server, and many threads may call at once.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pytest
 import redis.asyncio.retry
 import redis.retry
+from nodes import Node
 from redis.backoff import NoBackoff
 from servers import PATIENCE
+from waiting import until, within
 
-from retarget import AsyncRetargeter, Claim, Decision, Policy, Retargeter, timeline, wire
-from retarget.errors import RetargetWarning
+from retarget import AsyncRetargeter, Claim, Decision, NotExecuted, Policy, Retargeter, timeline, wire
+from retarget.errors import RetargetWarning, StoreError
 
 T = TypeVar("T")
 SORTS = ("sync", "async")
+NOW = 1_795_600_000
+TIMEOUT = 0.2
+PROMPT = TIMEOUT + 1
+"""Within this many seconds a call has to end: its time-out, and what a busy machine may add."""
 
 
 class Ads:
     """A retargeter of either sort, called as the sync one is."""
 
-    def __init__(self, ads: Retargeter | AsyncRetargeter, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, ads: Retargeter | AsyncRetargeter, client: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.ads, self._loop = ads, loop
+        self.client = client
+        """What the retargeter was given."""
 
     def decide(self, *args: Any, **options: Any) -> Decision:
         """`decide` of either."""
-        return self._answer(self.ads.decide(*args, **options))
+        return self.done(self.ads.decide(*args, **options))
 
     def claim(self, *args: Any, **options: Any) -> Claim | None:
         """`claim` of either."""
-        return self._answer(self.ads.claim(*args, **options))
+        return self.done(self.ads.claim(*args, **options))
 
     def confirm(self, *args: Any, **options: Any) -> str:
         """`confirm` of either."""
-        return self._answer(self.ads.confirm(*args, **options))
+        return self.done(self.ads.confirm(*args, **options))
 
     def release(self, *args: Any, **options: Any) -> bool:
         """`release` of either."""
-        return self._answer(self.ads.release(*args, **options))
+        return self.done(self.ads.release(*args, **options))
 
     def record(self, *args: Any, **options: Any) -> bool:
         """`record` of either."""
-        return self._answer(self.ads.record(*args, **options))
+        return self.done(self.ads.record(*args, **options))
 
     def record_many(self, events: Iterable[Any]) -> list[bool]:
         """`record_many` of either."""
-        return self._answer(self.ads.record_many(events))
+        return self.done(self.ads.record_many(events))
 
     def decide_many(self, *args: Any, **options: Any) -> list[Decision]:
         """`decide_many` of either."""
@@ -68,28 +79,27 @@ class Ads:
 
     def export(self, *args: Any) -> Any:
         """`export` of either."""
-        return self._answer(self.ads.export(*args))
+        return self.done(self.ads.export(*args))
 
     def forget(self, *args: Any) -> bool:
         """`forget` of either."""
-        return self._answer(self.ads.forget(*args))
+        return self.done(self.ads.forget(*args))
 
     def close(self) -> None:
         """Close either."""
-        done = self.ads.close()
-        if done is not None:
-            self.wait(done)
+        self.done(self.ads.close())
 
     @property
     def health(self) -> tuple[Any, ...]:
         """`health` of either."""
-        return tuple(getattr(self.ads, "health"))  # noqa: B009
+        return tuple(getattr(self.ads, "health", ()))
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that runs in the loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
-    def _answer(self, given: T | Coroutine[Any, Any, T]) -> T:
+    def done(self, given: T | Coroutine[Any, Any, T]) -> T:
+        """What was given, or what comes of it when it is awaited."""
         return self.wait(given) if isinstance(given, Coroutine) else given
 
 
@@ -109,12 +119,13 @@ def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @contextmanager
 def opened(
-    sort: str, policy: Policy, store: str | Callable[[Any], Any], *, timeout: float = 0.2, **options: Any
+    sort: str, policy: Policy, store: str | Callable[[Any], Any], *, timeout: float = TIMEOUT, **options: Any
 ) -> Iterator[Ads]:
     """A retargeter of that sort. `store` is a URL, or makes a client, given the module `redis` or `redis.asyncio`.
 
-    Warnings of clients that are set up badly are no matter here.
+    Its clock stands still. Warnings of clients that are set up badly are no matter here.
     """
+    options = {"clock": lambda: NOW, **options}
     with event_loop() as loop, warnings.catch_warnings():
         warnings.simplefilter("ignore", RetargetWarning)
         given: Any = None
@@ -125,16 +136,16 @@ def opened(
             return AsyncRetargeter(policy, given, timeout=timeout, **options)
 
         if sort == "async":
-            ads = Ads(asyncio.run_coroutine_threadsafe(made(), loop).result(PATIENCE), loop)
+            ads = Ads(asyncio.run_coroutine_threadsafe(made(), loop).result(PATIENCE), given, loop)
         else:
             given = store if isinstance(store, str) else store(redis)
-            ads = Ads(Retargeter(policy, given, timeout=timeout, **options), loop)
+            ads = Ads(Retargeter(policy, given, timeout=timeout, **options), given, loop)
         try:
             yield ads
         finally:
             ads.close()
             if not isinstance(given, str):
-                ads.wait(given.aclose()) if sort == "async" else given.close()
+                ads.done(given.aclose() if sort == "async" else given.close())
 
 
 def client(module: Any, port: int, **options: Any) -> Any:
@@ -147,3 +158,77 @@ def counted(server: redis.Redis, visitor: str, campaign: str = "a") -> int:
     """How many impressions of a campaign a server holds for her, asked past the library."""
     raw = server.hget(wire.key("rt:", visitor), f"i{campaign}")
     return len(timeline.moments(raw)) if raw else 0  # type: ignore[arg-type]
+
+
+@contextmanager
+def load(ads: Ads) -> Iterator[list[tuple[float, bool]]]:
+    """Four threads that decide, claim and record without end. For each call what it took, and whether it failed."""
+    answered: list[tuple[float, bool]] = []
+    surprises: list[BaseException] = []
+    over = threading.Event()
+
+    def work(number: int) -> None:
+        turn = 0
+        try:
+            while not over.is_set():
+                visitor, turn = f"{number}-{turn % 50}", turn + 1
+                begun = time.monotonic()
+                try:
+                    failed = ads.decide(visitor).degraded is not None
+                    if turn % 2:
+                        ads.record(visitor, "impression", "a", id=f"id-{turn}")
+                    else:
+                        ads.claim(visitor, ["a", "b"])
+                except StoreError:
+                    failed = True
+                answered.append(((time.monotonic() - begun) / 2, failed))
+        except BaseException as error:  # noqa: BLE001 - shown below
+            surprises.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answered
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert surprises == []
+
+
+# -- what every failure must come to -----------------------------------------------------------------------------------
+
+
+def refused(ads: Ads, said: str = ".") -> None:
+    """A read and each kind of write fail in time, as not executed, with their cause; `said` is a pattern."""
+    with within(4 * PROMPT):
+        decision = ads.decide("v")
+        assert isinstance(decision.degraded, NotExecuted), repr(decision.degraded)
+        assert decision.degraded.__cause__ is not None
+        assert re.search(said, str(decision.degraded)), decision.degraded
+        assert (decision.eligible, decision["a"].reason) == ((), "store error")
+    refuses_writes(ads, said)
+
+
+def refuses_writes(ads: Ads, said: str = ".") -> None:
+    """Each kind of write fails in time, as not executed, with its cause."""
+    with within(4 * PROMPT):
+        assert ads.claim("v") is None
+        with pytest.raises(NotExecuted, match=said) as raised:
+            ads.record("v", "impression", "a")
+        assert raised.value.__cause__ is not None
+
+
+def resumes(ads: Ads) -> None:
+    """Nothing was to be reset: reads and writes are answered again, and that is visible."""
+    until(lambda: ads.decide("v").degraded is None, "a decision that is not degraded")
+    until(lambda: ads.record("later", "impression", "a"), "an event recorded")
+    assert ads.claim("later", ["a"]) is not None
+    assert all(server.up for server in ads.health)
+
+
+def held(node: Node, visitor: str, campaign: str = "a") -> int:
+    """How many impressions of a campaign the server holds for her."""
+    with node.client() as client:
+        return counted(client, visitor, campaign)

@@ -14,16 +14,13 @@ import driving
 import proxy
 import pytest
 from conftest import REAL, Start
-from driving import Ads, counted
+from driving import NOW, PROMPT, TIMEOUT, Ads, counted
 from proxy import Fault, Proxy
 from servers import Server
 from waiting import until, within
 
 from retarget import Event, NotExecuted, OutcomeUnknown, PartlyExecuted, Policy
 
-NOW = 1_795_600_000
-TIMEOUT = 0.2
-PROMPT = TIMEOUT + 1
 CAPS = '[campaign.a]\ncaps = ["5 per day"]\n[campaign.b]\ncaps = ["50 per day"]\n'
 POLICY = Policy.from_text(CAPS)
 
@@ -61,7 +58,7 @@ def between(real: Server) -> Iterator[Proxy]:
 @pytest.fixture
 def ads(sort: str, between: Proxy) -> Iterator[Ads]:
     """A retargeter of each sort, connected by way of the proxy, whose server knows the script."""
-    with driving.opened(sort, POLICY, between.url, timeout=TIMEOUT, clock=lambda: NOW) as ads:
+    with driving.opened(sort, POLICY, between.url) as ads:
         ads.record("warm-up", "impression", "b")
         between.forwarded.clear()
         between.arrived.clear()
@@ -221,7 +218,7 @@ def test_a_claim_without_an_id_gets_the_policys_answer(
 ) -> None:
     """Never repeated: nothing, an uncounted claim marked as degraded, or the error; and it was counted once."""
     policy = Policy.from_text(f'on_store_error = "{answer}"\n{CAPS}')
-    with driving.opened(sort, policy, between.url, timeout=TIMEOUT, clock=lambda: NOW) as ads:
+    with driving.opened(sort, policy, between.url) as ads:
         ads.record("warm-up", "impression", "b")
         between.forwarded.clear()
         between.once(fault)
@@ -345,7 +342,7 @@ def test_in_a_storm_each_id_counts_once(sort: str, between: Proxy, real: Server)
                 claim = until(lambda visitor=visitor, id_=id_: _settled(ads, visitor, id_), "an answer")  # type: ignore[misc]
                 given.append([visitor, id_, *claim])
 
-    with driving.opened(sort, POLICY, between.url, timeout=TIMEOUT / 4, clock=lambda: NOW) as ads:
+    with driving.opened(sort, POLICY, between.url, timeout=TIMEOUT / 4) as ads:
         insist(lambda: ads.record("warm-up", "impression", "b"))
         between.fault = proxy.on(stormy)
         threads = [threading.Thread(target=work, args=(number, ads)) for number in range(4)]
