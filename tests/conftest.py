@@ -147,8 +147,17 @@ def victims() -> Iterator[Callable[[str], Node]]:
 
 @pytest.fixture(params=REAL)
 def victim(request: pytest.FixtureRequest, victims: Callable[[str], Node]) -> Node:
-    """Each real server in turn, running and empty."""
-    node = victims(request.param)
+    """Each real server in turn, running and empty, for a test that is hard on it."""
+    return _fresh(victims(request.param))
+
+
+@pytest.fixture
+def valkey(victims: Callable[[str], Node]) -> Node:
+    """One of them, where what fails is not the server."""
+    return _fresh(victims("valkey"))
+
+
+def _fresh(node: Node) -> Node:
     if node.running:
         node.resume()
     else:

@@ -92,12 +92,12 @@ def test_scripts_flushed_under_load_are_not_noticed(ads: Ads, victim: Node) -> N
 
 
 @pytest.mark.parametrize("answer", ["block", "allow", "raise"])
-def test_a_server_that_is_stopped_gets_the_policys_answer(sort: str, victim: Node, answer: str) -> None:
+def test_a_server_that_is_stopped_gets_the_policys_answer(sort: str, valkey: Node, answer: str) -> None:
     """SIGSTOP: the time-out ends the wait; the answer is the policy's, and marked; SIGCONT: it goes on."""
     policy = Policy.from_text(f'on_store_error = "{answer}"\n{CAPS}')
-    with opened(sort, policy, victim.url) as ads:
+    with opened(sort, policy, valkey.url) as ads:
         ads.record("warm-up", "impression", "a")
-        victim.pause()
+        valkey.pause()
         with within(2 * PROMPT):
             if answer == "raise":
                 with pytest.raises(NotExecuted):
@@ -112,7 +112,7 @@ def test_a_server_that_is_stopped_gets_the_policys_answer(sort: str, victim: Nod
                 if claim is not None:
                     assert claim.counted is False
                     assert isinstance(claim.degraded, StoreError)
-        victim.resume()
+        valkey.resume()
         until(lambda: answers(ads), "an answer")
 
 
@@ -138,9 +138,9 @@ def test_writes_to_a_stopped_server_are_told_apart(ads: Ads, victim: Node) -> No
 
 
 @pytest.mark.parametrize("fault", [proxy.late(2 * TIMEOUT), proxy.trickled(TIMEOUT / 2)], ids=["late", "trickled"])
-def test_a_slow_server_is_not_waited_for(sort: str, victim: Node, fault: proxy.Fault) -> None:
+def test_a_slow_server_is_not_waited_for(sort: str, valkey: Node, fault: proxy.Fault) -> None:
     """Each reply later than the time-out, or in crumbs: degraded in time; fast again, it serves again."""
-    with Proxy(victim.port) as between, opened(sort, POLICY, between.url) as ads:
+    with Proxy(valkey.port) as between, opened(sort, POLICY, between.url) as ads:
         ads.record("warm-up", "impression", "a")
         between.fault = fault
         for _ in range(3):
@@ -151,9 +151,9 @@ def test_a_slow_server_is_not_waited_for(sort: str, victim: Node, fault: proxy.F
 
 
 @pytest.mark.parametrize("fault", [proxy.reset_before, proxy.half_then_reset, proxy.reset_after])
-def test_a_server_that_always_resets_is_given_up_in_time(sort: str, victim: Node, fault: proxy.Fault) -> None:
+def test_a_server_that_always_resets_is_given_up_in_time(sort: str, valkey: Node, fault: proxy.Fault) -> None:
     """Before, during and after each command: repeated a bounded number of times, then the policy's answer."""
-    with Proxy(victim.port) as between, opened(sort, POLICY, between.url) as ads:
+    with Proxy(valkey.port) as between, opened(sort, POLICY, between.url) as ads:
         ads.record("warm-up", "impression", "a")
         between.fault = proxy.on(fault)
         with within(3 * PROMPT):
@@ -166,9 +166,9 @@ def test_a_server_that_always_resets_is_given_up_in_time(sort: str, victim: Node
         resumes(ads)
 
 
-def test_connections_that_are_accepted_and_left_alone(sort: str, victim: Node) -> None:
+def test_connections_that_are_accepted_and_left_alone(sort: str, valkey: Node) -> None:
     """Nothing is said from the first byte on."""
-    with Proxy(victim.port) as between, opened(sort, POLICY, between.url) as ads:
+    with Proxy(valkey.port) as between, opened(sort, POLICY, between.url) as ads:
         between.fault = proxy.stalled
         refused_or_unknown(ads)
         between.fault = proxy.passing
@@ -183,9 +183,9 @@ def refused_or_unknown(ads: Ads) -> None:
             ads.record("v", "impression", "a")
 
 
-def test_a_connection_refused_in_between(sort: str, victim: Node) -> None:
+def test_a_connection_refused_in_between(sort: str, valkey: Node) -> None:
     """All connections are reset and the port is closed; it opens again."""
-    with Proxy(victim.port) as between, opened(sort, POLICY, between.url) as ads:
+    with Proxy(valkey.port) as between, opened(sort, POLICY, between.url) as ads:
         ads.record("warm-up", "impression", "a")
         between.stop()
         refused(ads)
@@ -193,16 +193,16 @@ def test_a_connection_refused_in_between(sort: str, victim: Node) -> None:
         resumes(ads)
 
 
-def test_connections_cut_between_two_calls_are_not_noticed(sort: str, victim: Node) -> None:
+def test_connections_cut_between_two_calls_are_not_noticed(sort: str, valkey: Node) -> None:
     """A firewall or a fail-over of the network: idle connections are gone, the next calls are answered."""
-    with Proxy(victim.port) as between, opened(sort, POLICY, between.url) as ads:
+    with Proxy(valkey.port) as between, opened(sort, POLICY, between.url) as ads:
         ads.record("warm-up", "impression", "a")
         for number in range(3):
             between.cut()
             assert ads.decide("v").degraded is None
             between.cut()
             assert ads.record("v", "impression", "a") is True
-            assert held(victim, "v") == number + 1
+            assert held(valkey, "v") == number + 1
 
 
 # -- known to be down --------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_connections_cut_between_two_calls_are_not_noticed(sort: str, victim: No
 def test_a_server_known_to_be_down_costs_no_waiting(ads: Ads, victim: Node, caplog: pytest.LogCaptureFixture) -> None:
     """After three time-outs calls fail at once; `health` and the log say so, and say when it is back."""
     caplog.set_level(logging.DEBUG, "retarget")
-    assert [(server.up, server.failures, server.error) for server in ads.health] == [(True, 0, None)]
+    assert [(server.up, server.failures, server.error) for server in ads.health] == [(True, 0, "")]
     victim.pause()
     for _ in range(3):
         ads.decide("v")
@@ -221,8 +221,8 @@ def test_a_server_known_to_be_down_costs_no_waiting(ads: Ads, victim: Node, capl
     assert sum("known to be down" in error for error in errors) > 190
     server = ads.health[0]
     assert (server.up, server.failures >= 3) == (False, True)
-    assert server.error is not None
-    assert str(victim.port) in str(server.server)
+    assert server.error
+    assert str(victim.port) in server.server
     assert str(victim.port) in said
     caplog.clear()
     victim.resume()

@@ -17,7 +17,7 @@ from driving import TIMEOUT, Ads, held, opened, refused, refuses_writes, resumes
 from nodes import Node
 from waiting import until
 
-from retarget import NotExecuted, OutcomeUnknown, Policy, StoreError, wire
+from retarget import NotExecuted, Policy, StoreError, wire
 
 CAPS = '[campaign.a]\ncaps = ["50 per day"]\n[campaign.b]\ncaps = ["1 per day"]\n'
 POLICY = Policy.from_text(CAPS)
@@ -39,7 +39,7 @@ def test_loading(ads: Ads, victim: Node) -> None:
     """A server that reads its data from the disk refuses all, and serves when it is done."""
     with victim.client() as client:
         pipeline = client.pipeline(transaction=False)
-        for number in range(20_000):
+        for number in range(4_000):
             pipeline.set(f"other:{number}", "x" * 50)
         pipeline.execute()
         client.save()
@@ -59,7 +59,7 @@ def test_loading(ads: Ads, victim: Node) -> None:
 
 def test_readonly(ads: Ads, victim: Node) -> None:
     """It has become a replica: reads go on, writes are refused whole."""
-    with nodes.node(victim.name) as primary:
+    with nodes.node(victim.name, {"repl-diskless-sync-delay": "0"}) as primary:
         victim.ask("REPLICAOF", "127.0.0.1", primary.port)
         try:
             until(lambda: victim.info("replication")["master_link_status"] == "up", "a replica that follows")
@@ -155,11 +155,11 @@ def test_a_password_that_is_wanted_all_at_once(sort: str, victim: Node) -> None:
     try:
         with opened(sort, POLICY, victim.url) as ads:
             refused(ads)
-            with victim.client(password="secret") as client:  # noqa: S106 - of this test alone
+            with victim.client(username="default", password="secret") as client:  # noqa: S106 - of this test alone
                 client.config_set("requirepass", "")
             resumes(ads)
     finally:
-        with victim.client(password="secret") as client:  # noqa: S106
+        with victim.client(username="default", password="secret") as client:  # noqa: S106
             client.config_set("requirepass", "")
 
 
@@ -197,11 +197,17 @@ def test_a_visitor_who_is_spoilt(ads: Ads, victim: Node, spoil: Callable[[Any, b
 # -- before the server -------------------------------------------------------------------------------------------------
 
 
-def test_an_exhausted_pool(sort: str, victim: Node) -> None:
+def test_an_exhausted_pool(sort: str, valkey: Node) -> None:
     """The caller's own client has one connection, and somebody has it: not executed, in time; it is given back."""
 
     def one(module: Any) -> Any:
-        options = {"timeout": 5, "max_connections": 1, "socket_timeout": TIMEOUT, "protocol": 2, "port": victim.port}
+        options = {
+            "timeout": TIMEOUT,
+            "max_connections": 1,
+            "socket_timeout": TIMEOUT,
+            "protocol": 2,
+            "port": valkey.port,
+        }
         return module.Redis(connection_pool=module.BlockingConnectionPool(**options))
 
     with opened(sort, POLICY, one) as ads:
@@ -210,7 +216,7 @@ def test_an_exhausted_pool(sort: str, victim: Node) -> None:
         refused(ads)
         ads.done(pool.release(taken))
         resumes(ads)
-        assert held(victim, "v") == 0
+        assert held(valkey, "v") == 0
 
 
 def test_a_name_that_does_not_resolve(sort: str) -> None:
@@ -220,8 +226,8 @@ def test_a_name_that_does_not_resolve(sort: str) -> None:
         refused(ads)
 
 
-@pytest.mark.parametrize("surprise", [ZeroDivisionError, AttributeError, KeyError, OSError, EOFError, TimeoutError])
-def test_a_client_that_raises_what_is_no_redis_error(sort: str, victim: Node, surprise: type[Exception]) -> None:
+@pytest.mark.parametrize("surprise", [ZeroDivisionError, AttributeError, OSError])
+def test_a_client_that_raises_what_is_no_redis_error(sort: str, valkey: Node, surprise: type[Exception]) -> None:
     """Whatever comes out of it is the cause of a StoreError, and the policy's answer applies."""
 
     def surprising(module: Any) -> Any:
@@ -233,7 +239,7 @@ def test_a_client_that_raises_what_is_no_redis_error(sort: str, victim: Node, su
                     raise surprise("a surprise")
                 return super().get_connection(*args, **options)
 
-        pool = Pool(port=victim.port, socket_timeout=TIMEOUT, protocol=2)
+        pool = Pool(port=valkey.port, socket_timeout=TIMEOUT, protocol=2)
         return module.Redis(connection_pool=pool)
 
     with opened(sort, POLICY, surprising) as ads:
@@ -241,38 +247,29 @@ def test_a_client_that_raises_what_is_no_redis_error(sort: str, victim: Node, su
         refused(ads)
         ads.client.connection_pool.broken = False
         resumes(ads)
-        assert held(victim, "v") == 0
+        assert held(valkey, "v") == 0
 
 
-@pytest.mark.parametrize("surprise", [ZeroDivisionError, AttributeError, UnicodeDecodeError])
-def test_a_connection_that_raises_what_is_no_redis_error(sort: str, victim: Node, surprise: type[Exception]) -> None:
-    """Raised where the reply is read: the outcome of a write is unknown, and nobody reads the reply that was left."""
-    given = ("utf-8", b"x", 0, 1, "a surprise") if surprise is UnicodeDecodeError else ("a surprise",)
+@pytest.mark.parametrize("surprise", [ZeroDivisionError, EOFError])
+def test_a_connection_that_raises_what_is_no_redis_error(sort: str, valkey: Node, surprise: type[Exception]) -> None:
+    """Raised where a connection is opened, as by a credential provider of the caller's."""
 
     def surprising(module: Any) -> Any:
-        kind: Any = module.connection.Connection
+        class Broken(module.connection.Connection):  # type: ignore[misc]
+            broken = True
 
-        class Broken(kind):  # type: ignore[misc]
-            broken = False
-
-            def read_response(self, *args: Any, **options: Any) -> Any:
+            def connect(self, *args: Any, **options: Any) -> Any:
                 if Broken.broken:
-                    raise surprise(*given)
-                return super().read_response(*args, **options)
+                    raise surprise("a surprise")
+                return super().connect(*args, **options)
 
-        pool = module.ConnectionPool(connection_class=Broken, port=victim.port, socket_timeout=TIMEOUT, protocol=2)
+        pool = module.ConnectionPool(connection_class=Broken, port=valkey.port, socket_timeout=TIMEOUT, protocol=2)
         client = module.Redis(connection_pool=pool)
         client.kind = Broken
         return client
 
     with opened(sort, POLICY, surprising) as ads:
-        ads.record("full", "impression", "b")
-        ads.client.kind.broken = True
-        assert ads.decide("full").degraded is not None
-        with pytest.raises(StoreError) as raised:
-            ads.record("v", "impression", "a")
-        assert isinstance(raised.value, OutcomeUnknown) or held(victim, "v") == 0
+        refused(ads, f"{surprise.__name__}: a surprise")
         ads.client.kind.broken = False
-        until(lambda: ads.decide("v").degraded is None, "a decision")
-        assert ads.decide("full").eligible == ("a",)
-        assert ads.decide("empty").eligible == ("a", "b")
+        resumes(ads)
+        assert held(valkey, "v") == 0
