@@ -247,6 +247,14 @@ class Watched:
         _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
         return next(node for node in self.nodes if node.port == int(port))
 
+    def fail_over(self) -> Node:
+        """Have the sentinels choose the replica; the primary that was."""
+        before = self.primary()
+        self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
+        until(lambda: self.primary() is not before, "a failover")
+        self._follow()
+        return before
+
     def heal(self) -> None:
         """Start what was killed, let go on what was stopped; wait until all is well."""
         for node in (*self.nodes, *self.sentinels):
@@ -254,11 +262,15 @@ class Watched:
                 node.resume()
             else:
                 node.start(ready=False)
+        self._follow()
+        until(self.is_healthy, "a watched primary and replica")
+
+    def _follow(self) -> None:
+        """Make the other one a replica: the sentinels do so too, but only ten seconds later."""
         primary = self.primary()
         for node in self.nodes:
-            if node is not primary:  # the sentinels would say so too, a quarter of a minute later
+            if node is not primary:
                 until(partial(node.ask, "REPLICAOF", "127.0.0.1", primary.port), f"{node} follows")
-        until(self.is_healthy, "a watched primary and replica")
 
     def is_healthy(self) -> bool:
         """Whether all sentinels name the same primary, know each other and the replica, and the replica follows."""

@@ -145,8 +145,16 @@ def opened(
             yield ads
         finally:
             ads.close()
-            if not isinstance(given, str):
-                ads.done(given.aclose() if sort == "async" else given.close())
+            for client in _clients(given):
+                ads.done(client.aclose() if sort == "async" else client.close())
+
+
+def _clients(given: Any) -> list[Any]:
+    """The client given, and those to the sentinels that it found its primary by."""
+    if isinstance(given, str):
+        return []
+    manager = getattr(getattr(given, "connection_pool", None), "sentinel_manager", None)
+    return [given, *(manager.sentinels if manager else ())]
 
 
 def client(module: Any, port: int, **options: Any) -> Any:
