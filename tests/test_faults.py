@@ -13,12 +13,12 @@ import nodes
 import proxy
 import pytest
 from conftest import REAL
-from driving import PROMPT, TIMEOUT, Ads, held, load, opened, refused, resumes
+from driving import NOW, PROMPT, TIMEOUT, Ads, held, load, opened, refused, resumes
 from nodes import Node
 from proxy import Proxy
 from waiting import until, within
 
-from retarget import NotExecuted, OutcomeUnknown, Policy, StoreError, wire
+from retarget import NotExecuted, OutcomeUnknown, PartlyExecuted, Policy, StoreError, wire
 
 CAPS = '[campaign.a]\ncaps = ["50 per day"]\n[campaign.b]\ncaps = ["1 per day"]\n'
 POLICY = Policy.from_text(CAPS)
@@ -135,6 +135,32 @@ def test_writes_to_a_stopped_server_are_told_apart(ads: Ads, victim: Node) -> No
     resumes(ads)
     for number, outcome in enumerate(outcomes):
         assert held(victim, f"v{number}") <= (outcome is OutcomeUnknown)
+
+
+def test_lists_for_a_stopped_server(ads: Ads, victim: Node) -> None:
+    """Three batches of events and of visitors: given up in little more than one time-out, and known to be down then."""
+    victim.pause()
+    with within(2 * PROMPT):
+        with pytest.raises(PartlyExecuted) as raised:
+            ads.record_many([(f"v{number}", "impression", "a", NOW, f"id-{number}") for number in range(2_500)])
+        assert len(raised.value.results) == 2_500
+    with within(2 * PROMPT):
+        decisions = ads.decide_many(f"v{number}" for number in range(2_500))
+    assert all(decision.degraded for decision in decisions)
+    victim.resume()
+    resumes(ads)
+
+
+def test_one_timeout_is_one_failure(sort: str, valkey: Node) -> None:
+    """A call whose time is over is not tried again: it counts once, and says what happened to it."""
+    with opened(sort, POLICY, valkey.url) as ads:
+        ads.record("warm-up", "impression", "a")
+        valkey.pause()
+        for failures in (1, 2, 3):
+            assert "did not answer in time" in str(ads.decide("v").degraded)
+            assert ads.health[0].failures == failures
+        valkey.resume()
+        resumes(ads)
 
 
 @pytest.mark.parametrize("fault", [proxy.late(2 * TIMEOUT), proxy.trickled(TIMEOUT / 2)], ids=["late", "trickled"])
