@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat. Every figure in the docs comes from a command here."""
+"""Measurements that anyone can repeat: `python -m benchmarks`. Every figure in the docs comes from a command here."""

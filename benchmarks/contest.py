@@ -1,0 +1,127 @@
+"""What is measured: cases, the contestants of each, and the targets they are held to.
+
+Rules:
+- A case is one job. Its contestants do that job, or say why they cannot.
+- A contestant is built and called in a process of its own: `build` is a function of a module, and so can be sent there.
+- A call does `units` of the job; a figure is always the time of one unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["floor", "retarget", "rival"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a contestant works, and with how much."""
+
+    url: str
+    prefix: str
+    """Begins every key that this contestant writes."""
+    visitors: int = 4_000
+    """Among how many visitors the calls go round."""
+    events: int = 1_000_000
+    """Rows of the log that is replayed."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A contestant that is ready."""
+
+    call: Callable[[], object]
+    units: int = 1
+    close: Callable[[], object] = lambda: None
+    singles: list[float] | None = None
+    """Seconds of single units, where a call runs several at once: filled by `call`, emptied by who reads it."""
+
+
+Build = Callable[[Setting], Running]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One who does the job, or cannot."""
+
+    name: str
+    role: Role
+    build: Build | None = None
+    package: str | None = None
+    """The distribution it needs; where it is not installed, the contestant is reported as missing."""
+    note: str = ""
+    """What it does differently, or why it cannot do the job."""
+    compared_with: str | None = None
+    """The contestant it is divided by; None: the case's own."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio of two contestants' times and its bound: `at_most` for what it may cost, `at_least` for how much faster.
+
+    Against nobody it is a rate: units of the job in a second.
+    """
+
+    what: str
+    contestant: str
+    against: str | None
+    at_most: float | None = None
+    at_least: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A job and who does it."""
+
+    name: str
+    title: str
+    what: str
+    contestants: Sequence[Contestant]
+    compared_with: str
+    """The contestant that the others' times are divided by."""
+    targets: Sequence[Target] = ()
+    unit: Literal["call", "visitor", "event"] = "call"
+    seconds: float | None = None
+    """The least time of one turn, where the usual one is too short."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long the measuring takes."""
+
+    rounds: int
+    seconds: float
+    """One contestant's turn, at least one call."""
+    calls: int
+    """The most calls in a turn."""
+    warm_up: int = 2
+    """Turns that are not counted."""
+
+
+FULL = Effort(rounds=60, seconds=0.05, calls=300)
+QUICK = Effort(rounds=9, seconds=0.01, calls=100, warm_up=1)
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Result:
+    """All that tables and charts need; `to_json` is what is written."""
+
+    about: dict[str, Any]
+    cases: list[dict[str, Any]] = field(default_factory=list)
+    memory: list[dict[str, Any]] = field(default_factory=list)
+    growth: list[dict[str, Any]] = field(default_factory=list)
+    server_cost: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "about": self.about,
+            "cases": self.cases,
+            "memory": self.memory,
+            "growth": self.growth,
+            "server_cost": self.server_cost,
+        }

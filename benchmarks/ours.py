@@ -1,0 +1,204 @@
+"""What retarget does, as its docs say to use it: built for a setting, ready to be called."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count, islice
+from pathlib import Path
+
+from benchmarks import data
+from benchmarks.contest import Running, Setting
+from benchmarks.floors import PIPELINE, in_waves, many
+from retarget import AsyncRetargeter, Event, Policy, Retargeter
+from retarget.logs import Log, LogOptions
+from retarget.replay import open_log, replay
+
+PATIENCE = 1.0
+"""Seconds that a call may take: in production it would be 0.1, and a measurement shall not fail on a busy machine."""
+
+
+def connect(setting: Setting, policy: Policy) -> Retargeter:
+    """A retargeter on the measured server, or in memory, with the setting's prefix and the system's clock."""
+    return Retargeter(policy, setting.url, timeout=PATIENCE, prefix=setting.prefix)
+
+
+def known(ads: Retargeter, visitor: str, history: list[data.Happened]) -> None:
+    ads.record_many(data.events(visitor, history, int(time.time())))
+
+
+def decide(setting: Setting, candidates: int = 50, campaigns: int = 50) -> Running:
+    """One decision for the first case's visitor."""
+    ads = connect(setting, data.policy(campaigns))
+    known(ads, "she", data.today())
+    wanted = [data.campaign(number) for number in range(candidates)]
+    return Running(lambda: ads.decide("she", wanted), close=ads.close)
+
+
+def decide_history(setting: Setting, timelines: int) -> Running:
+    """Fifty candidates of 500 campaigns, for a visitor with so many timelines."""
+    ads = connect(setting, data.policy(500))
+    known(ads, "she", data.with_timelines(timelines))
+    wanted = [data.campaign(number) for number in range(50)]
+    return Running(lambda: ads.decide("she", wanted), close=ads.close)
+
+
+def decide_all(setting: Setting, campaigns: int) -> Running:
+    """Every campaign of the policy; each product is in the audience of five of them."""
+    ads = connect(setting, data.policy(campaigns, products=campaigns // 5))
+    known(ads, "she", data.today())
+    return Running(lambda: ads.decide("she"), close=ads.close)
+
+
+def claim_new(setting: Setting) -> Running:
+    """Visitors who were never shown anything: a policy without audiences, or none could be claimed for them."""
+    policy = data.policy()
+    campaigns = {name: rules.model_copy(update={"audience": ()}) for name, rules in policy.campaign.items()}
+    ads = connect(setting, policy.model_copy(update={"campaign": campaigns}))
+    numbers, wanted = count(), data.ranked()
+    return Running(lambda: ads.claim(f"n{next(numbers)}", wanted), close=ads.close)
+
+
+def claim(setting: Setting, *, capped: bool = False) -> Running:
+    """Visitors of twenty impressions, each in her turn."""
+    ads = crowd(setting, data.first_three_capped() if capped else data.twenty_impressions())
+    numbers, wanted = count(), data.ranked()
+    return Running(lambda: ads.claim(data.visitor(next(numbers) % setting.visitors), wanted), close=ads.close)
+
+
+def hold(setting: Setting) -> Running:
+    """A reserved impression, confirmed by its token: two round trips."""
+    ads = crowd(setting, data.twenty_impressions())
+    numbers, wanted = count(), data.ranked()
+
+    def call() -> object:
+        claimed = ads.claim(data.visitor(next(numbers) % setting.visitors), wanted, hold="15 minutes")
+        return claimed and ads.confirm(claimed.token)
+
+    return Running(call, close=ads.close)
+
+
+def record(setting: Setting) -> Running:
+    """One impression more, for visitors of twenty."""
+    ads = crowd(setting, data.twenty_impressions())
+    numbers = count()
+
+    def call() -> bool:
+        number = next(numbers)
+        return ads.record(data.visitor(number % setting.visitors), "impression", data.campaign(number % 50))
+
+    return Running(call, close=ads.close)
+
+
+def crowd(setting: Setting, history: list[data.Happened]) -> Retargeter:
+    """A retargeter whose visitors all have this history; in memory each is recorded, on a server one, and copied."""
+    ads = connect(setting, data.policy())
+    if setting.url == "memory://":
+        for number in range(setting.visitors):
+            known(ads, data.visitor(number), history)
+    else:
+        known(ads, data.template(0), history)
+        data.copy(setting.url, setting.prefix, setting.visitors)
+    return ads
+
+
+def decide_many(setting: Setting) -> Running:
+    """A thousand visitors of twenty timelines to a batch, fifty candidates each."""
+    keys = many(setting)
+    ads = connect(setting, data.policy(500))
+    wanted = [data.campaign(number) for number in range(50)]
+    numbers = count()
+
+    def call() -> list[object]:
+        start = next(numbers) * PIPELINE % len(keys)
+        visitors = [data.visitor(number) for number in range(start, start + PIPELINE)]
+        return list(ads.decide_many(visitors, wanted))
+
+    return Running(call, units=PIPELINE, close=ads.close)
+
+
+def record_many(setting: Setting) -> Running:
+    """A thousand impressions to a batch, for visitors of twenty."""
+    ads = crowd(setting, data.twenty_impressions())
+    numbers = count()
+
+    def call() -> list[bool]:
+        chosen = list(islice(numbers, PIPELINE))
+        return ads.record_many(
+            [Event(data.visitor(n % setting.visitors), "impression", data.campaign(n % 50)) for n in chosen]
+        )
+
+    return Running(call, units=PIPELINE, close=ads.close)
+
+
+def in_memory(setting: Setting, build: Callable[[Setting], Running]) -> Running:
+    """The same on the store in memory."""
+    return build(Setting("memory://", setting.prefix, min(setting.visitors, 200)))
+
+
+def decide_async(setting: Setting, in_flight: int, *, uvloop: bool = False) -> Running:
+    """The first case's decision, so many at a time. A decision that the store failed is a failure here."""
+    with connect(setting, data.policy()) as ads:
+        known(ads, "she", data.today())
+    wanted = [data.campaign(number) for number in range(50)]
+
+    def open_client() -> tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[object]]]:
+        ads = AsyncRetargeter(data.policy(), setting.url, timeout=PATIENCE, prefix=setting.prefix)
+
+        async def once() -> None:
+            decision = await ads.decide("she", wanted)
+            if decision.degraded:
+                raise decision.degraded
+
+        return once, ads.close
+
+    return in_waves(open_client, in_flight, uvloop=uvloop)
+
+
+# -- replay ------------------------------------------------------------------------------------------------------------
+
+
+def _log(setting: Setting, folder: str) -> LogOptions:
+    path = Path(folder) / "log.csv"
+    data.write_log(path, setting.events)
+    return LogOptions([path])
+
+
+def replay_log(setting: Setting) -> Running:
+    """A log of impressions through the policy of the first case, without its audiences: they would block all."""
+    policy = _caps_only()
+    folder = tempfile.TemporaryDirectory(prefix="bench-")
+    log = open_log(_log(setting, folder.name), policy)
+    return Running(lambda: replay(log, policy), log.count, lambda: (log.close(), folder.cleanup()))
+
+
+def read_log(setting: Setting) -> Running:
+    """The same log opened, sorted by visitor and time and fetched into Python: what a replay has to do at least."""
+    folder = tempfile.TemporaryDirectory(prefix="bench-")
+    options = _log(setting, folder.name)
+
+    def call() -> int:
+        with Log(options) as log:
+            return sum(map(len, log.rows_by_visitor()))
+
+    return Running(call, setting.events, folder.cleanup)
+
+
+def fetch_log(setting: Setting) -> Running:
+    """The same from a log that is open: sorted and fetched, nothing decided."""
+    folder = tempfile.TemporaryDirectory(prefix="bench-")
+    log = open_log(_log(setting, folder.name), _caps_only())
+    return Running(
+        lambda: sum(map(len, log.rows_by_visitor())), log.count, lambda: (log.close(), folder.cleanup())
+    )
+
+
+def _caps_only() -> Policy:
+    policy = data.policy()
+    campaigns = {
+        name: rules.model_copy(update={"audience": (), "exclude": ()}) for name, rules in policy.campaign.items()
+    }
+    return policy.model_copy(update={"campaign": campaigns})
+
+
