@@ -5,11 +5,11 @@ The targets are those of the design, as ratios of two contestants of one case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from benchmarks import floors, ours, rivals
-from benchmarks.contest import Build, Case, Contestant, Setting, Target
+from benchmarks.contest import Build, Case, Contestant, Target
 
 CANDIDATES = (1, 10, 50, 500)
 TIMELINES = (0, 5, 20, 100)
@@ -84,10 +84,12 @@ def _campaigns(sizes: Iterable[int] = CAMPAIGNS) -> Case:
         "the policy's campaigns all have audiences, five to a product; 25 are in reach of the visitor's five visits",
         [
             _GET,
-            *(_ours(name(size), partial(ours.decide_all, campaigns=size), compared_with=name(smallest))
-              for size in (smallest, *larger)),
+            *(
+                _ours(name(size), partial(ours.decide_all, campaigns=size), compared_with=name(smallest))
+                for size in (smallest, *larger)
+            ),
             *rivals.contestants("campaigns", rivals.MAIN),
-        ],  # fmt: skip
+        ],
         floors.GET,
         [
             Target(f"{size:,} campaigns, beside {smallest:,}", name(size), name(smallest), at_most=1.1)
@@ -133,10 +135,11 @@ def _record() -> Case:
     return Case(
         "record",
         "One record",
-        "an impression of one of 50 campaigns, for visitors with 20 impressions",
+        "an impression, for visitors with 20 impressions of as many campaigns",
         [
             *_FLOORS,
-            _ours("record", ours.record),
+            _ours("record", ours.record, "a campaign that she saw today"),
+            _ours("record, a new campaign", partial(ours.record, new=True), "for her: a timeline begins"),
             *rivals.contestants("record", rivals.MAIN),
         ],
         floors.EVALSHA,
@@ -149,7 +152,7 @@ def _decide_many() -> Case:
     return Case(
         "decide-many",
         "Decisions in bulk",
-        "1,000 visitors of 20 timelines to a batch, 50 candidates each",
+        "1,000 visitors of 20 timelines to a batch (rivals: 100, whose batches are longer), 50 candidates each",
         [
             Contestant(floor, "floor", floors.pipelined_hgetall),
             _ours("decide_many", ours.decide_many),
@@ -177,12 +180,12 @@ def _record_many() -> Case:
     )
 
 
-def _async() -> Case:
+def _async(sizes: Sequence[int] = IN_FLIGHT) -> Case:
     entries: list[Contestant] = []
     targets = []
     for uvloop in (False, True):
         loop, package = (", uvloop", "uvloop") if uvloop else ("", None)
-        for number in IN_FLIGHT:
+        for number in sizes:
             bare, own = f"bare hgetall, {number:,}{loop}", f"decide, {number:,}{loop}"
             floor = partial(floors.bare_async, in_flight=number, uvloop=uvloop)
             build = partial(ours.decide_async, in_flight=number, uvloop=uvloop)
@@ -202,8 +205,8 @@ def _async() -> Case:
 
 
 def _memory_store() -> Case:
-    def entry(name: str, build: Callable[[Setting], object]) -> Contestant:
-        return _ours(name, partial(ours.in_memory, build=build))  # type: ignore[arg-type]
+    def entry(name: str, build: Build) -> Contestant:
+        return _ours(name, partial(ours.in_memory, build=build))
 
     return Case(
         "memory-store",
@@ -233,6 +236,7 @@ def _replay() -> Case:
         fetched,
         [Target("impressions replayed in a second", "replay", None, at_least=500_000)],
         unit="event",
+        rounds=5,
     )
 
 
@@ -248,8 +252,7 @@ def cases(*, quick: bool = False) -> list[Case]:
         _record(),
         _decide_many(),
         _record_many(),
-        _async(),
+        _async((1, 32) if quick else IN_FLIGHT),
         _memory_store(),
         _replay(),
     ]
-

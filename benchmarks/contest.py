@@ -83,8 +83,8 @@ class Case:
     """The contestant that the others' times are divided by."""
     targets: Sequence[Target] = ()
     unit: Literal["call", "visitor", "event"] = "call"
-    seconds: float | None = None
-    """The least time of one turn, where the usual one is too short."""
+    rounds: int | None = None
+    """So many at most, where one call takes seconds."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -106,10 +106,11 @@ def with_timelines(count: int) -> list[Happened]:
     """A history of exactly 0, 5, 20 or 100 timelines under a policy of 500 campaigns."""
     visited, shown, advertisers = {0: (0, 0, 1), 5: (2, 1, 1), 20: (5, 10, 4), 100: (5, 84, 10)}[count]
     numbers = [number * ADVERTISERS + label for number in range(50) for label in range(advertisers)][:shown]
-    ages = [6 * HOUR + (place * 7 * HOUR) % (20 * DAY) for place in range(shown)]
-    return visits(visited) + [
-        ("impression", campaign(number), age) for number, age in zip(numbers, sorted(ages)[::-1], strict=True)
-    ]
+    # One of each advertiser is of today, or his timeline of one day would be dead; the others are 2 to 22 days old.
+    recent = [HOUR + place * HOUR // 2 for place in range(advertisers)]
+    older = [2 * DAY + (place * 7 * HOUR) % (20 * DAY) for place in range(shown)]
+    ages = [*recent, *older][:shown]
+    return visits(visited) + [("impression", campaign(number), age) for number, age in zip(numbers, ages, strict=True)]
 
 
 def twenty_impressions() -> list[Happened]:
@@ -125,7 +126,7 @@ def first_three_capped() -> list[Happened]:
 
 def ranked() -> list[str]:
     """Ten candidates to claim one of, all with an audience that the visitors are in."""
-    return [campaign(number) for number in range(0, 50) if number % PRODUCTS != PRODUCTS - 1][:40:4]
+    return [campaign(number) for number in range(50) if number % PRODUCTS != PRODUCTS - 1][:40:4]
 
 
 def like_a_log(random: Random) -> int:
@@ -139,7 +140,9 @@ def like_a_log(random: Random) -> int:
 
 def events(visitor: str, history: Iterable[Happened], now: int) -> list[Event]:
     """A visitor's history as events, oldest first."""
-    return [Event(visitor, event, subject, at=now - age) for event, subject, age in sorted(history, key=lambda h: -h[2])]
+    return [
+        Event(visitor, event, subject, at=now - age) for event, subject, age in sorted(history, key=lambda h: -h[2])
+    ]
 
 
 # -- many visitors -----------------------------------------------------------------------------------------------------
@@ -158,14 +161,12 @@ _TEMPLATE = re.compile(rb"t(\d{7})")
 _TOGETHER = 500
 
 
-def copy(
-    url: str, prefix: str, count: int, called: Callable[[int], str] = visitor, source: re.Pattern[bytes] = _TEMPLATE
-) -> None:
+def copy(url: str, prefix: str, count: int) -> None:
     """Give the histories of the templates under this prefix to `count` visitors in turn, and forget the templates."""
     with client(url) as connected:
         found: dict[bytes, list[tuple[bytes, int, bytes]]] = {}
         for key in sorted(connected.scan_iter(match=f"{prefix}*", count=1_000)):
-            match = source.search(key)
+            match = _TEMPLATE.search(key)
             if match is not None:
                 dumped, ttl = connected.dump(key), connected.pttl(key)
                 found.setdefault(match[0], []).append((key, max(0, ttl), dumped))
@@ -175,7 +176,7 @@ def copy(
                 for number in range(start, min(count, start + _TOGETHER)):
                     name, entries = templates[number % len(templates)]
                     for key, ttl, dumped in entries:
-                        pipe.restore(key.replace(name, called(number).encode()), ttl, dumped, replace=True)
+                        pipe.restore(key.replace(name, visitor(number).encode()), ttl, dumped, replace=True)
                 pipe.execute()
         old = [entry[0] for entries in found.values() for entry in entries]
         for start in range(0, len(old), _TOGETHER):
@@ -186,7 +187,7 @@ def pipelined(connected: redis.Redis, commands: Iterator[Sequence[object]]) -> l
     """Send commands together; their replies."""
     with connected.pipeline(transaction=False) as pipe:
         for command in commands:
-            pipe.execute_command(*command)
+            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
         replies: list[object] = pipe.execute()
     return replies
 

@@ -73,9 +73,7 @@ def pipelined_evalsha(setting: Setting) -> Running:
     bare = client(setting.url)
     sha = bare.script_load("return 1")
     command = ("EVALSHA", sha, 0)
-    return Running(
-        lambda: data.pipelined(bare, (command for _ in range(PIPELINE))), units=PIPELINE, close=bare.close
-    )
+    return Running(lambda: data.pipelined(bare, (command for _ in range(PIPELINE))), units=PIPELINE, close=bare.close)
 
 
 def remember(setting: Setting) -> bytes:
@@ -123,7 +121,7 @@ def in_waves(
     uvloop: bool,
 ) -> Running:
     """Call with so many in flight: each of as many tasks calls one time after the other."""
-    each = max(2, 256 // in_flight)
+    each = max(2 if in_flight < 1_000 else 1, 64 // in_flight)
     loop = _loop(uvloop=uvloop)
     singles: list[float] = []
     once: Any

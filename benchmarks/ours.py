@@ -79,14 +79,15 @@ def hold(setting: Setting) -> Running:
     return Running(call, close=ads.close)
 
 
-def record(setting: Setting) -> Running:
-    """One impression more, for visitors of twenty."""
+def record(setting: Setting, *, new: bool = False) -> Running:
+    """One impression more, for visitors of twenty: of a campaign that she saw today, or of one new to her."""
     ads = crowd(setting, data.twenty_impressions())
     numbers = count()
 
     def call() -> bool:
-        number = next(numbers)
-        return ads.record(data.visitor(number % setting.visitors), "impression", data.campaign(number % 50))
+        turn, number = divmod(next(numbers), setting.visitors)
+        campaign = data.campaign(20 + turn % 30 if new else 0)
+        return ads.record(data.visitor(number), "impression", campaign)
 
     return Running(call, close=ads.close)
 
@@ -119,14 +120,14 @@ def decide_many(setting: Setting) -> Running:
 
 
 def record_many(setting: Setting) -> Running:
-    """A thousand impressions to a batch, for visitors of twenty."""
+    """A thousand impressions to a batch, for visitors of twenty, of a campaign that each saw today."""
     ads = crowd(setting, data.twenty_impressions())
     numbers = count()
 
     def call() -> list[bool]:
         chosen = list(islice(numbers, PIPELINE))
         return ads.record_many(
-            [Event(data.visitor(n % setting.visitors), "impression", data.campaign(n % 50)) for n in chosen]
+            [Event(data.visitor(n % setting.visitors), "impression", data.campaign(0)) for n in chosen]
         )
 
     return Running(call, units=PIPELINE, close=ads.close)
@@ -170,7 +171,7 @@ def replay_log(setting: Setting) -> Running:
     policy = _caps_only()
     folder = tempfile.TemporaryDirectory(prefix="bench-")
     log = open_log(_log(setting, folder.name), policy)
-    return Running(lambda: replay(log, policy), log.count, lambda: (log.close(), folder.cleanup()))
+    return Running(lambda: replay(log, policy), log.count, lambda: _close(log, folder))
 
 
 def read_log(setting: Setting) -> Running:
@@ -189,9 +190,12 @@ def fetch_log(setting: Setting) -> Running:
     """The same from a log that is open: sorted and fetched, nothing decided."""
     folder = tempfile.TemporaryDirectory(prefix="bench-")
     log = open_log(_log(setting, folder.name), _caps_only())
-    return Running(
-        lambda: sum(map(len, log.rows_by_visitor())), log.count, lambda: (log.close(), folder.cleanup())
-    )
+    return Running(lambda: sum(map(len, log.rows_by_visitor())), log.count, lambda: _close(log, folder))
+
+
+def _close(log: Log, folder: tempfile.TemporaryDirectory[str]) -> None:
+    log.close()
+    folder.cleanup()
 
 
 def _caps_only() -> Policy:
@@ -200,5 +204,3 @@ def _caps_only() -> Policy:
         name: rules.model_copy(update={"audience": (), "exclude": ()}) for name, rules in policy.campaign.items()
     }
     return policy.model_copy(update={"campaign": campaigns})
-
-

@@ -86,7 +86,7 @@ class SortedSets:
         answers = []
         for _ in visitors:
             counts = dict(zip(questions, islice(replies, len(questions)), strict=True))
-            answers.append([candidate for candidate, *own in wanted if _fits(counts, *own)])
+            answers.append([candidate for candidate, rules, product in wanted if _fits(counts, rules, product)])
         return answers
 
     def claim(self, visitor: str, ranked: Sequence[str]) -> str | None:
@@ -108,9 +108,7 @@ class DayCounters:
     around midnight, and a rolling window is never right.
     """
 
-    def __init__(
-        self, url: str, prefix: str, rules: Rules = data.caps, audience: Audience = data.product
-    ) -> None:
+    def __init__(self, url: str, prefix: str, rules: Rules = data.caps, audience: Audience = data.product) -> None:
         self._redis, self._prefix, self._rules, self._audience = client(url), prefix, rules, audience
 
     def visit(self, visitor: str, product: str) -> None:
@@ -147,7 +145,7 @@ class DayCounters:
             counts = {(subject, n): sum(day.get(subject, 0) for day in counted[:n] if day) for subject, n in windows}
             counts |= {(what, 30): int(seen is not None) for what, seen in zip(about[:-1], last, strict=False)}
             counts["purchase", 90] = int(last[-1] is not None)
-            answers.append([candidate for candidate, *own in wanted if _fits(counts, *own)])
+            answers.append([candidate for candidate, rules, product in wanted if _fits(counts, rules, product)])
         return answers
 
     def claim(self, visitor: str, ranked: Sequence[str]) -> str | None:

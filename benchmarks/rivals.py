@@ -33,7 +33,7 @@ class Limits:
         from limits import parse, storage, strategies
 
         self._storage = storage.storage_from_string(url, key_prefix=prefix.rstrip(":"))
-        self._limiter = strategies.STRATEGIES[strategy](self._storage)  # type: ignore[arg-type]
+        self._limiter = strategies.STRATEGIES[strategy](self._storage)
         self._parse, self._rules = parse, rules
         self._items: dict[str, list[tuple[Any, str]]] = {}
 
@@ -240,15 +240,14 @@ def build(setting: Setting, name: str, job: str, candidates: int = 50) -> Runnin
     data.copy(setting.url, setting.prefix, visitors)
     if job == "decide-many":
         many = getattr(rival, "decide_many")  # noqa: B009 - the recipes alone have it
-        chosen = [data.visitor(number) for number in range(min(visitors, PIPELINE))]
+        chosen = [data.visitor(number) for number in range(min(visitors, PIPELINE // 10))]
         return Running(lambda: many(chosen, wanted), units=len(chosen), close=rival.close)
     numbers, ranked = count(), data.ranked()
     if job == "claim":
         return Running(lambda: rival.claim(data.visitor(next(numbers) % visitors), ranked), close=rival.close)
 
     def record() -> None:
-        number = next(numbers)
-        rival.record(data.visitor(number % visitors), data.campaign(number % 50))
+        rival.record(data.visitor(next(numbers) % visitors), data.campaign(0))
 
     return Running(record, close=rival.close)
 
@@ -262,11 +261,11 @@ def remember(rival: Rival, visitor: str, history: Sequence[data.Happened]) -> No
             rival.visit(visitor, subject)
 
 
-def contestants(job: str, names: Sequence[str], **options: int) -> list[Contestant]:
+def contestants(job: str, names: Sequence[str]) -> list[Contestant]:
     """These rivals as contestants for a job; those that cannot do it say so."""
     chosen = []
     for name in names:
         why = CANNOT.get(job, {}).get(name)
-        ready = None if why else partial(build, name=name, job=job, **options)
+        ready = None if why else partial(build, name=name, job=job)
         chosen.append(Contestant(name, "rival", ready, RIVALS[name][0], why or NOTES[name]))
     return chosen

@@ -3,8 +3,8 @@
 Rules:
 - All contestants of a case are ready before the first turn. Then each has its turn in every round, in an order that is
   shuffled anew, so that a change of the machine's mood meets all alike.
-- A turn gives the times of its single calls. A round's figure is their mean, a contestant's figure the median of its
-  rounds; a ratio is that of two medians, its spread the quartiles of the ratios round by round.
+- A turn gives the times of its single calls. A round's figure is their median, a contestant's figure the median of its
+  rounds; a ratio is that of two such medians, its spread the quartiles of the ratios round by round.
 - A contestant that fails is reported with its error; the others go on.
 """
 
@@ -27,7 +27,8 @@ from benchmarks.contest import Build, Case, Contestant, Effort, Setting, Target
 MODULES = {"limits": "limits", "throttled-py": "throttled", "pyrate-limiter": "pyrate_limiter", "uvloop": "uvloop"}
 """The module by which each optional package is known to be installed."""
 
-_PROCESSES = multiprocessing.get_context("spawn")  # no state of this process, on any platform
+_PROCESSES = multiprocessing.get_context("forkserver")  # no state of this process, and imported once for all
+_PROCESSES.set_forkserver_preload(["benchmarks.cases"])
 _P99_NEEDS = 100
 """So many single calls at least, for a p99 to mean something."""
 
@@ -43,7 +44,7 @@ def installed(package: str | None) -> bool:
 class _Turns:
     """What one contestant's turns gave, in seconds a unit."""
 
-    means: list[float] = field(default_factory=list)
+    rounds: list[float] = field(default_factory=list)
     singles: list[float] = field(default_factory=list)
     calls: int = 0
     failure: str | None = None
@@ -62,23 +63,24 @@ def compete(case: Case, setting: Setting, effort: Effort, say: Say) -> dict[str,
         for name, connection in opened.items():
             turns[name].failure = _answer(connection)
         say(f"{case.name}: {sum(not t.failure for t in turns.values())} contestants ready")
-        seconds = effort.seconds if case.seconds is None else max(effort.seconds, case.seconds)
-        for turn in range(effort.warm_up + effort.rounds):
+        rounds = effort.rounds if case.rounds is None else min(effort.rounds, case.rounds)
+        for turn in range(effort.warm_up + rounds):
             order = [name for name in opened if turns[name].failure is None]
             Random(turn).shuffle(order)
             for name in order:
-                _turn(opened[name], turns[name], seconds, effort.calls, counts=turn >= effort.warm_up)
+                _turn(opened[name], turns[name], effort, counts=turn >= effort.warm_up)
+    say(f"{case.name}: done")
     return _summary(case, turns)
 
 
-def _turn(connection: Connection, turns: _Turns, seconds: float, calls: int, *, counts: bool) -> None:
-    connection.send((seconds, calls))
+def _turn(connection: Connection, turns: _Turns, effort: Effort, *, counts: bool) -> None:
+    connection.send((effort.seconds, effort.calls))
     given = _answer(connection)
     if isinstance(given, str):
         turns.failure = given
     elif counts:
-        mean, singles, made = given
-        turns.means.append(mean)
+        median, singles, made = given
+        turns.rounds.append(median)
         turns.singles += singles
         turns.calls += made
 
@@ -128,7 +130,7 @@ def _contestant(pipe: Connection, build: Build, setting: Setting) -> None:
             singles = [seconds / running.units for seconds in times]
             if running.singles is not None:
                 singles, running.singles[:] = list(running.singles), []
-            pipe.send((statistics.fmean(times) / running.units, singles, len(times) * running.units))
+            pipe.send((statistics.median(times) / running.units, singles, len(times) * running.units))
     except EOFError:
         running.close()
 
@@ -139,7 +141,7 @@ def _said(error: Exception) -> str:
 
 def measure(call: Callable[[], object], seconds: float, calls: int) -> list[float]:
     """Call again and again, at least once: the seconds of each call."""
-    times = []
+    times: list[float] = []
     before = time.perf_counter()
     until = before + seconds
     while len(times) < calls and (before < until or not times):
@@ -154,7 +156,7 @@ def measure(call: Callable[[], object], seconds: float, calls: int) -> list[floa
 
 
 def _summary(case: Case, turns: dict[str, _Turns]) -> dict[str, Any]:
-    done = {name: t for name, t in turns.items() if t.failure is None and t.means}
+    done = {name: t for name, t in turns.items() if t.failure is None and t.rounds}
     return {
         "name": case.name,
         "title": case.title,
@@ -178,13 +180,13 @@ def _row(case: Case, contestant: Contestant, turns: dict[str, _Turns], done: dic
     against = contestant.compared_with or case.compared_with
     return row | {
         "status": "measured",
-        "median_us": statistics.median(own.means) * 1e6,
-        "quartiles_us": [seconds * 1e6 for seconds in quartiles(own.means)],
+        "median_us": statistics.median(own.rounds) * 1e6,
+        "quartiles_us": [seconds * 1e6 for seconds in quartiles(own.rounds)],
         "p99_us": p99(own.singles),
-        "rounds": len(own.means),
+        "rounds": len(own.rounds),
         "calls": own.calls,
         "compared_with": against,
-        "ratio": ratio(own.means, done[against].means) if against in done else None,
+        "ratio": ratio(own.rounds, done[against].rounds) if against in done else None,
     }
 
 
@@ -192,16 +194,17 @@ def _held(target: Target, done: dict[str, _Turns]) -> dict[str, Any]:
     """A target and what was reached; `reached` is None where a contestant could not be measured."""
     row: dict[str, Any] = {"what": target.what, "at_most": target.at_most, "at_least": target.at_least}
     row["kind"] = "rate" if target.against is None else "ratio"
+    reached: dict[str, Any]
     own, other = done.get(target.contestant), done.get(target.against or target.contestant)
     if own is None or other is None:
         return row | {"reached": None, "met": None}
     if target.against is None:
-        rates = [1 / seconds for seconds in own.means]
+        rates = [1 / seconds for seconds in own.rounds]
         reached = {"median": statistics.median(rates), "quartiles": quartiles(rates)}
     elif target.at_most is not None:
-        reached = ratio(own.means, other.means)
+        reached = ratio(own.rounds, other.rounds)
     else:
-        reached = ratio(other.means, own.means)
+        reached = ratio(other.rounds, own.rounds)
     return row | {"reached": reached, "met": met(reached["median"], target.at_most, target.at_least)}
 
 

@@ -41,7 +41,9 @@ REFERENCE = ROOT / "docs" / "reference"
 NOT_RUN = {
     "python3 -m venv .venv && .venv/bin/pip install '.[all]' && .venv/bin/retarget demo": "installs from the network",
     "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest": "runs these very tests",
-    "python -m benchmarks.first_note": "takes its time, and needs a quiet machine",
+    "python -m benchmarks --json result.json": "takes its time, and needs a quiet machine",
+    "python -m benchmarks.page result.json": "writes the docs",
+    "python -m benchmarks.charts result.json": "writes the docs",
     "python -m pytest -m soak": "takes its time",
 }
 """The commands of the docs that no test runs, and why not."""
