@@ -421,7 +421,7 @@ def test_the_page_is_written_between_its_markers(small: dict[str, Any], tmp_path
     assert "what was there" not in once
     assert tables.page(small) in once
     with pytest.raises(ValueError, match="figures: begin"):
-        page.written("no markers", small)
+        page.written("no markers", "told")
 
 
 def test_charts_are_drawn(small: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
