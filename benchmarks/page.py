@@ -2,8 +2,8 @@
 
     python -m benchmarks.page RESULT.json [--into docs/explanation/performance.md] [--readme README.md]
 
-What stands between the markers is replaced; the prose around them is the writer's. The README has one sentence, on the
-first case.
+What stands between the markers is replaced; the prose around them is the writer's. Charts that were drawn beside the
+page are shown on it. The README has one sentence, on the first case.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from benchmarks import tables
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 README_BEGIN, README_END = "<!-- figure: begin -->", "<!-- figure: end -->"
+CHARTS = "charts"
+"""The folder beside the page that `benchmarks.charts` draws into."""
+
 PAGE, README = Path("docs/explanation/performance.md"), Path("README.md")
 
 
@@ -54,10 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args(arguments)
     result = json.loads(options.result.read_text(encoding="utf-8"))
-    _rewrite(options.into, f"\n{tables.page(result)}", BEGIN, END)
+    _rewrite(options.into, f"\n{tables.page(result)}{_pictures(options.into.parent / CHARTS)}", BEGIN, END)
     told = sentence(result)
     if told is not None:
         _rewrite(options.readme, told, README_BEGIN, README_END)
+
+
+def _pictures(folder: Path) -> str:
+    """The charts that were drawn beside the page."""
+    files = sorted(folder.glob("*.svg"))
+    lines = [f"![{file.stem}]({folder.name}/{file.name})" for file in files]
+    return "\n\n".join(["\n### Charts", *lines]) + "\n" if lines else ""
 
 
 def _rewrite(file: Path, told: str, begin: str, end: str) -> None:

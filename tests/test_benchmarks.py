@@ -410,10 +410,13 @@ def test_the_page_is_written_between_its_markers(small: dict[str, Any], tmp_path
     result.write_text(json.dumps(small))
     into.write_text(f"before\n{page.BEGIN}\nwhat was there\n{page.END}\nafter\n")
     readme.write_text(f"{page.README_BEGIN}\nwhat was there\n{page.README_END}\n")
+    (tmp_path / page.CHARTS).mkdir()
+    (tmp_path / page.CHARTS / "decide.svg").write_text("<svg/>")
     for _ in range(2):
         page.main([str(result), "--into", str(into), "--readme", str(readme)])
         once = into.read_text()
     assert once.count(page.BEGIN) == 1
+    assert "![decide](charts/decide.svg)" in once
     assert "takes 1.40 times a GET" in readme.read_text()
     assert "was there" not in readme.read_text()
     assert once.startswith(f"before\n{page.BEGIN}\n")
