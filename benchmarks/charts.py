@@ -21,13 +21,14 @@ Chart = Any
 
 FOLDER = Path("docs/explanation/charts")
 _COLOURS = altair.Scale(domain=["retarget", "rival", "floor"], range=["#1f4e79", "#9aa5b1", "#d5dbe1"])
+_PALETTE = ["#1f4e79", "#c26a2d", "#6b8e5a", "#9aa5b1"]
 _WIDTH = 460
 
 
 def decide(result: Row) -> Chart | None:
     """One decision, everyone: microseconds on a logarithmic scale."""
     rows = _measured(result, "decide")
-    values = [{"who": row["name"], "role": row["role"], "us": row["median_us"]} for row in rows]
+    values = [{"who": _called(row), "role": row["role"], "us": row["median_us"]} for row in rows]
     return _bars(values, "us", "microseconds for one decision over 50 candidates (logarithmic)", log=True)
 
 
@@ -48,7 +49,7 @@ def candidates(result: Row) -> Chart | None:
 
 def campaigns(result: Row) -> Chart | None:
     """How a decision over every campaign does not grow with their number."""
-    values = [row | {"who": "decide"} for row in _by_size(result, "campaigns")]
+    values = [row | {"who": "retarget"} for row in _by_size(result, "campaigns")]
     return _lines(values, "campaigns in the policy", "microseconds for one decision")
 
 
@@ -59,7 +60,8 @@ def concurrent(result: Row) -> Chart | None:
         who, _, rest = row["name"].partition(", ")
         size, _, loop = rest.partition(", ")
         number = int(size.replace(",", ""))
-        values.append({"who": f"{who}{f' ({loop})' if loop else ''}", "size": number, "value": 1e6 / row["median_us"]})
+        name = "retarget, decide" if row["role"] == "retarget" else who
+        values.append({"who": f"{name}{f' ({loop})' if loop else ''}", "size": number, "value": 1e6 / row["median_us"]})
     return _lines(values, "calls in flight", "calls a second", log_y=False)
 
 
@@ -103,6 +105,10 @@ def _measured(result: Row, case: str) -> list[dict[str, Any]]:
     ]
 
 
+def _called(row: Row) -> str:
+    return f"retarget, {row['name']}" if row["role"] == "retarget" else str(row["name"])
+
+
 def _by_size(result: Row, case: str) -> list[dict[str, Any]]:
     """Rows whose names end with the size: "decide, 500", "decide, all of 1,000 campaigns"."""
     values = []
@@ -111,8 +117,15 @@ def _by_size(result: Row, case: str) -> list[dict[str, Any]]:
             continue
         who, _, rest = row["name"].rpartition(", ")
         size = int("".join(letter for letter in rest if letter.isdigit()))
-        values.append({"who": who, "size": size, "value": row["median_us"]})
+        name = "retarget" if row["role"] == "retarget" else who
+        values.append({"who": name, "size": size, "value": row["median_us"]})
     return values
+
+
+def _palette(values: list[dict[str, Any]]) -> altair.Scale:
+    """Retarget first, and dark blue."""
+    names = dict.fromkeys(value["who"] for value in values)
+    return altair.Scale(domain=sorted(names, key=lambda name: not name.startswith("retarget")), range=_PALETTE)
 
 
 def _data(values: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - altair's
@@ -147,7 +160,12 @@ def _lines(values: list[dict[str, Any]], x: str, y: str, *, log_y: bool = True, 
         .encode(
             x=altair.X("size:Q", title=x, scale=altair.Scale(type="log"), axis=altair.Axis(format="~s", tickCount=5)),
             y=altair.Y("value:Q", title=y or None, scale=altair.Scale(type="log") if log_y else altair.Scale()),
-            color=altair.Color("who:N", title=None, legend=altair.Legend(orient="bottom", columns=2, labelLimit=280)),
+            color=altair.Color(
+                "who:N",
+                title=None,
+                scale=_palette(values),
+                legend=altair.Legend(orient="bottom", columns=2, labelLimit=280),
+            ),
         )
         .properties(width=width, height=240)
     )

@@ -64,7 +64,7 @@ def _reached(row: Row) -> str:
 def _spread(reached: Row | None, kind: str) -> str:
     if reached is None or reached.get("quartiles") is None:
         return "-"
-    first, third = (_number(value, kind) for value in reached["quartiles"])
+    first, third = (_number(value, kind).removesuffix(" a second") for value in reached["quartiles"])
     return f"{first} to {third}"
 
 
