@@ -124,8 +124,9 @@ def _by_size(result: Row, case: str) -> list[dict[str, Any]]:
 
 def _palette(values: list[dict[str, Any]]) -> altair.Scale:
     """Retarget first, and dark blue."""
-    names = dict.fromkeys(value["who"] for value in values)
-    return altair.Scale(domain=sorted(names, key=lambda name: not name.startswith("retarget")), range=_PALETTE)
+    names: list[str] = list(dict.fromkeys(value["who"] for value in values))
+    first = sorted(names, key=lambda name: not name.startswith("retarget"))
+    return altair.Scale(domain=first, range=_PALETTE)
 
 
 def _data(values: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - altair's
