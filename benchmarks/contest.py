@@ -24,7 +24,7 @@ class Setting:
     """Begins every key that this contestant writes."""
     visitors: int = 4_000
     """Among how many visitors the calls go round."""
-    events: int = 1_000_000
+    events: int = 500_000
     """Rows of the log that is replayed."""
 
 

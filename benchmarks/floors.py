@@ -121,7 +121,7 @@ def in_waves(
     uvloop: bool,
 ) -> Running:
     """Call with so many in flight: each of as many tasks calls one time after the other."""
-    each = max(2 if in_flight < 1_000 else 1, 64 // in_flight)
+    each = max(4 if in_flight < 1_000 else 2, 64 // in_flight)
     loop = _loop(uvloop=uvloop)
     singles: list[float] = []
     once: Any

@@ -5,6 +5,7 @@ Each row begins with an empty server. Calls take turns with a GET, on visitors d
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Callable, Sequence
 from random import Random
@@ -41,6 +42,7 @@ def layout(dimension: str, size: int) -> Layout:
 
 def measured(url: str, sizes: dict[str, Sequence[int]], rounds: int, say: Say) -> list[dict[str, Any]]:
     """A row for each size of each dimension."""
+    logging.getLogger("retarget").addHandler(logging.NullHandler())  # it warns of each event of a full visitor
     rows: list[dict[str, Any]] = []
     for dimension in DIMENSIONS:
         for size in sizes[dimension]:

@@ -157,7 +157,10 @@ def growth_table(rows: Sequence[Row]) -> Iterator[str]:
     if not rows:
         return
     yield "### Growth"
-    yield "50 candidates with one cap each. Calls take turns with a GET, on visitors drawn at random."
+    yield (
+        "50 candidates with one cap each. Calls take turns with a GET, on visitors drawn at random. A visitor has at "
+        "most 512 timelines: of a thousand campaigns the later ones are not counted for her, and she is blocked."
+    )
     yield table(
         ("", "size", "bytes a visitor", "decide", "beside GET", "record", "beside GET"),
         (
