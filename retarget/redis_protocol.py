@@ -136,7 +136,7 @@ def reading(key: bytes) -> Ask:
 
 def writing(write: Write) -> Ask:
     """Ask for a write."""
-    command = ("EVALSHA", wire.SHA, 1, *wire.arguments(write))
+    command = ("EVALSHA", wire.SHA, b"1", *wire.arguments(write))
     return Ask(write.key, command, _answer, writes=True, retryable=bool(write.id))
 
 

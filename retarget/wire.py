@@ -56,8 +56,8 @@ def packed(alternative: Alternative) -> bytes:
     return alternative.packed
 
 
-def arguments(write: Write) -> tuple[bytes | int, ...]:
-    """KEYS[1] and ARGV of write.lua."""
+def arguments(write: Write) -> tuple[bytes, ...]:
+    """KEYS[1] and ARGV of write.lua. No numbers: hiredis 3.5 packs one by its `repr`, and crashes if a signal comes."""
     program = b"".join(map(packed, write.alternatives))
     names = write.alternatives[0].names if write.alternatives else ()
-    return write.key, write.now, write.id, program, write.hold, *names
+    return write.key, b"%d" % write.now, write.id, program, write.hold, *names

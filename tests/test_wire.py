@@ -45,7 +45,7 @@ def test_a_program_is_pinned_byte_for_byte() -> None:
     assert wire.packed(alternative) == bytes.fromhex(expected)
     write = Write(b"rt:1:v", 7, b"12345", (alternative, alternative))
     program = bytes.fromhex(expected) * 2
-    assert wire.arguments(write) == (b"rt:1:v", 7, b"12345", program, b"", b"ia", b"evisit")
+    assert wire.arguments(write) == (b"rt:1:v", b"7", b"12345", program, b"", b"ia", b"evisit")
 
 
 def test_a_hold_stands_before_the_names_of_the_first_alternative() -> None:
@@ -57,7 +57,7 @@ def test_a_hold_stands_before_the_names_of_the_first_alternative() -> None:
         "00000000 0001 0000 0000 0006 483132333435"
     )
     write = Write(b"rt:1:v", 7, b"", (alternative,), b"H12345")
-    assert wire.arguments(write) == (b"rt:1:v", 7, b"", bytes.fromhex(expected), b"H12345", b"hia", b"H12345")
+    assert wire.arguments(write) == (b"rt:1:v", b"7", b"", bytes.fromhex(expected), b"H12345", b"hia", b"H12345")
 
 
 def test_an_alternative_is_packed_once() -> None:
