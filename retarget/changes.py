@@ -49,7 +49,7 @@ class Guard(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Enter `at` `weight` times in a timeline of this head that keeps `keep`.
+    """Enter `at` `weight` times in a timeline of this head that keeps `keep`. Without a name: in the write's `hold`.
 
     `keep` 0: take `at` out instead, `weight` times; `at` 0 then means the moment in the write's `hold` timeline.
     """

@@ -19,10 +19,11 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from retarget import timeline
 from retarget.changes import Alternative, Entry, Guard
+from retarget.decision import Moment, as_candidate, claim_alternatives
 from retarget.errors import ConfigError, InputError, StoreError, TokenError
 from retarget.events import Candidate, Subject
 from retarget.grammar import parse_duration
-from retarget.plan import Place
+from retarget.plan import Place, Plan
 from retarget.policy import check_text
 from retarget.timeline import HELD, HOLD
 
@@ -156,13 +157,30 @@ def _check(token: Token) -> None:
         raise ValueError("no hold")
 
 
-def hold_alternative(
-    counting: Alternative, places: Iterable[Place], hold: bytes, now: int, seconds: int
-) -> Alternative:
-    """What reserves an impression for so many seconds where `counting` would count it."""
+def reservable(plan: Plan, candidate: Candidate) -> tuple[Place, ...]:
+    """Where an impression is reserved: where it would be counted; and it keeps a session going."""
+    places = plan.places(timeline.IMPRESSION, candidate)
+    return (*places, plan.session_places()[0]) if plan.has_sessions else places
+
+
+def hold_alternatives(moment: Moment, subject: Subject, seconds: int) -> tuple[Alternative, ...]:
+    """What reserves an impression for so many seconds where `claim_alternatives` would count it.
+
+    The same for all visitors of one second: the reservation's own mark has no name here, the write says it.
+    """
+    counting = claim_alternatives(moment, subject)
+    known = moment.holds.get((subject, seconds))
+    if known is None:
+        places = reservable(moment.plan, as_candidate(subject))
+        known = tuple(_hold_alternative(choice, places, moment.now, seconds) for choice in counting)
+        moment.holds[subject, seconds] = known
+    return known
+
+
+def _hold_alternative(counting: Alternative, places: Iterable[Place], now: int, seconds: int) -> Alternative:
     end = min(now + seconds, timeline.LAST_MOMENT)
     held = [Entry(HELD + place.field, end, place.weight, _ALL, _HEAD) for place in places]
-    marks = [Entry(HELD, end, 1, 1, _HEAD), Entry(HOLD + hold, end, 1, 1, _HEAD)]
+    marks = [Entry(HELD, end, 1, 1, _HEAD), Entry(b"", end, 1, 1, _HEAD)]
     session = [entry for entry in counting.entries if entry.field in (timeline.ACTIVITY, timeline.SESSIONS)]
     ttl = max([seconds + 1, *(timeline.seconds_of(entry.head) + 1 for entry in session)])
     return Alternative(counting.guards, (*held, *marks, *session), ttl, counting.outcome)

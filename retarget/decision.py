@@ -97,6 +97,7 @@ class Moment:
         self.plan, self.now, self.zone = plan, now, zone
         self.since = _Since(plan, now, zone)
         self.claims: dict[Subject, tuple[Alternative, ...]] = _Remembered()
+        self.holds: dict[tuple[Subject, int], tuple[Alternative, ...]] = _Remembered()
         self.records: dict[tuple[str, Subject | None], tuple[Alternative, ...]] = _Remembered()
 
     def is_open(self, openings: tuple[Opening, ...]) -> bool:

@@ -83,21 +83,22 @@ class MemoryStore:
         entered, gone = set(), set()
         mark = state.get(write.hold)
         for entry in alternative.entries:
-            raw = after.get(entry.field)
+            field = entry.field or write.hold
+            raw = after.get(field)
             if not entry.keep:
                 moment = entry.at or (timeline.newest(mark) if mark is not None else -1)
                 left = None if raw is None else timeline.remove(raw, moment, entry.weight)
                 if raw is not None and left is None:
-                    gone.add(entry.field)
-                    del after[entry.field]
+                    gone.add(field)
+                    del after[field]
                 elif left is not None and left != raw:
-                    entered.add(entry.field)
-                    after[entry.field] = left
+                    entered.add(field)
+                    after[field] = left
                 continue
             value = timeline.add(raw, entry.at, entry.weight, entry.keep, entry.head, write.now)
             if value is not None:
-                after[entry.field] = value
-                entered.add(entry.field)
+                after[field] = value
+                entered.add(field)
                 prune = prune or raw is None or timeline.newest(raw) // DAY != write.now // DAY
         if alternative.entries and not (entered or gone):
             return LATE

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, TypedDict, Unpack
 from zoneinfo import ZoneInfo
@@ -25,9 +26,10 @@ from retarget.claims import (
     Claim,
     Confirmation,
     Token,
-    hold_alternative,
+    hold_alternatives,
     hold_seconds,
     lasts,
+    reservable,
     seal,
     secret_bytes,
     taken_out,
@@ -46,13 +48,13 @@ from retarget.decision import (
 )
 from retarget.denials import denials_for
 from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted, StoreError, TokenError
-from retarget.events import Candidate, Event, Subject
+from retarget.events import Event, Subject
 from retarget.events import Moment as When
 from retarget.exporting import exported
 from retarget.inputs import as_event, candidate_list, listed
 from retarget.merging import merging
 from retarget.moments import Moments
-from retarget.plan import Place, Plan
+from retarget.plan import Plan
 from retarget.policy import Policy
 from retarget.steps import Batches, Request, Steps
 from retarget.timeline import HOLD, IMPRESSION
@@ -227,9 +229,8 @@ class Operations:
         event_id = self._event_id(IMPRESSION, id)
         seconds = None if hold is None else hold_seconds(hold)
         mark = b"" if seconds is None else event_id or secrets.token_bytes(5)
-        choices = [(subject, choice) for subject in wanted for choice in claim_alternatives(moment, subject)]
-        if seconds is not None:
-            choices = [(s, self._reserved(moment, s, mark, seconds, found)) for s, found in choices]
+        found = claim_alternatives if seconds is None else partial(hold_alternatives, seconds=seconds)
+        choices = [(subject, choice) for subject in wanted for choice in found(moment, subject)]
         uniform = self._without_history(plan, visitor, consent=consent)
         if uniform is not None or visitor is None:
             return self._uncounted(choices, moment.now) if uniform else None
@@ -238,7 +239,8 @@ class Operations:
             return None
         try:
             alternatives = tuple(choice for _, choice in choices)
-            answer: Answer = yield Request("write", Write(key, moment.now, event_id, alternatives))
+            held = HOLD + mark if mark else b""
+            answer: Answer = yield Request("write", Write(key, moment.now, event_id, alternatives, held))
             self._changed(key)
         except StoreError as error:
             self._changed(key)
@@ -255,15 +257,6 @@ class Operations:
         subject = self._claimed_before(plan, answer, wanted) if isinstance(answer, bytes) else choices[answer - 1][0]
         return Claim(subject, moment.now, self._token(key, subject, mark), held_for=seconds, repeated=repeated)
 
-    def _reserved(self, moment: Moment, subject: Subject, mark: bytes, seconds: int, found: Alternative) -> Alternative:
-        places = self._reservable(moment.plan, as_candidate(subject))
-        return hold_alternative(found, places, mark, moment.now, seconds)
-
-    def _reservable(self, plan: Plan, candidate: Candidate) -> tuple[Place, ...]:
-        """Where an impression is reserved: where it would be counted; and it keeps a session going."""
-        places = plan.places(IMPRESSION, candidate)
-        return (*places, plan.session_places()[0]) if plan.has_sessions else places
-
     def confirm(self, claim: Claim | str, *, at: When | None = None) -> Steps[Confirmation]:
         """The reserved impression was shown: count it. `claim` is the Claim or its token, from any process.
 
@@ -277,7 +270,7 @@ class Operations:
             return "repeated"
         places = self.plan.places(IMPRESSION, token.candidate)
         counted = alternatives(self.plan, places, at_second, now, outcome=outcome(token.candidate))
-        guard, removal = lasts(token.hold, now), taken_out(self._reservable(self.plan, token.candidate), token.hold)
+        guard, removal = lasts(token.hold, now), taken_out(reservable(self.plan, token.candidate), token.hold)
         in_time = tuple(
             Alternative((*choice.guards, guard), (*choice.entries, *removal), choice.ttl, choice.outcome)
             for choice in counted
@@ -300,7 +293,7 @@ class Operations:
         moment = self._moments.second(now)
         if not token.hold:
             return False
-        removal = taken_out(self._reservable(self.plan, token.candidate), token.hold)
+        removal = taken_out(reservable(self.plan, token.candidate), token.hold)
         choice = Alternative((lasts(token.hold, moment),), removal, 1)
         answer = yield from self._written(Write(self._named(token), moment, b"", (choice,), HOLD + token.hold))
         return bool(answer == 1)

@@ -49,7 +49,7 @@ def packed(alternative: Alternative) -> bytes:
     for entry in alternative.entries:
         parts += (_ENTRY.pack(entry.at, entry.weight, entry.keep, entry.head, len(entry.field)), entry.field)
     fields = [*(guard.field for guard in alternative.guards), *(entry.field for entry in alternative.entries)]
-    alternative.names = tuple(dict.fromkeys(fields))[:_NAMES]
+    alternative.names = tuple(name for name in dict.fromkeys(fields) if name)[:_NAMES]
     block = b"".join(parts)
     counts = len(alternative.guards), len(alternative.entries)
     alternative.packed = _ALTERNATIVE.pack(*counts, alternative.ttl, alternative.outcome, len(block)) + block

@@ -14,7 +14,7 @@
 --              guard        flags u8 (1 wanted, 2 or-else-the-next, 4 not before the session), n u16, since u32, name
 --              entry        at u32, weight u16, keep u16, head u16, name            name: length u16, bytes
 --                           keep 0: take out `at` instead, `weight` times; at 0: the moment that HOLD's timeline holds
---   HOLD     the timeline of one reserved impression, or empty
+--   HOLD     the timeline of one reserved impression, or empty; an entry without a name enters there
 --   NAME     timelines that the first alternative names: read together, they cost a third of what each alone would
 --
 -- A timeline is a head of 2 bytes, then u32 moments, oldest first. Head: 1 bit shield, 5 bits shift, 10 bits horizon.
@@ -105,6 +105,7 @@ local full, size, prune, changed, order = nil, 0, false, {}, {}
 for _ = 1, entries do
   local at, weight, keep, head, name
   at, weight, keep, head, name, pos = unpack_bytes('>I4I2I2I2I2c0', program, pos)
+  if name == '' then name = hold end
   local raw = timeline(name)
   local latest = raw and unpack_bytes('>I4', raw, #raw - ENTRY + 1) or 0
   if keep > 0 and full == nil then
