@@ -21,6 +21,9 @@ Period: TypeAlias = Literal["rolling", "hour", "day", "week", "month", "flight",
 MOST = 10_000
 """The largest limit or count a rule may name: so many entries of four bytes a timeline may have to keep."""
 
+SUBJECT_BYTES = 256
+"""The longest subject, in UTF-8 bytes: no longer one is ever recorded."""
+
 LONGEST = 20 * 366 * 86_400
 """The longest duration, in seconds: about twenty years."""
 
@@ -29,9 +32,9 @@ _AMBIGUOUS = {"month": 30, "quarter": 90, "year": 365}
 _NAMED: dict[str, Period] = {"flight": "flight", "lifetime": "lifetime", "session": "session"}
 _CALENDAR: dict[str, Period] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
 _DURATION = re.compile(r"(?:(\d+)\s*)?([a-z]+?)s?", re.IGNORECASE)
-_CAP = re.compile(r"\s*(-?\d+)\s*(?:\bper\b|/)\s*(.+?)\s*", re.IGNORECASE)
+_CAP = re.compile(r"(-?\d+)\s*(?:\bper\b|/)\s*(.+)", re.IGNORECASE)
 _CONDITION = re.compile(
-    r'\s*(?:(-?\d+)\s+)?([^\W\d][\w.-]*)(?:\s+(?!within\b)(?:"([^"]+)"|([^\s"]+)))?(?:\s+within\s+(.+?))?\s*',
+    r'(?:(-?\d+)\s+)?([^\W\d][\w.-]{0,63})(?:\s+(?!within\b)(?:"([^"]+)"|([^\s"]+)))?(?:\s+within\s+(.+))?',
     re.IGNORECASE,
 )
 _SPAN = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*")
@@ -117,7 +120,7 @@ def parse_window(text: str) -> Span:
 
 def parse_cap(text: str) -> Cap:
     """`3 per day` or `3/day`. Raises ValueError saying what would be right."""
-    match = _CAP.fullmatch(text)
+    match = _CAP.fullmatch(text.strip())  # blanks at the end would be tried one by one
     if not match:
         raise ValueError(f"{text!r} is no cap: write LIMIT per WINDOW, such as {CAP_EXAMPLE}")
     limit = int(match[1])
@@ -129,7 +132,7 @@ def parse_cap(text: str) -> Cap:
 
 def parse_condition(text: str) -> Condition:
     """`[N] EVENT [SUBJECT] [within WINDOW]`. Raises ValueError saying what would be right."""
-    match = _CONDITION.fullmatch(text)
+    match = _CONDITION.fullmatch(text.strip())
     if not match or match[2].lower() == "within":
         raise ValueError(
             f"{text!r} is no condition: write [N] EVENT [SUBJECT] [within WINDOW], such as {CONDITION_EXAMPLE}; "
@@ -141,6 +144,11 @@ def parse_condition(text: str) -> Condition:
             f"{text!r}: the count is {count}, it must be from 1 to {MOST:,}; what must not be goes to exclude"
         )
     subject = match[3] or match[4]
+    size = len((subject or "").encode(errors="surrogatepass"))
+    if size > SUBJECT_BYTES:
+        raise ValueError(f"{text!r:.80}: the subject has {size} bytes; none longer than {SUBJECT_BYTES} is recorded")
+    if subject and any("\ud800" <= letter <= "\udfff" for letter in subject):
+        raise ValueError(f"{text!r}: the subject is not valid Unicode")
     for label in _TEMPLATE.findall(subject or ""):
         if not _KIND.fullmatch(label):
             raise ValueError(f"{text!r}: {{{label}}} is no label; write a label's name in braces, such as {{item}}")

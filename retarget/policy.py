@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -36,8 +36,11 @@ from retarget.findings import Finding, findings
 from retarget.grammar import Cap, Condition, Duration, Spans, Weekdays
 from retarget.windows import LocalTime, end_instant, instant
 
-ID_BYTES = 256
+ID_BYTES = grammar.SUBJECT_BYTES
 """The longest campaign id, subject or label, in UTF-8 bytes."""
+
+_TOLD = 1_000
+"""The longest that one problem is told, in characters."""
 
 
 def load_zone(key: str) -> ZoneInfo:
@@ -293,17 +296,20 @@ class Policy(_Model):
         try:
             return cls.from_text(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise PolicyError([f"{path}: {error}"]) from error
+            raise _refused([f"{path}: {error}"]) from error
         except PolicyError as error:
-            raise PolicyError([f"{path}: {problem}" for problem in error.problems]) from error
+            raise _refused(f"{path}: {problem}" for problem in error.problems) from error
 
     @classmethod
     def from_text(cls, toml: str) -> Self:
         """Load a policy from TOML text. Raises `PolicyError`."""
         try:
             data = tomllib.loads(toml)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise PolicyError([f"this is no TOML: {error}"]) from error
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a ValueError that is no TOMLDecodeError: a number too long to read
+            raise _refused([f"this is no TOML: {error}"]) from error
         return cls.model_validate(data)
 
     def findings(self, *, events: Collection[str] = (), labels: Collection[str] = ()) -> list[Finding]:
@@ -335,11 +341,17 @@ class Policy(_Model):
         try:
             policy = handler(data)
         except ValidationError as error:
-            raise PolicyError([_problem(details) for details in error.errors(include_url=False)]) from error
+            raise _refused(_problem(details) for details in error.errors(include_url=False)) from error
         problems = _contradictions(policy)
         if problems:
-            raise PolicyError(problems)
+            raise _refused(problems)
         return policy
+
+
+def _refused(problems: Iterable[str]) -> PolicyError:
+    """Every problem in print: what a file holds may be endless, or no Unicode."""
+    printable = (problem.encode(errors="backslashreplace").decode() for problem in problems)
+    return PolicyError([f"{text[:_TOLD]} ..." if len(text) > _TOLD else text for text in printable])
 
 
 def _contradictions(policy: Policy) -> list[str]:
