@@ -25,7 +25,7 @@ from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Subject
 from retarget.plan import BoundClause, Compiled, Fact, Place, Plan, Reason
 from retarget.policy import check_text
-from retarget.timeline import ACTIVITY, LAST_MOMENT, SESSIONS
+from retarget.timeline import ACTIVITY, HELD, LAST_MOMENT, SESSIONS
 from retarget.windows import DAY, Opening, Window
 
 State = Mapping[bytes, bytes]
@@ -127,6 +127,8 @@ class View:
                 for need, piece, window, number in facts:
                     if length > need and raw[piece] >= since[window]:
                         true.add(number)
+        if HELD in state and not all(timeline.is_packed(raw) for field, raw in state.items() if field[:1] == HELD):
+            raise StoreError("a reservation of this visitor is corrupt")
         self.held = timeline.live_holds(state, moment.now)
         self.true = true
         for field in self.held:
@@ -139,8 +141,15 @@ class View:
         held = len(self.held.get(fact.field, ())) if self.held else 0
         if fact.n <= held:
             return True
-        entry = timeline.nth_newest(self.state.get(fact.field, b""), fact.n - held)
+        entry = timeline.nth_newest(self._timeline(fact.field), fact.n - held)
         return entry is not None and entry >= self.begins(fact.window)
+
+    def _timeline(self, field: bytes) -> bytes:
+        """The packed timeline, empty where there is none. Raises StoreError for one that is corrupt."""
+        raw = self.state.get(field, b"")
+        if raw and len(raw) & 3 != timeline.HEAD:
+            raise StoreError(f"the timeline {timeline.readable(field)!r} is corrupt: {len(raw)} bytes")
+        return raw
 
     def begins(self, window: Window) -> int:
         """The first second that counts."""
@@ -149,7 +158,7 @@ class View:
 
     def count(self, fact: Fact) -> int:
         """How many kept entries of the fact's timeline count, those reserved included."""
-        raw = self.state.get(fact.field)
+        raw = self._timeline(fact.field)
         counted = timeline.count_since(raw, self.begins(fact.window)) if raw else 0
         return counted + len(self.held.get(fact.field, ()))
 
@@ -209,14 +218,17 @@ class View:
     def _leaves(self, fact: Fact) -> int:
         """The first second at which a fact that holds does so no more: when too few of its entries are left."""
         held = self.held.get(fact.field)
-        raw = self.state.get(fact.field)
+        raw = self._timeline(fact.field)
         if not held:
-            entry = timeline.nth_newest(raw or b"", fact.n)
+            entry = timeline.nth_newest(raw, fact.n)
             assert entry is not None  # noqa: S101 - the fact holds
             return fact.window.leaves(entry, self.moment.zone)
         since = self.begins(fact.window)
         entries = [entry for entry in timeline.moments(raw)[-fact.n :] if entry >= since] if raw else []
-        return sorted([*held, *(fact.window.leaves(entry, self.moment.zone) for entry in entries)])[-fact.n]
+        leaving = sorted([*held, *(fact.window.leaves(entry, self.moment.zone) for entry in entries)])
+        if len(leaving) < fact.n:
+            raise StoreError(f"the timeline {timeline.readable(fact.field)!r} is corrupt: it is not in order")
+        return leaving[-fact.n]
 
 
 class Decision:
@@ -329,6 +341,7 @@ def as_candidate(subject: object) -> Candidate:
         candidate = subject if isinstance(subject, Candidate) else Candidate(check_text(subject, "campaign"))
         check_text(candidate.campaign, "campaign")
         for kind, value in candidate.labels:
+            check_text(kind, "the name of a label")
             check_text(value, f"label {kind}")
     except ValueError as error:
         raise InputError(f"{error}; a candidate is a campaign id or a Candidate") from error
