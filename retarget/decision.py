@@ -23,7 +23,7 @@ from retarget import timeline
 from retarget.changes import MOST_TIMELINES, NO_OUTCOME, Alternative, Entry, Guard
 from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Subject
-from retarget.plan import BoundClause, Compiled, Fact, Place, Plan, Reason
+from retarget.plan import BoundClause, Compiled, Fact, Place, Plan, Reason, Rule
 from retarget.policy import check_text
 from retarget.timeline import ACTIVITY, HELD, LAST_MOMENT, SESSIONS
 from retarget.windows import DAY, Opening, Window
@@ -200,10 +200,14 @@ class View:
 
     def _clause_from(self, clause: BoundClause, at: int) -> int | None:
         """The first second from `at` on at which one of the literals holds."""
-        moments = [
-            moment for fact, wanted in clause if (moment := self._literal_from(fact, at, wanted=wanted)) is not None
-        ]
-        return min(moments, default=None)
+        first = None
+        for fact, wanted in clause:
+            moment = self._literal_from(fact, at, wanted=wanted)
+            if moment == at:
+                return at
+            if moment is not None and (first is None or moment < first):
+                first = moment
+        return first
 
     def _literal_from(self, fact: Fact, at: int, *, wanted: bool) -> int | None:
         if not self.holds(fact):
@@ -352,19 +356,24 @@ def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
     """The verdict on one candidate: of the rules that forbid it, the one that lets go last."""
     compiled = compile_subject(plan, subject)
     labels = plan.labels(compiled.candidate)
-    now, last = view.moment.now, None
-    for rule, clauses in plan.bound_rules(compiled.candidate):
-        lets_go = view.next_moment(clauses, [rule.opening] if rule.opening else [])
-        if lets_go != now and (last is None or _later(lets_go, last[0])):
-            last = (lets_go, rule)
-    if last is None:
-        return Verdict(eligible=True, reason="eligible", eligible_at=_utc(now))
-    rule = last[1]
+    rule = denying_rule(plan, view, compiled)
+    if rule is None:
+        return Verdict(eligible=True, reason="eligible", eligible_at=_utc(view.moment.now))
     joint = view.next_moment(compiled.guards, compiled.openings)
     fact = plan.fact(rule.counted, labels) if rule.counted is not None else None
     seen = _seen(view, plan, fact) if rule.limit is not None else None
     again = None if joint is None else _utc(joint)
     return Verdict(eligible=False, reason=rule.reason, rule=rule.text, seen=seen, limit=rule.limit, eligible_at=again)
+
+
+def denying_rule(plan: Plan, view: View, compiled: Compiled) -> Rule | None:
+    """The rule that forbids the candidate, of several the one that lets go last; None if it is eligible."""
+    now, last = view.moment.now, None
+    for rule, clauses in plan.bound_rules(compiled.candidate):
+        lets_go = view.next_moment(clauses, [rule.opening] if rule.opening else [])
+        if lets_go != now and (last is None or _later(lets_go, last[0])):
+            last = (lets_go, rule)
+    return last[1] if last else None
 
 
 def is_open(moment: Moment, subject: Subject) -> bool:

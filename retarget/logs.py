@@ -121,17 +121,28 @@ class Log:
 
     def rows(self, batch: int = BATCH, after: int | None = None) -> Iterator[list[LogRow]]:
         """Every row by second, rows of one second in the order of the log; `after`: those later than that second."""
-        return self._fetch("true" if after is None else f'"at" > {int(after)}', '"at", rowid', batch)
+        if batch < 1:
+            raise InputError(f"batch must be at least 1, not {batch}")
+        stored = ", ".join(_name(column.stored) for column in self._stored)
+        where = "true" if after is None else f'"at" > {int(after)}'
+        return self._batches(f'SELECT {stored} FROM log WHERE {where} ORDER BY "at", rowid', batch)
 
-    def rows_by_visitor(self, shard: int = 0, shards: int = 1, batch: int = BATCH) -> Iterator[list[LogRow]]:
-        """The rows of the visitors in one shard, visitor by visitor, each in the order of `rows`.
+    @contextmanager
+    def tables(self) -> Iterator[DuckDBPyConnection]:
+        """DuckDB, with the table `log`: a column for each field that it has, and `column(label)` for each label.
 
-        Each visitor is in one of the shards 0 to `shards - 1`, with all rows. None counts as one visitor, the last.
+        Temporary tables are gone afterwards. What DuckDB refuses is a LogError.
         """
-        if not 0 <= shard < shards:
-            raise InputError(f"shard must be 0 to shards - 1, not {shard} of {shards}")
-        where = "true" if shards == 1 else f"hash(visitor) % {int(shards)} = {int(shard)}"
-        return self._fetch(where, 'visitor NULLS LAST, "at", rowid', batch)
+        with self._errors("the log cannot be read on"):
+            cursor = self._db.cursor()
+            try:
+                yield cursor
+            finally:
+                cursor.close()
+
+    def column(self, label: str) -> str:
+        """The column of a label in the table `log`, quoted."""
+        return _name(f"label {label}")
 
     def close(self) -> None:
         """Let go of memory and disk. Closing twice does no harm."""
@@ -146,25 +157,15 @@ class Log:
 
     # -- handing rows on
 
-    def _fetch(self, where: str, order: str, batch: int) -> Iterator[list[LogRow]]:
-        if batch < 1:
-            raise InputError(f"batch must be at least 1, not {batch}")
-        stored = ", ".join(_name(column.stored) for column in self._stored)
-        return self._batches(f"SELECT {stored} FROM log WHERE {where} ORDER BY {order}", batch)
-
     def _batches(self, sql: str, batch: int) -> Iterator[list[LogRow]]:
-        with self._errors("the log cannot be read on"):
-            cursor = self._db.cursor()
-            try:
-                cursor.execute(sql)
-                while rows := cursor.fetchmany(batch):
-                    # Column by column and not row by row: a cell costs more than all that is done to it here.
-                    columns: Iterator[Iterable[object]] = zip(*rows, strict=True)
-                    full = [next(columns) if name in self._present else repeat(_ABSENT.get(name)) for name in FIELDS]
-                    labels: Iterable[object] = zip(*columns, strict=True) if self.label_names else repeat(())
-                    yield list(map(_row, zip(*full, labels)))  # noqa: B905 - a `repeat` has no end
-            finally:
-                cursor.close()
+        with self.tables() as tables:
+            tables.execute(sql)
+            while rows := tables.fetchmany(batch):
+                # Column by column and not row by row: a cell costs more than all that is done to it here.
+                columns: Iterator[Iterable[object]] = zip(*rows, strict=True)
+                full = [next(columns) if name in self._present else repeat(_ABSENT.get(name)) for name in FIELDS]
+                labels: Iterable[object] = zip(*columns, strict=True) if self.label_names else repeat(())
+                yield list(map(_row, zip(*full, labels)))  # noqa: B905 - a `repeat` has no end
 
     # -- opening
 

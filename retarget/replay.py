@@ -5,33 +5,36 @@ Rules:
   it be shown at that moment; a suppressed one does not count. Every other event happened, and is remembered.
 - An impression whose id was there before is the same impression: it is reported as repeated, neither served nor
   suppressed, and costs nothing.
-- Visitors do not know of each other. So in memory they are taken one after the other, and the log's size is no matter;
-  a server is asked in time order, as it would have been that day. Both give the same figures.
+- DuckDB counts what the log holds; the replay finds what the policy takes from it. Both are sums.
+- Visitors do not know of each other. So in memory they are taken one after the other, by several processes if wanted,
+  and the log's size is no matter; a server is asked in time order, as it would have been that day. All give the same
+  figures.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from retarget.errors import InputError, LogError
-from retarget.events import Candidate, Subject
 from retarget.grammar import labels_in
-from retarget.logs import Log, LogOptions, LogRow
+from retarget.logs import BATCH, Log, LogOptions
+from retarget.numbered import UNIT, Numbered
 from retarget.policy import Policy, Rules, load_zone
-from retarget.replay_figures import UNIT, Denial, Figures, Frequency, Replay, Tally
-from retarget.replay_judges import InLists, Judge, OnStore, denial
-from retarget.retargeter import open_store
+from retarget.replay_figures import Figures, Followed, Frequency, Losses, Replay, Tally
+from retarget.replay_judges import Denials, Meanings, OnStore, denial
+from retarget.replay_shares import follow
+from retarget.replay_shares import losses as share_losses
+from retarget.retargeter import Retargeter, open_store
 from retarget.store import Store
-from retarget.timeline import IMPRESSION, LAST_MOMENT
+from retarget.timeline import IMPRESSION
 
 if TYPE_CHECKING:
     import redis
@@ -39,12 +42,11 @@ if TYPE_CHECKING:
 __all__ = ["Figures", "Frequency", "Progress", "Replay", "labels_of", "open_log", "replay"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 Progress: TypeAlias = Callable[[int, int], None]
 """Told now and then: rows done, rows in all."""
 
-_CACHED = 200_000
 _PATIENCE = 1.0
-_LONG_ID = 100
 
 
 def replay(
@@ -54,6 +56,7 @@ def replay(
     store: str | redis.Redis | Store = "memory://",
     time_zone: str | None = None,
     keep: bool = False,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> Replay:
     """Run a log through a policy.
@@ -68,25 +71,29 @@ def replay(
     """
     if isinstance(log, LogOptions):
         with open_log(log, policy) as opened:
-            return replay(opened, policy, store=store, time_zone=time_zone, keep=keep, progress=progress)
+            return replay(
+                opened, policy, store=store, time_zone=time_zone, keep=keep, processes=processes, progress=progress
+            )
     in_force = _in_force(policy, time_zone)
     begun = time.perf_counter()
-    if isinstance(store, str) and store == "memory://":
-        count = _Count(in_force, InLists(in_force), log.label_names)
-        count.run(log.rows_by_visitor(), log.count, progress)
-        return count.result(policy, time.perf_counter() - begun)
-    opened_store = open_store(store, _PATIENCE)
-    judge = OnStore(in_force, opened_store, f"rt:replay-{secrets.token_hex(4)}:")
-    try:
-        count = _Count(in_force, judge, log.label_names)
-        count.run(log.rows(), log.count, progress)
-        seconds = time.perf_counter() - begun
-    finally:
-        if not keep:
-            judge.forget()
-        if opened_store is not store:
-            opened_store.close()
-    return count.result(policy, seconds, judge.prefix if keep else None)
+    with log.tables() as tables:
+        wanted = labels_of(policy)
+        labels = [label for label in log.label_names if label in wanted]
+        count = _Count(in_force, log, Numbered(log, tables, labels), labels, progress)
+        if isinstance(store, str) and store == "memory://":
+            count.in_memory(processes)
+            return count.result(policy, time.perf_counter() - begun, None)
+        opened_store = open_store(store, _PATIENCE)
+        judge = OnStore(in_force, opened_store, f"rt:replay-{secrets.token_hex(4)}:")
+        try:
+            count.on_store(judge)
+            seconds = time.perf_counter() - begun
+        finally:
+            if not keep:
+                judge.forget()
+            if opened_store is not store:
+                opened_store.close()
+        return count.result(policy, seconds, judge.prefix if keep else None)
 
 
 def open_log(options: LogOptions, policy: Policy) -> Log:
@@ -124,229 +131,114 @@ def _zone(name: str) -> ZoneInfo:
         raise InputError(f"time zone {error}") from error
 
 
-# -- the rows, one after the other -------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Seen:
-    """One visitor's share of the log."""
-
-    impressions: int = 0
-    served: int = 0
-    ids: set[str | tuple[str, str]] = field(default_factory=set)
-    suppressed: set[str] = field(default_factory=set)
-    """The campaigns whose last impression was suppressed: a click that follows was on one that was not there."""
-
-
-class _Ad(NamedTuple):
-    """A campaign with the labels of a row."""
-
-    candidate: Candidate
-    ready: Any
-    tally: Tally
-    cost: int
-
-
-_Labels: TypeAlias = tuple[str | None, ...]
+# -- counting ----------------------------------------------------------------------------------------------------------
 
 
 class _Count:
-    """Goes through the rows, asks the judge, and counts."""
+    """Has every row judged, and adds up what the log holds and what the policy takes from it."""
 
-    def __init__(self, policy: Policy, judge: Judge, label_names: Sequence[str]) -> None:
-        self.policy, self.judge, self.ads = policy, judge, judge.ads
-        wanted = labels_of(policy)
-        self.places = [(place, kind) for place, kind in enumerate(label_names) if kind in wanted]
-        self.all_labels = len(self.places) == len(label_names)
-        self.tallies: dict[str, Tally] = {}
-        self.shown: dict[tuple[str | None, _Labels], _Ad] = {}
-        self.others: dict[tuple[str, str | None, str | None, _Labels], Any] = {}
-        self.zone = load_zone(policy.timezone)
-        self.zones: dict[str, ZoneInfo] = {}
-        self.before: Counter[int] = Counter()
-        self.after: Counter[int] = Counter()
-        self.nobody = _Seen()
-        self.events = self.dropped = 0
-        self.first, self.last = LAST_MOMENT, 0
-
-    def run(self, batches: Iterable[list[LogRow]], count: int, progress: Progress | None) -> None:
-        """Take all rows. Raises LogError for one that makes no sense."""
-        judge, shown, others = self.judge, self.shown, self._other
-        people: dict[str, _Seen] = {}
-        current: object = self  # no visitor yet
-        seen, at = self.nobody, 0
-        for rows in batches:
-            try:
-                for at, visitor, event, campaign, subject, id_, cost, value, click, conversion, timezone, given in rows:
-                    if visitor != current:
-                        current = visitor
-                        if judge.one_by_one:
-                            self._leave(seen)
-                        if visitor is None:
-                            seen = self.nobody
-                        else:
-                            if len(visitor) > _LONG_ID:
-                                self.ads.export(visitor)  # raises what the library says to an id that is too long
-                            judge.enter(visitor)
-                            seen = _Seen() if judge.one_by_one else people.setdefault(visitor, _Seen())
-                    labels = given if self.all_labels else tuple([given[place] for place, _ in self.places])
-                    if event != IMPRESSION:
-                        others(seen, event, campaign, subject, labels, id_, value, at)
-                        continue
-                    ad = shown.get((campaign, labels)) or self._ad(campaign, labels)
-                    tally = ad.tally
-                    tally.impressions += 1
-                    if id_ is not None:
-                        if id_ in seen.ids:
-                            tally.repeated += 1
-                            continue
-                        seen.ids.add(id_)
-                    paid = ad.cost if cost is None else round(cost * UNIT)
-                    tally.cost += paid
-                    seen.impressions += 1
-                    zone = self.zone if timezone is None else self._zone_of(timezone)
-                    why = self._unknown(ad, at, zone) if visitor is None else judge.show(ad.ready, at, zone)
-                    if why is None:
-                        tally.served += 1
-                        seen.served += 1
-                        if seen.suppressed:
-                            seen.suppressed.discard(ad.candidate.campaign)
-                    else:
-                        tally.saved += paid
-                        tally.rules[why] += 1
-                        seen.suppressed.add(ad.candidate.campaign)
-                    if click or conversion:
-                        for reaction in ["click"] * click + ["conversion"] * conversion:
-                            self._reaction(reaction, tally, value, on_suppressed=why is not None)
-                            if why is None and visitor is not None:
-                                self._record(reaction, ad.candidate.campaign, campaign, labels, at)
-            except InputError as error:
-                raise LogError(f"the row of {_utc(at).isoformat()}: {error}") from error
-            if rows:
-                moments = list(map(itemgetter(0), rows))
-                self.first, self.last = min(self.first, *moments), max(self.last, *moments)
-            self.events += len(rows)
-            if progress is not None:
-                progress(self.events, count)
-        self.dropped = judge.finish()
-        for one in [seen] if judge.one_by_one else people.values():
-            self._leave(one)
-
-    def _leave(self, seen: _Seen) -> None:
-        """A visitor has been seen to the end."""
-        if seen is not self.nobody and seen.impressions:
-            self.before[seen.impressions] += 1
-            self.after[seen.served] += 1
-
-    def _other(
-        self,
-        seen: _Seen,
-        event: str,
-        campaign: str | None,
-        subject: str | None,
-        labels: _Labels,
-        id_: str | None,
-        value: float | None,
-        at: int,
+    def __init__(
+        self, policy: Policy, log: Log, rows: Numbered, labels: Sequence[str], progress: Progress | None
     ) -> None:
-        """Any event but an impression. It is about what the log calls its subject, or else about the campaign.
+        """Raises LogError for a row that makes no sense."""
+        self.policy, self.log, self.rows, self.labels, self.progress = policy, log, rows, labels, progress
+        self.ads = Retargeter(policy, "memory://", clock=lambda: 0)
+        self.losses = Losses()
+        self.done = self.unknown = 0
+        meanings = Meanings(policy, labels)
+        self.meanings = [_of_row(kind.first, meanings.of, kind) for kind in rows.kinds]
+        self.kinds = [kind._replace(price=self._price(kind.campaign)) for kind in rows.kinds]
+        longest = rows.longest_id()
+        if longest is not None:
+            _of_row(longest[1], self.ads.export, longest[0])  # raises what the library says to an id that is too long
 
-        Which impression was clicked, such a row does not say; it may have been an earlier one that was served. So the
-        click is remembered, and is counted as a risk if the campaign's last impression was suppressed.
-        """
-        if id_ is not None:
-            if (event, id_) in seen.ids:
-                return
-            seen.ids.add((event, id_))
-        if campaign is not None and event in ("click", "conversion"):
-            self._reaction(event, self._tally(campaign), value, on_suppressed=campaign in seen.suppressed)
-        if seen is not self.nobody:
-            self._record(event, campaign if subject is None else subject, campaign, labels, at)
+    def in_memory(self, processes: int) -> None:
+        """Take one visitor after the other."""
+        for losses, rows in share_losses(self.rows.by_visitor(), self.policy, self.kinds, self.labels, processes):
+            self.losses.add(losses)
+            self._tell(rows)
+        self._nobody()
 
-    def _record(self, event: str, subject: str | None, campaign: str | None, labels: _Labels, at: int) -> None:
-        key = (event, subject, campaign, labels)
-        ready = self.others.get(key)
-        if ready is None:
-            about = self._candidate(subject, labels) if subject is not None and subject == campaign else subject
-            ready = _kept(self.others, key, self._prepare(event, about))
-        self.judge.happened(ready, at)
+    def on_store(self, judge: OnStore) -> None:
+        """Take the rows as they came."""
+        people: defaultdict[str, Followed] = defaultdict(lambda: Followed(self.losses))
+        for place, (visitor, at, number, cost, value) in enumerate(self.rows.by_time(), 1):
+            why = judge.take(visitor, self.meanings[number], at)
+            people[visitor].row(self.kinds[number], why, cost, value)
+            if place % BATCH == 0:
+                self._tell(BATCH)
+        for one in people.values():
+            one.leave()
+        self.losses.dropped = judge.finish()
+        self._nobody()
 
-    def _reaction(self, event: str, tally: Tally, value: float | None, *, on_suppressed: bool) -> None:
-        counts = tally.clicks if event == "click" else tally.conversions
-        counts[0] += 1
-        counts[1] += on_suppressed
-        if event == "conversion" and value is not None:
-            tally.value += round(value * UNIT)
-            tally.lost += round(value * UNIT) * on_suppressed
+    def _nobody(self) -> None:
+        """Take the rows without a visitor: the policy's answer and the clock's, without any history."""
+        for share in self.rows.unknown():
+            denials: Denials = {}
+            for place, (at, number) in enumerate(zip(share.seconds, share.kinds, strict=True)):
+                _, ad, zone = self.meanings[number]
+                if ad is None:
+                    continue
+                if self.policy.on_unknown_visitor == "block":  # as `decide` says, too, but it would look at the clock
+                    denials[place] = "unknown visitor", "unknown visitor"
+                elif not (said := self.ads.decide(None, (ad,), now=at, timezone=zone)[ad]):
+                    denials[place] = denial(said)
+            self.unknown = follow(share, 0, len(share.seconds), denials, self.kinds, self.losses).impressions
+        self._tell(self.log.count - self.done)
 
-    def _unknown(self, ad: _Ad, at: int, zone: ZoneInfo) -> Denial | None:
-        """What an impression without a visitor gets: the policy's answer and the clock's, without any history."""
-        if self.policy.on_unknown_visitor == "block":  # as `decide` says, too, but nothing need be looked at for it
-            return "unknown visitor", "unknown visitor"
-        said = self.ads.decide(None, (ad.candidate,), now=at, timezone=zone)[ad.candidate]
-        return None if said else denial(said)
+    def _tell(self, rows: int) -> None:
+        self.done += rows
+        if self.progress is not None:
+            self.progress(self.done, self.log.count)
 
-    def _prepare(self, event: str, subject: Subject | None) -> Any:  # noqa: ANN401 - each judge has its own
-        self.ads.record(None, event, subject)  # raises what the library says to a wrong name
-        return self.judge.prepare(event, subject)
+    def _price(self, campaign: str | None) -> int:
+        rules = self.policy.rules(campaign) if campaign is not None else None
+        return round(rules.cost * UNIT) if rules is not None else 0
 
-    def _ad(self, campaign: str | None, labels: _Labels) -> _Ad:
-        if campaign is None:
-            raise InputError("an impression without a campaign; map one, or name one for all rows")
-        candidate = self._candidate(campaign, labels)
-        rules = self.policy.rules(campaign)
-        cost = round(rules.cost * UNIT) if rules is not None else 0
-        ready = self._prepare(IMPRESSION, candidate)
-        return _kept(self.shown, (campaign, labels), _Ad(candidate, ready, self._tally(campaign), cost))
-
-    def _candidate(self, campaign: str, labels: _Labels) -> Candidate:
-        pairs = zip(self.places, labels, strict=True)
-        return Candidate(campaign, **{kind: label for (_, kind), label in pairs if label is not None})
-
-    def _tally(self, campaign: str) -> Tally:
-        tally = self.tallies.get(campaign)
-        if tally is None:
-            tally = self.tallies[campaign] = Tally()
-        return tally
-
-    def _zone_of(self, name: str) -> ZoneInfo:
-        zone = self.zones.get(name)
-        if zone is None:
-            zone = self.zones[name] = _zone(name)
-        return zone
-
-    def result(self, policy: Policy, seconds: float, prefix: str | None = None) -> Replay:
+    def result(self, policy: Policy, seconds: float, prefix: str | None) -> Replay:
         """What was counted. `policy` is the one that was asked about."""
+        tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        for kind in self.kinds:
+            if kind.campaign is not None and kind.event in (IMPRESSION, "click", "conversion"):
+                tallies[kind.campaign].hold(kind)
+        for campaign, tally in self.losses.tallies.items():
+            tallies[campaign].add(tally)
         total = Tally()
-        for tally in self.tallies.values():
+        for tally in tallies.values():
             total.add(tally)
-        in_order = sorted(self.tallies, key=lambda id_: (-self.tallies[id_].impressions, id_))
-        visitors, unreached = sum(self.before.values()), self.after.pop(0, 0)
+        in_order = sorted(tallies, key=lambda id_: (-tallies[id_].impressions, id_))
+        before, after = self.rows.frequency, Counter(self.rows.frequency)
+        for (was, will_be), visitors in self.losses.visitors.items():
+            after[was] -= visitors
+            after[will_be] += visitors
+        unreached = after.pop(0, 0)
+        moments = [_utc(kind.first) for kind in self.kinds]
         return Replay(
-            total.figures(),
-            {id_: self.tallies[id_].figures() for id_ in in_order},
-            visitors,
-            visitors - unreached,
-            self.nobody.impressions,
-            self.dropped,
-            self.events,
-            _utc(self.first) if self.events else None,
-            _utc(self.last) if self.events else None,
-            Frequency(dict(sorted(self.before.items()))),
-            Frequency(dict(sorted(self.after.items()))),
-            tuple(id_ for id_ in in_order if id_ not in policy.campaign),
-            policy.defaults is not None,
-            seconds,
-            prefix,
+            total=total.figures(),
+            campaigns={id_: tallies[id_].figures() for id_ in in_order},
+            visitors=sum(before.values()),
+            reached=sum(before.values()) - unreached,
+            unknown_visitors=self.unknown,
+            dropped=self.losses.dropped,
+            events=self.log.count,
+            first=min(moments, default=None),
+            last=None if self.rows.last is None else _utc(self.rows.last),
+            frequency_before=Frequency(dict(sorted(before.items()))),
+            frequency_after=Frequency(dict(sorted((+after).items()))),
+            unknown_campaigns=tuple(id_ for id_ in in_order if id_ not in policy.campaign),
+            defaults=policy.defaults is not None,
+            seconds=seconds,
+            prefix=prefix,
         )
 
 
-def _kept(cache: dict[Any, T], key: object, value: T) -> T:
-    """Keep the value; a log may have more of them than memory, so begin anew when there are many."""
-    if len(cache) >= _CACHED:
-        cache.clear()
-    cache[key] = value
-    return value
+def _of_row(at: int, make: Callable[[T], R], of: T) -> R:
+    """What is made of a row's part, or the error that says which row the library cannot take."""
+    try:
+        return make(of)
+    except InputError as error:
+        raise LogError(f"the row of {_utc(at).isoformat()}: {error}") from error
 
 
 def _utc(moment: int) -> datetime:

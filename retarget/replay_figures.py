@@ -8,16 +8,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from retarget.numbered import UNIT, Kind
 from retarget.plan import Reason
-
-UNIT = 1_000_000_000
-"""Units of money in one."""
+from retarget.timeline import IMPRESSION
 
 Denial: TypeAlias = tuple[Reason, str]
 """Why an impression was suppressed: the kind of the rule, and the rule as written."""
@@ -192,35 +191,114 @@ class Replay:
         }
 
 
+@dataclass(slots=True)
 class Tally:
-    """`Figures` in the making; money in whole units."""
+    """`Figures` in the making; money in whole units. What the log holds and what is suppressed are added up apart."""
 
-    def __init__(self) -> None:
-        self.impressions = self.served = self.repeated = self.cost = self.saved = self.value = 0
-        self.clicks, self.conversions = [0, 0], [0, 0]  # in all, and on suppressed impressions
-        self.lost = 0
-        self.rules: Counter[Denial] = Counter()
+    impressions: int = 0
+    repeated: int = 0
+    suppressed: int = 0
+    cost: int = 0
+    saved: int = 0
+    clicks: int = 0
+    clicks_lost: int = 0
+    conversions: int = 0
+    conversions_lost: int = 0
+    value: int = 0
+    value_lost: int = 0
+    rules: Counter[Denial] = field(default_factory=Counter)
+
+    def hold(self, kind: Kind) -> None:
+        """Add what the log holds of a kind."""
+        impression, (click, conversion) = kind.event == IMPRESSION, kind.reactions()
+        if impression:
+            self.impressions += kind.rows
+        if kind.repeated:
+            self.repeated += kind.rows * impression
+            return
+        self.cost += (kind.cost if kind.priced else kind.price * kind.rows) * impression
+        self.clicks += kind.rows * click
+        self.conversions += kind.rows * conversion
+        self.value += kind.value * conversion
 
     def add(self, other: Tally) -> None:
-        for name in ("impressions", "served", "repeated", "cost", "saved", "value", "lost"):
+        for name in self.__slots__[:-1]:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.clicks = [mine + its for mine, its in zip(self.clicks, other.clicks, strict=True)]
-        self.conversions = [mine + its for mine, its in zip(self.conversions, other.conversions, strict=True)]
         self.rules.update(other.rules)
 
     def figures(self) -> Figures:
         return Figures(
             impressions=self.impressions,
-            served=self.served,
-            suppressed=self.impressions - self.served - self.repeated,
+            served=self.impressions - self.suppressed - self.repeated,
+            suppressed=self.suppressed,
             repeated=self.repeated,
             cost=self.cost / UNIT,
             cost_saved=self.saved / UNIT,
-            clicks=self.clicks[0],
-            clicks_on_suppressed=self.clicks[1],
-            conversions=self.conversions[0],
-            conversions_on_suppressed=self.conversions[1],
+            clicks=self.clicks,
+            clicks_on_suppressed=self.clicks_lost,
+            conversions=self.conversions,
+            conversions_on_suppressed=self.conversions_lost,
             value=self.value / UNIT,
-            value_on_suppressed=self.lost / UNIT,
+            value_on_suppressed=self.value_lost / UNIT,
             rules=dict(sorted(self.rules.items(), key=lambda item: (-item[1], item[0]))),
         )
+
+
+@dataclass(slots=True)
+class Losses:
+    """What a policy takes from some visitors."""
+
+    tallies: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """By campaign."""
+    visitors: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """How many visitors with so many impressions get so many of them, where that is fewer."""
+    dropped: int = 0
+
+    def add(self, other: Losses) -> None:
+        for campaign, tally in other.tallies.items():
+            self.tallies[campaign].add(tally)
+        self.visitors.update(other.visitors)
+        self.dropped += other.dropped
+
+
+@dataclass(slots=True)
+class Followed:
+    """One visitor: told her rows in order, with what became of each, it adds up what the policy takes from her.
+
+    Which impression was clicked, a click's own row does not say; it may have been an earlier one that was served. So it
+    is at risk if the campaign's last impression was suppressed.
+    """
+
+    losses: Losses
+    impressions: int = 0
+    suppressed: int = 0
+    hidden: set[str | None] = field(default_factory=set)
+    """The campaigns whose last impression was suppressed."""
+
+    def row(self, kind: Kind, why: Denial | None, cost: float, value: float) -> None:
+        """`why` it was suppressed, if it was; what it cost and was worth, if the log says that."""
+        campaign = kind.campaign
+        if kind.event != IMPRESSION:
+            if campaign not in self.hidden:
+                return
+        else:
+            self.impressions += 1
+            if why is None:
+                self.hidden.discard(campaign)
+                return
+            self.suppressed += 1
+            self.hidden.add(campaign)
+        tally = self.losses.tallies[str(campaign)]
+        if why is not None:
+            tally.suppressed += 1
+            tally.saved += round(cost * UNIT) if kind.priced else kind.price
+            tally.rules[why] += 1
+        click, conversion = kind.reactions()
+        tally.clicks_lost += click
+        tally.conversions_lost += conversion
+        tally.value_lost += round(value * UNIT) * conversion
+
+    def leave(self) -> None:
+        """Her last row has been told."""
+        if self.suppressed:
+            self.losses.visitors[self.impressions, self.impressions - self.suppressed] += 1

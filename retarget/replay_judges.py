@@ -1,62 +1,42 @@
-"""Who says, in a replay, which impressions are served: plain lists in memory, or a store asked as the ad server would.
+"""Who says, in a replay, which impressions are served: a visitor's moments in lists, or a store as the ad server would.
 
 Rules:
-- A judge is told all that happens to a visitor, in time order, and counts what it lets be shown. Both judges answer
-  alike.
-- In memory visitors come one after the other, and the plan's facts are looked up in plain lists, for speed.
-- A visitor who comes near to being full goes on in a store, which has its ways with such.
+- What the log calls a kind of row is first put into the library's words: what is shown or happens, about what, where.
+- In memory visitors come one after the other. Lists of all moments rule out, for most impressions, that any rule
+  forbids them, and say which does where all rules are plain limits. Whatever lists cannot say is asked of `decision`.
+- A store is asked in time order. A visitor in memory who may be full is judged by a store, too, which has its ways.
+- Both answer alike.
 """
 
 from __future__ import annotations
 
-import math
 import struct
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from retarget import timeline, wire
-from retarget.changes import MOST_TIMELINES, Alternative, Answer, Entry, Write
-from retarget.decision import Moment, Verdict, View, compile_subject
-from retarget.errors import StoreError
+from retarget.changes import MOST_TIMELINES, Answer, Write
+from retarget.decision import Moment, Verdict, View, compile_subject, denying_rule
+from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Event, Subject
 from retarget.memory import MemoryStore
-from retarget.plan import BoundClause, Fact, Plan, Rule
-from retarget.policy import Policy
+from retarget.numbered import Kind
+from retarget.plan import BoundClause, Compiled, Plan, Rule
+from retarget.policy import Policy, load_zone
 from retarget.replay_figures import Denial
 from retarget.retargeter import Retargeter
-from retarget.store import State, Store
+from retarget.store import Store
 from retarget.timeline import ACTIVITY, IMPRESSION, SESSIONS, SKEW
-from retarget.windows import DAY, Calendar, Opening, Rolling, Window
+from retarget.windows import DAY, Rolling, Window
+
+Denials: TypeAlias = dict[int, Denial]
+"""Which of a visitor's rows are suppressed, by their place, and why."""
 
 _PENDING = 500
 _ROOMY = MOST_TIMELINES - 12
-
-
-class Judge(Protocol):
-    """What lets impressions be shown, and remembers."""
-
-    ads: Retargeter
-    """The client that says what needs no history, and whether an id or a name can be one."""
-    one_by_one: bool
-    """Whether it wants visitor after visitor, and forgets each."""
-
-    def prepare(self, event: str, subject: Subject | None) -> Any:  # noqa: ANN401 - each judge has its own
-        """What to give to `show` and `happened` for this, as often as it comes."""
-
-    def enter(self, visitor: str) -> None:
-        """What follows is about this visitor."""
-
-    def show(self, ready: Any, at: int, zone: ZoneInfo) -> Denial | None:  # noqa: ANN401
-        """Count an impression if it may be shown, or say why not."""
-
-    def happened(self, ready: Any, at: int) -> None:  # noqa: ANN401
-        """Remember an event."""
-
-    def finish(self) -> int:
-        """Nothing follows. How many events found no room."""
 
 
 def denial(said: Verdict) -> Denial:
@@ -65,71 +45,300 @@ def denial(said: Verdict) -> Denial:
     return said.reason, said.rule or said.reason
 
 
+# -- kinds, in the library's words -------------------------------------------------------------------------------------
+
+
+class Meaning(NamedTuple):
+    """What a row of a kind is: an ad shown, with the click that came of it, or another event."""
+
+    events: tuple[tuple[str, Subject | None], ...]
+    """What is remembered if it happened: the event itself first."""
+    ad: Candidate | None
+    """What was shown, if it is an impression."""
+    zone: ZoneInfo
+
+
+class Meanings:
+    """Puts kinds into words. `labels` are the kinds of labels that the rows carry."""
+
+    def __init__(self, policy: Policy, labels: Sequence[str]) -> None:
+        self._labels = labels
+        self._zones: dict[str, ZoneInfo] = {}
+        self._zone = load_zone(policy.timezone)
+        self._ads = Retargeter(policy, MemoryStore(), clock=lambda: 0)
+
+    def of(self, kind: Kind) -> Meaning:
+        """Raises InputError for what the library cannot take."""
+        if kind.event != IMPRESSION:
+            subject: Subject | None = kind.campaign if kind.subject is None else kind.subject
+            if kind.campaign is not None and subject == kind.campaign:
+                subject = self._candidate(kind.campaign, kind.labels)
+            events, ad = [(kind.event, subject)], None
+        elif kind.campaign is None:
+            raise InputError("an impression without a campaign; map one, or name one for all rows")
+        else:
+            ad = self._candidate(kind.campaign, kind.labels)
+            happened = [IMPRESSION, *["click"] * kind.click, *["conversion"] * kind.conversion]
+            events = [(event, ad) for event in happened]
+        for event, about in events:
+            self._ads.record(None, event, about)  # raises what the library says to a wrong name
+        return Meaning(tuple(events), ad, self._zone_of(kind.timezone))
+
+    def _candidate(self, campaign: str, labels: Sequence[str | None]) -> Candidate:
+        pairs = zip(self._labels, labels, strict=True)
+        return Candidate(campaign, **{kind: label for kind, label in pairs if label is not None})
+
+    def _zone_of(self, name: str | None) -> ZoneInfo:
+        if name is None:
+            return self._zone
+        zone = self._zones.get(name)
+        if zone is None:
+            try:
+                zone = self._zones[name] = load_zone(name)
+            except ValueError as error:
+                raise InputError(f"time zone {error}") from error
+        return zone
+
+
+# -- in lists: one visitor after the other -----------------------------------------------------------------------------
+
+
+class _Look(NamedTuple):
+    """A look at a list: is the n-th newest moment within so many seconds?"""
+
+    timeline: bytes
+    n: int
+    seconds: int
+    wanted: bool = False
+    """What the answer must be for the rule to hold for sure."""
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A kind as it is judged."""
+
+    meaning: Meaning
+    enters: tuple[bytes, ...]
+    """The timelines on which it is remembered; one stands there as often as the event weighs."""
+    limits: tuple[_Look, ...] = ()
+    """What most rules come to. An ad is denied as soon as one look finds what it must not."""
+    rules: tuple[tuple[_Look, Denial], ...] | None = None
+    """All rules in their order, if all are such limits."""
+    others: tuple[tuple[_Look, ...], ...] = ()
+    """The other rules: each holds for sure if one of its looks finds what it wants. If none does, it may hold still."""
+    compiled: Compiled | None = None
+    asked: Mapping[bytes, int] = field(default_factory=dict)
+    """The timelines that the rules ask about, and how many moments."""
+
+
+class InLists:
+    """Judges visitors by lists of all their moments: nothing is trimmed, each is soon forgotten."""
+
+    def __init__(self, policy: Policy, kinds: Sequence[Kind], labels: Sequence[str]) -> None:
+        self.dropped = 0
+        self._policy, self.kinds = policy, kinds
+        self._plan = Plan(policy)
+        self._meanings = Meanings(policy, labels)
+        self._ready: list[_Ready | None] = [None] * len(kinds)
+
+    def denials(self, seconds: Sequence[int], kinds: Sequence[int]) -> Denials:
+        """Which of a visitor's rows are suppressed."""
+        known, has_sessions = self._ready, self._plan.has_sessions
+        lines: defaultdict[bytes, list[int]] = defaultdict(list)
+        denials: Denials = {}
+        for place, (at, number) in enumerate(zip(seconds, kinds, strict=True)):
+            ready = known[number] or self._prepare(number)
+            for name, n, window, _ in ready.limits:
+                line = lines[name]
+                if len(line) >= n and line[-n] >= at - window:
+                    why = self._why(ready, at, lines)
+                    break
+            else:
+                why = None if ready.rules is not None else self._doubt(ready, at, lines)
+            if why is not None:
+                denials[place] = why
+                continue
+            for name in ready.enters:
+                lines[name].append(at)
+            if has_sessions:
+                self._stay(lines, at)
+        return denials if len(lines) <= _ROOMY else self._in_store(seconds, kinds)
+
+    def _stay(self, lines: dict[bytes, list[int]], at: int) -> None:
+        """She is active: her session goes on, or begins."""
+        active = lines.get(ACTIVITY)
+        if not active or active[0] < at - self._plan.alive.window.horizon:
+            lines[SESSIONS] = [at]
+        lines[ACTIVITY] = [at]
+
+    def _why(self, ready: _Ready, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
+        """The rule that denies it; of several the one that lets go last, and of such the first."""
+        if ready.rules is None:
+            return self._decide(ready, at, lines)
+        latest, why = -1, None
+        for (name, n, seconds, _), rule in ready.rules:
+            line = lines[name]
+            if len(line) >= n and latest < line[-n] + seconds >= at:
+                latest, why = line[-n] + seconds, rule
+        return why
+
+    def _doubt(self, ready: _Ready, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
+        """What is asked where limits have nothing against it."""
+        for clause in ready.others:
+            for name, n, seconds, wanted in clause:
+                line = lines.get(name, ())
+                if (len(line) >= n and line[-n] >= at - seconds) is wanted:
+                    break
+            else:
+                return self._decide(ready, at, lines)
+        openings = ready.compiled.openings if ready.compiled else ()
+        if all(opening.next_open(at, ready.meaning.zone) == at for opening in openings):
+            return None
+        return self._decide(ready, at, lines)
+
+    def _decide(self, ready: _Ready, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
+        """What `decision` says, of the visitor's timelines packed as a store holds them."""
+        assert ready.compiled is not None  # noqa: S101 - it is an ad
+        state = {}
+        for name, most in ready.asked.items():
+            if line := lines.get(name):
+                state[name] = struct.pack(f">2x{min(most, len(line))}I", *line[-most:])
+        view = View(Moment(self._plan, at, ready.meaning.zone), state)
+        rule = denying_rule(self._plan, view, ready.compiled)
+        return None if rule is None else (rule.reason, rule.text)
+
+    def _in_store(self, seconds: Sequence[int], kinds: Sequence[int]) -> Denials:
+        """A visitor of so many timelines may be full, so a store judges her, which has its ways with such."""
+        judge = OnStore(self._policy, MemoryStore(), "")
+        denials = {}
+        for place, (at, number) in enumerate(zip(seconds, kinds, strict=True)):
+            ready = self._ready[number] or self._prepare(number)
+            why = judge.take("visitor", ready.meaning, at)
+            if why is not None:
+                denials[place] = why
+        self.dropped += judge.finish()
+        return denials
+
+    def _prepare(self, number: int) -> _Ready:
+        meaning = self._meanings.of(self.kinds[number])
+        enters = tuple(
+            place.field
+            for event, subject in meaning.events
+            for place in self._plan.places(event, subject)
+            for _ in range(place.weight)
+        )
+        ready = self._ready[number] = _Ready(meaning, enters, rules=())
+        if meaning.ad is not None:
+            compiled = compile_subject(self._plan, meaning.ad)
+            rules = self._plan.bound_rules(compiled.candidate)
+            limits = {clause: look for clause in compiled.guards if (look := _limit(clause)) is not None}
+            plain = len(limits) == len(compiled.guards) and not compiled.openings
+            ready.limits = tuple(limits.values())
+            ready.rules = _told(rules, limits) if plain else None
+            ready.others = tuple(
+                _looks(clause) for clause in compiled.guards if not (clause in limits or _is_sure(clause))
+            )
+            ready.compiled = compiled
+            ready.asked = dict.fromkeys((ACTIVITY, SESSIONS), 1)
+            for fact, _ in chain.from_iterable(chain.from_iterable(clauses for _, clauses in rules)):
+                ready.asked[fact.field] = max(fact.n, ready.asked.get(fact.field, 1))
+        return ready
+
+
+def _limit(clause: BoundClause) -> _Look | None:
+    """The clause as a limit, if it is one."""
+    fact, wanted = clause[0] if len(clause) == 1 else (None, True)
+    if fact is None or wanted or fact.n < 1 or not _is_plain(fact.window):
+        return None
+    return _Look(fact.field, fact.n, fact.window.horizon)
+
+
+def _told(
+    rules: Iterable[tuple[Rule, Sequence[BoundClause]]], limits: Mapping[BoundClause, _Look]
+) -> tuple[tuple[_Look, Denial], ...]:
+    return tuple((limits[clause], (rule.reason, rule.text)) for rule, clauses in rules for clause in clauses)
+
+
+def _looks(clause: BoundClause) -> tuple[_Look, ...]:
+    """Looks of which one that finds what it wants says for sure that the clause holds."""
+    return tuple(
+        _Look(fact.field, fact.n, fact.window.horizon, wanted)
+        for fact, wanted in clause
+        if fact.n >= 1 and (not wanted or _is_plain(fact.window))  # no window reaches back beyond its horizon
+    )
+
+
+def _is_sure(clause: BoundClause) -> bool:
+    """Whether it always holds: a fact that asks for less than one entry is true."""
+    return any(fact.n < 1 and wanted for fact, wanted in clause)
+
+
+def _is_plain(window: Window) -> bool:
+    """Whether it begins its horizon ago, whatever the calendar and the session say."""
+    return type(window) is Rolling and not window.anchored
+
+
 # -- through a store: what the ad server would have done ---------------------------------------------------------------
-
-
-class _Told(NamedTuple):
-    """An event, or an ad."""
-
-    event: str
-    subject: Subject | None
 
 
 class OnStore:
     """Claims and records through a retargeter. Events wait, and go together, until the visitor is to be shown an ad."""
 
-    one_by_one = False
-
     def __init__(self, policy: Policy, store: Store, prefix: str) -> None:
         self.prefix = prefix
-        self.now = self.begun = 0
-        self.visitor = ""
-        self.known: set[str] = set()
-        self.pending: list[Event] = []
-        self.waiting: set[str] = set()
-        self.dropped = 0
-        self.ads = Retargeter(policy, _Patient(store), clock=lambda: self.now, prefix=prefix)
+        self._now = self._begun = 0
+        self._known: set[str] = set()
+        self._pending: list[Event] = []
+        self._waiting: set[str] = set()
+        self._dropped = 0
+        self._ads = Retargeter(policy, _Patient(store), clock=lambda: self._now, prefix=prefix)
 
-    def prepare(self, event: str, subject: Subject | None) -> _Told:
-        return _Told(event, subject)
+    def take(self, visitor: str, meaning: Meaning, at: int) -> Denial | None:
+        """Remember an event; or count an impression if it may be shown, or say why not."""
+        self._known.add(visitor)
+        events = meaning.events
+        if meaning.ad is not None:
+            why = self._show(visitor, meaning.ad, at, meaning.zone)
+            if why is not None:
+                return why
+            events = events[1:]
+        for event, subject in events:
+            self._happened(visitor, event, subject, at)
+        return None
 
-    def enter(self, visitor: str) -> None:
-        self.visitor = visitor
-        self.known.add(visitor)
-
-    def show(self, ready: _Told, at: int, zone: ZoneInfo) -> Denial | None:
-        if self.visitor in self.waiting:
+    def _show(self, visitor: str, ad: Candidate, at: int, zone: ZoneInfo) -> Denial | None:
+        if visitor in self._waiting:
             self._send()
-        self.now = at
-        assert ready.subject is not None  # noqa: S101 - it is an ad
-        if self.ads.claim(self.visitor, (ready.subject,), timezone=zone) is not None:
+        self._now = at
+        if self._ads.claim(visitor, (ad,), timezone=zone) is not None:
             return None
-        return denial(self.ads.decide(self.visitor, (ready.subject,), timezone=zone)[ready.subject])
+        return denial(self._ads.decide(visitor, (ad,), timezone=zone)[ad])
 
-    def happened(self, ready: _Told, at: int) -> None:
+    def _happened(self, visitor: str, event: str, subject: Subject | None, at: int) -> None:
         # They are all judged against the first one's moment, so none is late; and none may be far ahead of it.
-        if self.pending and (len(self.pending) >= _PENDING or at > self.begun + SKEW):
+        if self._pending and (len(self._pending) >= _PENDING or at > self._begun + SKEW):
             self._send()
-        if not self.pending:
-            self.begun = at
-        self.pending.append(Event(self.visitor, ready.event, ready.subject, at))
-        self.waiting.add(self.visitor)
+        if not self._pending:
+            self._begun = at
+        self._pending.append(Event(visitor, event, subject, at))
+        self._waiting.add(visitor)
 
     def _send(self) -> None:
-        self.now = self.begun
-        self.dropped += self.ads.record_many(self.pending).count(False)
-        self.pending.clear()
-        self.waiting.clear()
+        self._now = self._begun
+        self._dropped += self._ads.record_many(self._pending).count(False)
+        self._pending.clear()
+        self._waiting.clear()
 
     def finish(self) -> int:
-        if self.pending:
+        """Nothing follows. How many events found no room."""
+        if self._pending:
             self._send()
-        return self.dropped
+        return self._dropped
 
     def forget(self) -> None:
         """Leave nothing in the store."""
-        for visitor in self.known:
-            self.ads.forget(visitor)
+        for visitor in self._known:
+            self._ads.forget(visitor)
 
 
 class _Patient:
@@ -151,215 +360,3 @@ def _longer(write: Write) -> Write:
     for alternative in write.alternatives:
         alternative.ttl = max(alternative.ttl, DAY)
     return write
-
-
-# -- in lists: the same questions, asked of one visitor after the other ------------------------------------------------
-
-
-class _Literal(NamedTuple):
-    """A fact that must be true or must not be; `since` says when its window begins."""
-
-    field: bytes
-    n: int
-    since: Callable[[int, ZoneInfo], int]
-    anchored: bool
-    wanted: bool
-
-
-_Clauses: TypeAlias = tuple[tuple[_Literal, ...], ...]
-
-
-@dataclass(slots=True)
-class _Ready:
-    """An event, or an ad with its rules."""
-
-    told: _Told
-    places: tuple[tuple[bytes, int], ...]
-    candidate: Candidate | None = None
-    bounds: tuple[tuple[bytes, int, int], ...] = ()
-    """What most rules come to: the n-th newest must not be within so many seconds."""
-    others: _Clauses = ()
-    openings: tuple[Opening, ...] = ()
-    rules: tuple[tuple[Rule, Sequence[BoundClause], _Clauses], ...] = ()
-    """One by one, for telling; empty until it is denied."""
-    asked: tuple[bytes, ...] = ()
-    """The timelines that they ask about."""
-
-
-class InLists:
-    """One visitor's timelines as lists of all moments, by name: nothing is trimmed, she is soon forgotten."""
-
-    one_by_one = True
-
-    def __init__(self, policy: Policy) -> None:
-        self.plan = Plan(policy)
-        self.visitor = ""
-        self.lines: dict[bytes, list[int]] = {}
-        self.heads: dict[bytes, tuple[int, int]] = {}  # timeline -> entries kept, head
-        self.periods: dict[Window, _Periods] = {}
-        self.dropped = 0
-        self.full: OnStore | None = None  # who judges instead, where a visitor comes near to being full
-        self.ads = Retargeter(policy, MemoryStore(), clock=lambda: 0)
-        for place in self.plan.session_places():
-            self.heads[place.field] = (place.keep, place.head)
-
-    def prepare(self, event: str, subject: Subject | None) -> _Ready:
-        places = self.plan.places(event, subject)
-        self.heads.update({place.field: (place.keep, place.head) for place in places})
-        ready = _Ready(_Told(event, subject), tuple((place.field, place.weight) for place in places))
-        if event == IMPRESSION and subject is not None:
-            compiled = compile_subject(self.plan, subject)
-            bounds, others = [], []
-            for clause in compiled.guards:
-                fact, wanted = clause[0] if len(clause) == 1 else (None, True)
-                if fact is None or wanted or fact.n < 1 or type(fact.window) is not Rolling or fact.window.anchored:
-                    others.append(self._clause(clause))
-                else:
-                    bounds.append((fact.field, fact.n, fact.window.seconds))
-            ready.candidate, ready.openings = compiled.candidate, compiled.openings
-            ready.bounds, ready.others = tuple(bounds), tuple(others)
-        return ready
-
-    def _clause(self, clause: BoundClause) -> tuple[_Literal, ...]:
-        return tuple(
-            _Literal(fact.field, fact.n, self._since(fact), fact.window.anchored, wanted) for fact, wanted in clause
-        )
-
-    def _since(self, fact: Fact) -> Callable[[int, ZoneInfo], int]:
-        if not isinstance(fact.window, Calendar):
-            return fact.window.since
-        return self.periods.setdefault(fact.window, _Periods(fact.window)).since
-
-    def enter(self, visitor: str) -> None:
-        if self.full is not None:
-            self.dropped += self.full.finish()
-            self.full = None
-        self.visitor = visitor
-        self.lines = {}
-
-    def show(self, ready: _Ready, at: int, zone: ZoneInfo) -> Denial | None:
-        if self.full is not None:
-            return self.full.show(ready.told, at, zone)
-        lines = self.lines
-        for name, n, seconds in ready.bounds:
-            line = lines.get(name)
-            if line is not None and len(line) >= n and line[-n] >= at - seconds:
-                return self._why(ready, at, zone)
-        if ready.others and not self._hold(ready.others, at, zone):
-            return self._why(ready, at, zone)
-        if ready.openings and any(opening.next_open(at, zone) != at for opening in ready.openings):
-            return self._why(ready, at, zone)
-        self._enter(ready, at)
-        return None
-
-    def happened(self, ready: _Ready, at: int) -> None:
-        if self.full is not None:
-            self.full.happened(ready.told, at)
-        else:
-            self._enter(ready, at)
-
-    def finish(self) -> int:
-        self.enter("")
-        return self.dropped
-
-    def _enter(self, ready: _Ready, at: int) -> None:
-        lines = self.lines
-        for name, weight in ready.places:
-            line = lines.get(name)
-            if line is None:
-                lines[name] = [at] * weight
-            elif weight == 1:
-                line.append(at)
-            else:
-                line += [at] * weight
-        if self.plan.has_sessions:
-            active = lines.get(ACTIVITY)
-            if active is None or active[-1] < at - self.plan.alive.window.horizon:
-                lines[SESSIONS] = [at]
-            lines[ACTIVITY] = [at]
-        if len(lines) > _ROOMY:
-            self._grow(at)
-
-    def _hold(self, clauses: _Clauses, at: int, zone: ZoneInfo) -> bool:
-        lines = self.lines
-        for clause in clauses:
-            for name, n, since, anchored, wanted in clause:
-                line = lines.get(name)
-                if n < 1:
-                    true = True
-                elif line is None or len(line) < n:
-                    true = False
-                else:
-                    begins = since(at, zone)
-                    if anchored and SESSIONS in lines:
-                        begins = max(begins, lines[SESSIONS][-1])
-                    true = line[-n] >= begins
-                if true is wanted:
-                    break
-            else:
-                return False
-        return True
-
-    def _why(self, ready: _Ready, at: int, zone: ZoneInfo) -> Denial:
-        """The rule that denies it; of several the one that lets go last, which is the one that a verdict names."""
-        if not ready.rules:
-            assert ready.candidate is not None  # noqa: S101 - it is an ad
-            rules = self.plan.bound_rules(ready.candidate)
-            ready.rules = tuple((rule, clauses, tuple(map(self._clause, clauses))) for rule, clauses in rules)
-            facts = (fact for _, clauses in rules for clause in clauses for fact, _ in clause)
-            ready.asked = tuple({ACTIVITY, SESSIONS, *(fact.field for fact in facts)})
-        denying = [
-            (rule, clauses)
-            for rule, clauses, in_lists in ready.rules
-            if (rule.opening is not None and rule.opening.next_open(at, zone) != at)
-            or not self._hold(in_lists, at, zone)
-        ]
-        last = denying[0][0]
-        if len(denying) > 1:
-            view = View(Moment(self.plan, at, zone), self._state(ready.asked))
-            last = max(denying, key=lambda one: _lets_go(view, *one))[0]
-        return last.reason, last.text
-
-    def _state(self, names: Iterable[bytes]) -> State:
-        """Those timelines as a store holds them."""
-        state = {}
-        for name in names:
-            if line := self.lines.get(name):
-                keep, head = self.heads[name]
-                state[name] = struct.pack(f">H{min(keep, len(line))}I", head, *line[-keep:])
-        return state
-
-    def _grow(self, at: int) -> None:
-        """A visitor of so many timelines may be full: go on in a store, which has its ways with such."""
-        state = {name: raw for name, raw in self._state(self.lines).items() if timeline.is_live(raw, at)}
-        if len(state) <= _ROOMY:
-            self.lines = {name: self.lines[name] for name in state}
-            return
-        store = MemoryStore()
-        entries = [Entry(name, at, 1, *self.heads[name]) for name, raw in state.items() for at in timeline.moments(raw)]
-        store.write(Write(wire.key("", self.visitor), at, b"", (Alternative((), tuple(entries), DAY),)))
-        self.full = OnStore(self.plan.policy, store, "")
-        self.full.enter(self.visitor)
-
-
-def _lets_go(view: View, rule: Rule, clauses: Sequence[BoundClause]) -> float:
-    again = view.next_moment(clauses, [rule.opening] if rule.opening else [])
-    return math.inf if again is None else again
-
-
-class _Periods:
-    """A calendar window that remembers the periods it has met: to find one costs more than all else about a row."""
-
-    def __init__(self, window: Calendar) -> None:
-        self.window = window
-        self.met: dict[ZoneInfo, tuple[list[int], list[int]]] = {}
-
-    def since(self, at: int, zone: ZoneInfo) -> int:
-        begins, ends = self.met.setdefault(zone, ([], []))
-        place = bisect_right(begins, at)
-        if place and at < ends[place - 1]:
-            return begins[place - 1]
-        begun = self.window.since(at, zone)
-        begins.insert(place, begun)
-        ends.insert(place, self.window.leaves(at, zone))
-        return begun

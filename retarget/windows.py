@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -117,10 +118,10 @@ class Calendar:
         """The period that `at` falls into: its first instant and the first of the next."""
         label = self._label(datetime.fromtimestamp(at, zone).replace(tzinfo=None, fold=0))
         following = self._next(label)
-        begins, ends = first_instant(label, zone), first_instant(following, zone)
+        begins, ends = _begins(label, zone), _begins(following, zone)
         while ends <= at:  # the clocks went back over the boundary: a later period has begun already
             following = self._next(following)
-            begins, ends = ends, first_instant(following, zone)
+            begins, ends = ends, _begins(following, zone)
         return begins, ends
 
     def _label(self, local: datetime) -> datetime:
@@ -150,6 +151,10 @@ def first_instant(local: datetime, zone: ZoneInfo) -> int:
         else:
             at = middle
     return at
+
+
+_begins = lru_cache(4_096)(first_instant)
+"""When a calendar period begins: the same few are asked about again and again, and a zone's rules take long."""
 
 
 def instant(moment: LocalTime, zone: ZoneInfo) -> int:

@@ -303,7 +303,7 @@ def test_an_empty_hour(tmp_path: Path) -> None:
     assert len(read(*empty, path)) == 1
     assert read(empty[2]) == []
     with opened(empty[2]) as log:
-        assert (log.count, list(log.rows_by_visitor())) == (0, [])
+        assert (log.count, list(log.rows())) == (0, [])
 
 
 # -- time
@@ -378,7 +378,7 @@ def test_batches(tmp_path: Path) -> None:
     """Batches are as long as asked, the last may be shorter; two readings at once do not disturb each other."""
     with opened(csv(tmp_path, *(f"{T + i},v{i},c" for i in range(10)))) as log:
         assert [len(batch) for batch in log.rows(batch=4)] == [4, 4, 2]
-        pairs = [(a[0].at, b[0].at) for a, b in zip(log.rows(batch=1), log.rows_by_visitor(batch=1), strict=True)]
+        pairs = [(a[0].at, b[0].at) for a, b in zip(log.rows(batch=1), log.rows(batch=1), strict=True)]
         assert len(pairs) == 10
         with pytest.raises(InputError, match="batch"):
             log.rows(batch=0)
@@ -478,43 +478,6 @@ def test_click_is_yes_or_no(tmp_path: Path) -> None:
         head=HEAD + ",click",
     )
     assert [row.click for row in read(path)] == [True] * 6 + [False] * 5
-
-
-# -- by visitor
-
-
-def visits(tmp_path: Path) -> str:
-    """30 visitors, one of them unknown, with ten rows each, seconds and fractions in disorder."""
-    lines = [f"{T + (i * 7) % 13}.{i % 10},{'' if i % 30 == 0 else f'v{i % 30:02}'},c,{i}" for i in range(300)]
-    return csv(tmp_path, *lines, head=HEAD + ",n")
-
-
-def test_rows_by_visitor(tmp_path: Path) -> None:
-    """The same rows, each visitor's together and in the order of `rows`, whatever the batch."""
-    with opened(visits(tmp_path)) as log:
-        rows = [row for batch in log.rows() for row in batch]
-        grouped = [row for batch in log.rows_by_visitor(batch=7) for row in batch]
-    assert grouped == sorted(rows, key=lambda row: (row.visitor is None, row.visitor))
-    assert grouped[-1].visitor is None
-
-
-@pytest.mark.parametrize("shards", [1, 2, 3, 8])
-def test_shards_part_the_visitors(tmp_path: Path, shards: int) -> None:
-    """Every row is in one shard, and no visitor is in two."""
-    with opened(visits(tmp_path)) as log:
-        parts = [[row for batch in log.rows_by_visitor(i, shards) for row in batch] for i in range(shards)]
-        everybody = [row for batch in log.rows_by_visitor() for row in batch]
-    assert sorted(row.labels for part in parts for row in part) == sorted(row.labels for row in everybody)
-    visitors = [{row.visitor for row in part} for part in parts]
-    assert sum(map(len, visitors)) == 30
-    assert max(map(len, visitors)) < 30 or shards == 1
-
-
-@pytest.mark.parametrize(("shard", "shards"), [(1, 1), (-1, 2), (0, 0)])
-def test_shards_out_of_range(tmp_path: Path, shard: int, shards: int) -> None:
-    """A shard that does not exist is the caller's fault, said at the call."""
-    with opened(csv(tmp_path, f"{T},v,c")) as log, pytest.raises(InputError, match="shard"):
-        log.rows_by_visitor(shard, shards)
 
 
 # -- what is refused

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
@@ -59,28 +60,25 @@ def row(
     return LogRow(at, visitor, event, campaign, subject, id, cost, value, click, conversion, timezone, labels)
 
 
-class Rows:
-    """A log that was never a file: rows as they are, in the orders that a log gives them."""
-
-    def __init__(self, rows: Iterable[LogRow], *label_names: str) -> None:
-        self.all = sorted(rows, key=lambda one: one.at)
-        self.count = len(self.all)
-        self.label_names = label_names
-
-    def rows(self) -> Iterator[list[LogRow]]:
-        yield from (self.all[start : start + 7] for start in range(0, self.count, 7))
-
-    def rows_by_visitor(self) -> Iterator[list[LogRow]]:
-        by_visitor = sorted(self.all, key=lambda one: (one.visitor is None, one.visitor or ""))
-        yield from (by_visitor[start : start + 5] for start in range(0, self.count, 5))
+def opened(rows: Iterable[LogRow], *label_names: str) -> Log:
+    """The rows as an opened log."""
+    names = (*LogRow._fields[:-1], *label_names)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "log.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            write = csv.writer(file).writerow
+            write(names)
+            for one in rows:
+                write([*one[:-1], *one.labels])
+        return Log(LogOptions((path,), columns=names, header=True, delimiter=",", labels=label_names))
 
 
 def run(policy: str | Policy, rows: Iterable[LogRow], *label_names: str, **options: Any) -> Replay:
     """Replay rows; in memory and through a store, which must agree in everything but the time it took."""
     rules = Policy.from_text(policy) if isinstance(policy, str) else policy
-    log = cast("Log", Rows(rows, *label_names))
-    result = replay(log, rules, **options)
-    assert facts(result) == facts(replay(log, rules, **{"store": MemoryStore(), **options}))
+    with opened(rows, *label_names) as log:
+        result = replay(log, rules, **options)
+        assert facts(result) == facts(replay(log, rules, **{"store": MemoryStore(), **options}))
     return result
 
 
@@ -581,8 +579,8 @@ def test_money_does_not_depend_on_the_order() -> None:
 @pytest.mark.parametrize("store", ["memory://", MemoryStore()])
 def test_rows_that_make_no_sense(wrong: LogRow, message: str, store: str | MemoryStore) -> None:
     """A row that the library refuses is the log's fault: the error says which moment and why."""
-    log = cast("Log", Rows([row(MONDAY - 5), wrong]))
-    with pytest.raises(LogError, match=r"the row of 2026-11-02T00:00:00") as raised:
+    log = opened([row(MONDAY - 5), wrong])
+    with log, pytest.raises(LogError, match=r"the row of 2026-11-02T00:00:00") as raised:
         replay(log, Policy.from_text('[defaults]\ncaps = ["1 per day"]'), store=store)
     assert message in str(raised.value)
     assert "v" * 600 not in str(raised.value)
@@ -590,8 +588,8 @@ def test_rows_that_make_no_sense(wrong: LogRow, message: str, store: str | Memor
 
 def test_a_wrong_time_zone() -> None:
     """A time zone that nobody knows is refused before a row is read."""
-    with pytest.raises(InputError, match="'Mars' is no known time zone"):
-        replay(cast("Log", Rows([])), Policy(), time_zone="Mars")
+    with opened([]) as log, pytest.raises(InputError, match="'Mars' is no known time zone"):
+        replay(log, Policy(), time_zone="Mars")
 
 
 # ---- stores and logs ----
@@ -600,8 +598,8 @@ def test_a_wrong_time_zone() -> None:
 def test_what_is_kept_and_forgotten(server: EmbeddedServer) -> None:
     """A server is left as it was; with `keep` the visitors stay, under a prefix that is told."""
     policy = Policy.from_text('[campaign.c]\ncaps = ["1 per 60 seconds"]\nexclude = ["visit home"]')
-    log = cast("Log", Rows([row(MONDAY, "v1"), row(MONDAY, "v2", None, event="visit", subject="home")]))
-    with redis.Redis.from_url(server.url) as client:
+    log = opened([row(MONDAY, "v1"), row(MONDAY, "v2", None, event="visit", subject="home")])
+    with log, redis.Redis.from_url(server.url) as client:
         client.set("mine", "1")
         assert replay(log, policy, store=server.url).prefix is None
         assert client.keys() == [b"mine"]
@@ -617,8 +615,8 @@ def test_what_is_kept_and_forgotten(server: EmbeddedServer) -> None:
 def test_a_store_that_fails_is_no_decision(server: EmbeddedServer) -> None:
     """Where the store fails the replay fails: nothing is suppressed or served for want of an answer."""
     policy = Policy.from_text('on_store_error = "allow"\n[campaign.c]\ncaps = ["1 per day"]')
-    with pytest.raises(NotExecuted):
-        replay(cast("Log", Rows([row(MONDAY)])), policy, store=server.url + ".not")
+    with opened([row(MONDAY)]) as log, pytest.raises(NotExecuted):
+        replay(log, policy, store=server.url + ".not")
 
 
 def test_labels_of_a_policy() -> None:
