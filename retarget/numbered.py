@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 UNIT = 1_000_000_000
 """Units of money in one. Whole ones are added up, so that a sum does not depend on the order."""
 
-_SHARE = 50_000
+SHARE = 50_000
+"""Rows in a share, and what is missing of its last visitor."""
 
 
 class Kind(NamedTuple):
@@ -142,7 +143,7 @@ class Numbered:
         begins = array("q", [0])
         for place, count in enumerate(counts, 1):
             begins.append(begins[-1] + count)
-            if begins[-1] < _SHARE and place < len(counts):
+            if begins[-1] < SHARE and place < len(counts):
                 continue
             end = begins[-1]
             while len(waiting[0]) < end:

@@ -66,6 +66,8 @@ def replay(
     - `store`: in memory, or a real server. There the keys have a prefix of their own, and are deleted at the end unless
       `keep` is set.
     - `time_zone`: takes the place of the policy's. A row's own `timezone` goes before both.
+    - `processes`: how many judge visitors at once, in memory; the figures are the same. Others begin by importing the
+      script that runs, so with more than one, call this below `if __name__ == "__main__":`.
 
     Raises LogError for a row that makes no sense, InputError for a wrong argument, StoreError where the server fails.
     """
@@ -74,13 +76,17 @@ def replay(
             return replay(
                 opened, policy, store=store, time_zone=time_zone, keep=keep, processes=processes, progress=progress
             )
+    in_memory = isinstance(store, str) and store == "memory://"
+    if processes < 1 or (processes > 1 and not in_memory):
+        right = "at least 1" if in_memory else "1 with a store, which is asked in time order"
+        raise InputError(f"processes={processes}: it must be {right}")
     in_force = _in_force(policy, time_zone)
     begun = time.perf_counter()
     with log.tables() as tables:
         wanted = labels_of(policy)
         labels = [label for label in log.label_names if label in wanted]
         count = _Count(in_force, log, Numbered(log, tables, labels), labels, progress)
-        if isinstance(store, str) and store == "memory://":
+        if in_memory:
             count.in_memory(processes)
             return count.result(policy, time.perf_counter() - begun, None)
         opened_store = open_store(store, _PATIENCE)

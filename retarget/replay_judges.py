@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,7 @@ from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Event, Subject
 from retarget.memory import MemoryStore
 from retarget.numbered import Kind
-from retarget.plan import BoundClause, Compiled, Plan, Rule
+from retarget.plan import BoundClause, Compiled, Plan
 from retarget.policy import Policy, load_zone
 from retarget.replay_figures import Denial
 from retarget.retargeter import Retargeter
@@ -103,14 +104,29 @@ class Meanings:
 # -- in lists: one visitor after the other -----------------------------------------------------------------------------
 
 
+class _Limit(NamedTuple):
+    """What most rules come to: the n-th newest moment must not be within so many seconds."""
+
+    n: int
+    seconds: int
+
+
+class _Limits(NamedTuple):
+    """All limits on one timeline."""
+
+    timeline: bytes
+    least: int
+    """With fewer moments than this none is reached: for most impressions there is nothing more to look at."""
+    limits: tuple[_Limit, ...]
+
+
 class _Look(NamedTuple):
-    """A look at a list: is the n-th newest moment within so many seconds?"""
+    """Is the n-th newest moment within so many seconds? Where the answer is as wanted, the clause holds for sure."""
 
     timeline: bytes
     n: int
     seconds: int
-    wanted: bool = False
-    """What the answer must be for the rule to hold for sure."""
+    wanted: bool
 
 
 @dataclass(slots=True)
@@ -120,26 +136,37 @@ class _Ready:
     meaning: Meaning
     enters: tuple[bytes, ...]
     """The timelines on which it is remembered; one stands there as often as the event weighs."""
-    limits: tuple[_Look, ...] = ()
-    """What most rules come to. An ad is denied as soon as one look finds what it must not."""
-    rules: tuple[tuple[_Look, Denial], ...] | None = None
-    """All rules in their order, if all are such limits."""
-    others: tuple[tuple[_Look, ...], ...] = ()
-    """The other rules: each holds for sure if one of its looks finds what it wants. If none does, it may hold still."""
-    compiled: Compiled | None = None
-    asked: Mapping[bytes, int] = field(default_factory=dict)
-    """The timelines that the rules ask about, and how many moments."""
+    limits: tuple[_Limits, ...] = ()
+    rules: tuple[tuple[bytes, _Limit, Denial], ...] = ()
+    """Where limits are all there is: the rules, in their order."""
+    ad: _Ad | None = None
+    """Where they are not."""
+
+
+@dataclass(slots=True)
+class _Ad:
+    """What takes more than limits to judge."""
+
+    compiled: Compiled
+    zone: ZoneInfo
+    others: tuple[tuple[_Look, ...], ...]
+    """The other clauses. None of them is broken for sure; one of which no look answers as wanted may be."""
+    asked: Mapping[bytes, int]
+    """The timelines that the rules ask about, and how many moments of each."""
 
 
 class InLists:
     """Judges visitors by lists of all their moments: nothing is trimmed, each is soon forgotten."""
 
     def __init__(self, policy: Policy, kinds: Sequence[Kind], labels: Sequence[str]) -> None:
+        self.kinds = kinds
         self.dropped = 0
-        self._policy, self.kinds = policy, kinds
+        self._policy = policy
         self._plan = Plan(policy)
         self._meanings = Meanings(policy, labels)
-        self._ready: list[_Ready | None] = [None] * len(kinds)
+        self._ready = [self._prepared(kind) for kind in kinds]
+        self.harmless = self._harmless()
+        """A visitor of no more rows is denied nothing, whatever they are."""
 
     def denials(self, seconds: Sequence[int], kinds: Sequence[int]) -> Denials:
         """Which of a visitor's rows are suppressed."""
@@ -147,16 +174,17 @@ class InLists:
         lines: defaultdict[bytes, list[int]] = defaultdict(list)
         denials: Denials = {}
         for place, (at, number) in enumerate(zip(seconds, kinds, strict=True)):
-            ready = known[number] or self._prepare(number)
-            for name, n, window, _ in ready.limits:
+            ready = known[number]
+            for name, least, limits in ready.limits:
                 line = lines[name]
-                if len(line) >= n and line[-n] >= at - window:
-                    why = self._why(ready, at, lines)
-                    break
-            else:
-                why = None if ready.rules is not None else self._doubt(ready, at, lines)
-            if why is not None:
+                if len(line) >= least:
+                    for n, window in limits:
+                        if len(line) >= n and line[-n] >= at - window:
+                            denials[place] = self._why(ready, at, lines)
+                            break
+            if ready.ad is not None and place not in denials and (why := self._doubt(ready.ad, at, lines)):
                 denials[place] = why
+            if denials and place in denials:
                 continue
             for name in ready.enters:
                 lines[name].append(at)
@@ -171,96 +199,88 @@ class InLists:
             lines[SESSIONS] = [at]
         lines[ACTIVITY] = [at]
 
-    def _why(self, ready: _Ready, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
+    def _why(self, ready: _Ready, at: int, lines: Mapping[bytes, list[int]]) -> Denial:
         """The rule that denies it; of several the one that lets go last, and of such the first."""
-        if ready.rules is None:
-            return self._decide(ready, at, lines)
-        latest, why = -1, None
-        for (name, n, seconds, _), rule in ready.rules:
-            line = lines[name]
-            if len(line) >= n and latest < line[-n] + seconds >= at:
-                latest, why = line[-n] + seconds, rule
-        return why
+        if ready.ad is not None:
+            why = self._decide(ready.ad, at, lines)
+            assert why is not None  # noqa: S101 - a limit is reached
+            return why
+        return max(
+            ((line[-n] + seconds, rule) for name, (n, seconds), rule in ready.rules if len(line := lines[name]) >= n),
+            key=itemgetter(0),
+        )[1]
 
-    def _doubt(self, ready: _Ready, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
+    def _doubt(self, ad: _Ad, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
         """What is asked where limits have nothing against it."""
-        for clause in ready.others:
+        for clause in ad.others:
             for name, n, seconds, wanted in clause:
                 line = lines.get(name, ())
                 if (len(line) >= n and line[-n] >= at - seconds) is wanted:
                     break
             else:
-                return self._decide(ready, at, lines)
-        openings = ready.compiled.openings if ready.compiled else ()
-        if all(opening.next_open(at, ready.meaning.zone) == at for opening in openings):
+                return self._decide(ad, at, lines)
+        if all(opening.next_open(at, ad.zone) == at for opening in ad.compiled.openings):
             return None
-        return self._decide(ready, at, lines)
+        return self._decide(ad, at, lines)
 
-    def _decide(self, ready: _Ready, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
+    def _decide(self, ad: _Ad, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
         """What `decision` says, of the visitor's timelines packed as a store holds them."""
-        assert ready.compiled is not None  # noqa: S101 - it is an ad
         state = {}
-        for name, most in ready.asked.items():
+        for name, most in ad.asked.items():
             if line := lines.get(name):
                 state[name] = struct.pack(f">2x{min(most, len(line))}I", *line[-most:])
-        view = View(Moment(self._plan, at, ready.meaning.zone), state)
-        rule = denying_rule(self._plan, view, ready.compiled)
+        rule = denying_rule(self._plan, View(Moment(self._plan, at, ad.zone), state), ad.compiled)
         return None if rule is None else (rule.reason, rule.text)
 
     def _in_store(self, seconds: Sequence[int], kinds: Sequence[int]) -> Denials:
         """A visitor of so many timelines may be full, so a store judges her, which has its ways with such."""
         judge = OnStore(self._policy, MemoryStore(), "")
-        denials = {}
-        for place, (at, number) in enumerate(zip(seconds, kinds, strict=True)):
-            ready = self._ready[number] or self._prepare(number)
-            why = judge.take("visitor", ready.meaning, at)
-            if why is not None:
-                denials[place] = why
+        taken = enumerate(zip(seconds, kinds, strict=True))
+        answers = {place: judge.take("visitor", self._ready[kind].meaning, at) for place, (at, kind) in taken}
         self.dropped += judge.finish()
-        return denials
+        return {place: why for place, why in answers.items() if why is not None}
 
-    def _prepare(self, number: int) -> _Ready:
-        meaning = self._meanings.of(self.kinds[number])
-        enters = tuple(
-            place.field
-            for event, subject in meaning.events
-            for place in self._plan.places(event, subject)
-            for _ in range(place.weight)
-        )
-        ready = self._ready[number] = _Ready(meaning, enters, rules=())
-        if meaning.ad is not None:
-            compiled = compile_subject(self._plan, meaning.ad)
-            rules = self._plan.bound_rules(compiled.candidate)
-            limits = {clause: look for clause in compiled.guards if (look := _limit(clause)) is not None}
-            plain = len(limits) == len(compiled.guards) and not compiled.openings
-            ready.limits = tuple(limits.values())
-            ready.rules = _told(rules, limits) if plain else None
-            ready.others = tuple(
-                _looks(clause) for clause in compiled.guards if not (clause in limits or _is_sure(clause))
-            )
-            ready.compiled = compiled
-            ready.asked = dict.fromkeys((ACTIVITY, SESSIONS), 1)
-            for fact, _ in chain.from_iterable(chain.from_iterable(clauses for _, clauses in rules)):
-                ready.asked[fact.field] = max(fact.n, ready.asked.get(fact.field, 1))
-        return ready
+    # -- what a kind comes to
+
+    def _prepared(self, kind: Kind) -> _Ready:
+        meaning = self._meanings.of(kind)
+        places = [place for event, subject in meaning.events for place in self._plan.places(event, subject)]
+        enters = tuple(place.field for place in places for _ in range(place.weight))
+        if meaning.ad is None:
+            return _Ready(meaning, enters)
+        compiled = compile_subject(self._plan, meaning.ad)
+        rules = self._plan.bound_rules(compiled.candidate)
+        plain = {clause: found for clause in compiled.guards if (found := _limit(clause)) is not None}
+        by_timeline: dict[bytes, list[_Limit]] = {}
+        for name, limit in plain.values():
+            by_timeline.setdefault(name, []).append(limit)
+        limits = tuple(_Limits(name, min(on)[0], tuple(on)) for name, on in by_timeline.items())
+        others = tuple(clause for clause in compiled.guards if clause not in plain and not _is_sure(clause))
+        if not others and not compiled.openings:
+            told = ((clause, (rule.reason, rule.text)) for rule, clauses in rules for clause in clauses)
+            named = tuple((*plain[clause], why) for clause, why in told if clause in plain)
+            return _Ready(meaning, enters, limits, named)
+        asked = dict.fromkeys((ACTIVITY, SESSIONS), 1)
+        for fact, _ in chain.from_iterable(chain.from_iterable(clauses for _, clauses in rules)):
+            asked[fact.field] = max(fact.n, asked.get(fact.field, 1))
+        return _Ready(meaning, enters, limits, ad=_Ad(compiled, meaning.zone, tuple(map(_looks, others)), asked))
+
+    def _harmless(self) -> int:
+        """Whatever rows came before the last of so many, they are too few moments for any limit."""
+        most = max((ready.enters.count(name) for ready in self._ready for name in ready.enters), default=1)
+        least = min((limits.least for ready in self._ready for limits in ready.limits), default=1 << 31)
+        return 0 if any(ready.ad for ready in self._ready) else -(-least // most)
 
 
-def _limit(clause: BoundClause) -> _Look | None:
+def _limit(clause: BoundClause) -> tuple[bytes, _Limit] | None:
     """The clause as a limit, if it is one."""
     fact, wanted = clause[0] if len(clause) == 1 else (None, True)
     if fact is None or wanted or fact.n < 1 or not _is_plain(fact.window):
         return None
-    return _Look(fact.field, fact.n, fact.window.horizon)
-
-
-def _told(
-    rules: Iterable[tuple[Rule, Sequence[BoundClause]]], limits: Mapping[BoundClause, _Look]
-) -> tuple[tuple[_Look, Denial], ...]:
-    return tuple((limits[clause], (rule.reason, rule.text)) for rule, clauses in rules for clause in clauses)
+    return fact.field, _Limit(fact.n, fact.window.horizon)
 
 
 def _looks(clause: BoundClause) -> tuple[_Look, ...]:
-    """Looks of which one that finds what it wants says for sure that the clause holds."""
     return tuple(
         _Look(fact.field, fact.n, fact.window.horizon, wanted)
         for fact, wanted in clause

@@ -65,6 +65,8 @@ def _losses(share: Share, judge: InLists) -> Losses:
         share.kinds.tolist(),
     )  # lists, for an array makes its numbers anew each time
     for begin, end in pairwise(share.begins):
+        if end - begin <= judge.harmless:
+            continue
         denials = judged(seconds[begin:end], kinds[begin:end])
         if denials:
             follow(share, begin, end, denials, judge.kinds, losses).leave()

@@ -337,9 +337,7 @@ def _with_defaults(policy: Policy) -> dict[str, Any]:
     return {**policy.model_dump(exclude_unset=True), "defaults": {}}
 
 
-def test_shop_with_everything() -> None:
-    """A shop's weeks through a policy of every kind of rule: memory and a store agree in every figure."""
-    policy = """
+EVERYTHING = """
         timezone = "Europe/Zurich"
         session = "20 minutes"
         [annoyance]
@@ -369,7 +367,11 @@ def test_shop_with_everything() -> None:
         [campaign.laptop-week]
         obeys = false
     """
-    rows = [
+
+
+def shop_rows(visitors: int) -> list[LogRow]:
+    """A shop's weeks, with visitors in three time zones."""
+    return [
         row(
             one.at,
             one.visitor,
@@ -382,12 +384,40 @@ def test_shop_with_everything() -> None:
             value=one.value or None,
             timezone=("Asia/Tokyo", None, "America/New_York")[number % 3],
         )
-        for number, one in enumerate(shop(visitors=250, days=14, seed=5))
+        for number, one in enumerate(shop(visitors=visitors, days=14, seed=5))
     ]
-    result = run(policy, rows, "channel", "advertiser", "creative", "item")
+
+
+def test_shop_with_everything() -> None:
+    """A shop's weeks through a policy of every kind of rule: memory and a store agree in every figure."""
+    result = run(EVERYTHING, shop_rows(250), "channel", "advertiser", "creative", "item")
     reasons = {reason for reason, _ in result.total.rules}
     assert reasons == {"cap", "gap", "annoyance", "audience", "exclude", "hours", "days", "start", "end"}
     assert 0 < result.served < result.impressions
+
+
+def test_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many processes judge the visitors, and in however many shares, the figures are the same."""
+    monkeypatch.setattr("retarget.numbered.SHARE", 300)
+    rows = [*shop_rows(80), row(MONDAY, None, "brand", *[None] * 4, click=True)]
+    told: list[tuple[int, int]] = []
+    with opened(rows, "channel", "advertiser", "creative", "item") as log:
+        policy = Policy.from_text(EVERYTHING)
+        alone = facts(replay(log, policy))
+        for processes in (2, 3):
+            result = replay(log, policy, processes=processes, progress=lambda done, count: told.append((done, count)))
+            assert facts(result) == alone
+    assert len(told) > 4
+    assert told[-1] == (len(rows), len(rows))
+
+
+def test_processes_out_of_range() -> None:
+    """There is at least one process, and only one asks a store."""
+    with opened([row(MONDAY)]) as log:
+        with pytest.raises(InputError, match="processes=0: it must be at least 1"):
+            replay(log, Policy(), processes=0)
+        with pytest.raises(InputError, match="processes=2: it must be 1 with a store"):
+            replay(log, Policy(), store=MemoryStore(), processes=2)
 
 
 def test_a_bot_with_more_timelines_than_a_visitor_may_have() -> None:

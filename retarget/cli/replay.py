@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from retarget.replay import Frequency, Replay, open_log, replay
 if TYPE_CHECKING:
     from rich.table import Table
 
+_LARGE = 1_000_000
 _MOST_RULES = 20
 _MOST_CAMPAIGNS = 20
 _BUCKETS = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, 50), (51, 100), (101, None))
@@ -31,6 +33,10 @@ def add(app: typer.Typer) -> None:
             str, typer.Option(metavar="URL", help="Ask a real server; what is put there is deleted at the end.")
         ] = "memory://",
         keep: Annotated[bool, typer.Option("--keep", help="Leave in the server what was put there.")] = False,  # noqa: FBT002
+        processes: Annotated[
+            int | None,
+            typer.Option(metavar="N", min=1, help="How many judge at once.", show_default="all cores for a large log"),
+        ] = None,
         json: options.Json = None,
         time_zone: Annotated[
             str | None,
@@ -55,12 +61,19 @@ def add(app: typer.Typer) -> None:
                     store=store,
                     time_zone=time_zone,
                     keep=keep,
+                    processes=processes or _processes(store, log.count),
                     progress=lambda done, count: told("replaying it", done, count),
                 )
         if json is not None:
             write_json(result.to_dict(), json)
         if json is None or str(json) != "-":
             show(Terminal(), result)
+
+
+def _processes(store: str, rows: int) -> int:
+    """As many as there are cores where that pays: another process takes half a second to begin."""
+    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former is new in Python 3.13
+    return cores if store == "memory://" and rows >= _LARGE else 1
 
 
 def show(terminal: Terminal, result: Replay) -> None:

@@ -1,0 +1,116 @@
+"""A note of speed: a log of many visitors through a policy, in memory.
+
+    python -m benchmarks.replay [--impressions N] [--processes N] [--rich] [--csv] [--json FILE]
+
+The log is made by DuckDB with a seed: ten impressions a visitor in the mean, few with thousands, most with less; forty
+campaigns, two weeks. Processor time is of all processes and does not count waiting for others on the machine, though
+they slow it down; wall-clock time does. Both begin with the opened log and hold all that follows: numbering, sorting,
+judging, adding up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import duckdb
+
+from retarget import Policy
+from retarget.logs import LogOptions
+from retarget.replay import open_log, replay
+
+TWO_CAPS = '[defaults]\ncaps = ["3 per day", "10 per 7 days"]'
+RICH = """
+    timezone = "Europe/Zurich"
+    session = "20 minutes"
+    [annoyance]
+    threshold = ["9 per calendar day", "20 per 7 days"]
+    [annoyance.segment.heavy]
+    who = ["5 impression campaign-0 within 7 days"]
+    threshold = ["6 per calendar day"]
+    [caps]
+    advertiser = [{ cap = "6 per 2 days", spread = true }]
+    [defaults]
+    caps = ["6 per session", "3 per calendar day", "10 per 7 days"]
+    gap = "90 seconds"
+    exclude = ["2 click {campaign} within 3 days"]
+    [campaign.campaign-1]
+    hours = "07:00-22:00"
+    days = "mon-sat"
+    [campaign.campaign-2]
+    audience = [{ any = ["impression campaign-0 within 2 days", "impression campaign-1 within 2 days"] }]
+    [campaign.campaign-3]
+    start = 2026-11-04
+    end = 2026-11-12
+    caps = ["5 per flight"]
+"""
+
+
+def make_log(path: Path, impressions: int) -> None:
+    """Write a log, in time order; the same seed makes the same log."""
+    with duckdb.connect() as db:
+        db.execute("SET threads = 1; SELECT setseed(0.42)")  # with one thread the numbers come in one order
+        db.execute(
+            f"""COPY (
+                SELECT 1793577600 + CAST(floor(random() * 14 * 86400) AS BIGINT) AS "at",
+                    md5(CAST(CAST(floor({impressions // 10} * pow(random(), 2)) AS BIGINT) AS VARCHAR))[:16] AS visitor,
+                    'campaign-' || CAST(floor(40 * pow(random(), 1.5)) AS BIGINT) AS campaign,
+                    'advertiser-' || CAST(floor(10 * random()) AS BIGINT) AS advertiser
+                FROM range({impressions}) ORDER BY "at"
+            ) TO '{path}'"""  # noqa: S608 - a number and a path of our own
+        )
+
+
+def processor_time() -> float:
+    """Seconds, of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--impressions", type=int, default=1_000_000)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--rich", action="store_true", help="a policy of every kind of rule instead of two caps")
+    parser.add_argument("--csv", action="store_true", help="a log in CSV instead of Parquet")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    policy = Policy.from_text(RICH if asked.rich else TWO_CAPS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"log.{'csv' if asked.csv else 'parquet'}"
+        make_log(path, asked.impressions)
+        opening = time.perf_counter(), processor_time()
+        with open_log(LogOptions((path,)), policy) as log:
+            begun = time.perf_counter(), processor_time()
+            result = replay(log, policy, processes=asked.processes)
+            ended = time.perf_counter(), processor_time()
+    (read_wall, read_cpu), (wall, cpu) = (
+        [after - before for before, after in zip(*pair, strict=True)] for pair in ((opening, begun), (begun, ended))
+    )
+    figures = {
+        "impressions": result.impressions,
+        "suppressed": result.suppressed,
+        "visitors": result.visitors,
+        "processes": asked.processes,
+        "read_seconds": read_wall,
+        "read_processor_seconds": read_cpu,
+        "seconds": wall,
+        "processor_seconds": cpu,
+        "impressions_per_second": result.impressions / wall,
+        "impressions_per_processor_second": result.impressions / cpu,
+    }
+    print(f"Python {platform.python_version()}, DuckDB {duckdb.__version__}, {platform.machine()}")
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' '):34} {value:>12,.{0 if value >= 1_000 or isinstance(value, int) else 2}f}")
+    if asked.json:
+        asked.json.write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
