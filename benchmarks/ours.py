@@ -175,13 +175,13 @@ def replay_log(setting: Setting) -> Running:
 
 
 def read_log(setting: Setting) -> Running:
-    """The same log opened, sorted by visitor and time and fetched into Python: what a replay has to do at least."""
+    """The same log opened, sorted by time and fetched into Python, row by row."""
     folder = tempfile.TemporaryDirectory(prefix="bench-")
     options = _log(setting, folder.name)
 
     def call() -> int:
         with Log(options) as log:
-            return sum(map(len, log.rows_by_visitor()))
+            return sum(map(len, log.rows()))
 
     return Running(call, setting.events, folder.cleanup)
 
@@ -190,7 +190,7 @@ def fetch_log(setting: Setting) -> Running:
     """The same from a log that is open: sorted and fetched, nothing decided."""
     folder = tempfile.TemporaryDirectory(prefix="bench-")
     log = open_log(_log(setting, folder.name), _caps_only())
-    return Running(lambda: sum(map(len, log.rows_by_visitor())), log.count, lambda: _close(log, folder))
+    return Running(lambda: sum(map(len, log.rows())), log.count, lambda: _close(log, folder))
 
 
 def _close(log: Log, folder: tempfile.TemporaryDirectory[str]) -> None:
