@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_int, c_int64, c_void_p, cast, py_object, string_at
 from typing import TYPE_CHECKING, Any
 
+from retarget.errors import LogError
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
 
@@ -52,14 +54,18 @@ _pointer_of.argtypes, _pointer_of.restype = [py_object, c_char_p], c_void_p
 
 
 def batches(result: DuckDBPyRelation, codes: str) -> Iterator[list[array[Any]]]:
-    """The columns of a result, some rows at a time. `codes` are the columns' types, as those of `array`."""
+    """The columns of a result, some rows at a time. `codes` are the columns' types, as those of `array`.
+
+    Raises duckdb.Error or LogError for what cannot be computed.
+    """
     capsule = result.__arrow_c_stream__()  # it owns the stream
     pointer = _pointer_of(capsule, b"arrow_array_stream")
     stream = cast(pointer, POINTER(_Stream)).contents
     while True:
         batch = _Array()
         if stream.get_next(pointer, byref(batch)):
-            raise RuntimeError(stream.get_last_error(pointer).decode(errors="replace"))
+            said = stream.get_last_error(pointer).decode(errors="replace")
+            raise LogError(f"the log cannot be read on: {said.partition(chr(10))[0]}")
         if not batch.release:
             return
         try:

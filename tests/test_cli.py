@@ -112,6 +112,16 @@ def test_replay_writes_json(run: Run, policy: Path, log: Path, tmp_path: Path) -
     assert without_time(alone) == without_time(figures)
 
 
+def test_replay_in_processes(run: Run, policy: Path, log: Path) -> None:
+    """The figures do not depend on how many processes judge; a store is asked by one."""
+    alone = json.loads(run("replay", log, "--policy", policy, "--json", "-").out)
+    two = json.loads(run("replay", log, "--policy", policy, "--json", "-", "--processes", 2).out)
+    assert without_time(two) == without_time(alone)
+    refused = run("replay", log, "--policy", policy, "--processes", 2, "--store", "redis://localhost:1")
+    assert refused.code != 0
+    assert "processes=2: it must be 1 with a store" in refused.err
+
+
 def test_replay_over_a_server(run: Run, policy: Path, log: Path) -> None:
     """`--store` asks a real server, and comes to the same figures; `--keep` says what it left there."""
     here = json.loads(run("replay", log, "--policy", policy, "--json", "-").out)

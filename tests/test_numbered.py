@@ -1,0 +1,133 @@
+"""A log with its kinds numbered: what it says is what the log's rows say, counted in Python."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retarget.logs import Log, LogOptions, LogRow
+from retarget.numbered import UNIT, Kind, Numbered
+
+T = 1_793_577_600
+HEAD = "at,visitor,event,campaign,subject,id,cost,value,click,conversion,timezone,slot,other"
+
+
+def written(path: Path, rows: int, seed: int = 1) -> Path:
+    """A log in disorder: few seconds, few visitors (one of them nobody), ids that come again, empty cells."""
+    draw = random.Random(seed)
+    lines = [HEAD]
+    for number in range(rows):
+        event = draw.choice(["impression", "impression", "", "click", "conversion", "visit"])
+        cells = [
+            T + draw.randrange(40),
+            draw.choice(["", *(f"v{n}" for n in range(12))]),
+            event,
+            draw.choice(["a", "b"]) if event != "visit" else "",
+            draw.choice(["", "home"]),
+            draw.choice(["", f"i{draw.randrange(rows)}"]),
+            draw.choice(["", "0.1", "0.0000000005", f"{draw.random():.12f}"]),
+            draw.choice(["", "7.25"]),
+            draw.choice([0, 0, 1]),
+            draw.choice([0, 0, 1]),
+            draw.choice(["", "Asia/Tokyo"]),
+            draw.choice(["", "top", "side"]),
+            number,
+        ]
+        lines.append(",".join(map(str, cells)))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def counted(log: Log) -> tuple[dict[Kind, int], list[LogRow]]:
+    """The kinds of a log with how many rows each has, and the rows that are not repeated: in Python."""
+    seen: set[tuple[str | None, str, str]] = set()
+    groups: defaultdict[tuple[Any, ...], list[LogRow]] = defaultdict(list)
+    fresh = []
+    for row in chain.from_iterable(log.rows()):
+        repeated = row.id is not None and (row.visitor, row.event, row.id) in seen
+        if row.id is not None:
+            seen.add((row.visitor, row.event, row.id))
+        if not repeated:
+            fresh.append(row)
+        groups[(*alike(row), repeated)].append(row)
+    kinds = {}
+    for (event, campaign, subject, click, conversion, timezone, priced, label, repeated), rows in groups.items():
+        first = min(row.at for row in rows)
+        cost = sum(round((row.cost or 0) * UNIT) for row in rows)
+        value = sum(round((row.value or 0) * UNIT) for row in rows)
+        told = (event, campaign, subject, click, conversion, timezone, priced, repeated, (label,))
+        kinds[Kind(*told, len(rows), first, cost, value)] = len(rows)
+    return kinds, fresh
+
+
+def alike(row: LogRow) -> tuple[Any, ...]:
+    """What makes rows one kind."""
+    told = row.event, row.campaign, row.subject, row.click, row.conversion, row.timezone
+    return (*told, row.cost is not None, row.labels[0])
+
+
+def alike_kind(kind: Kind) -> tuple[Any, ...]:
+    """The same of a kind."""
+    return (*kind[:6], kind.priced, kind.labels[0])
+
+
+@pytest.mark.parametrize("share", [1, 7, 10_000])
+def test_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
+    """Kinds, sums, visitors and their rows in order are those of the log, however large the shares are."""
+    monkeypatch.setattr("retarget.numbered.SHARE", share)
+    with Log(LogOptions((written(tmp_path / "log.csv", 700),))) as log:
+        kinds, fresh = counted(log)
+        with log.tables() as tables:
+            numbered = Numbered(log, tables, ["slot"])
+            assert {kind: kind.rows for kind in numbered.kinds} == kinds
+            assert (min(kind.first for kind in numbered.kinds), numbered.last) == (fresh[0].at, fresh[-1].at)
+            impressions = Counter(row.visitor for row in fresh if row.event == "impression" and row.visitor)
+            assert numbered.frequency == Counter(impressions.values())
+
+            by_visitor = defaultdict(list)
+            for row in fresh:
+                by_visitor[row.visitor].append((row.at, alike(row), row.cost or 0, row.value or 0))
+            nobody = by_visitor.pop(None)
+            got = []
+            for one in [*numbered.by_visitor(), *numbered.unknown()]:
+                assert one.costs is not None
+                assert one.values is not None
+                rows = [
+                    (at, alike_kind(numbered.kinds[kind]), cost, value)
+                    for at, kind, cost, value in zip(one.seconds, one.kinds, one.costs, one.values, strict=True)
+                ]
+                assert one.begins[-1] == len(rows)
+                got += [rows[begin:end] for begin, end in pairwise(one.begins)]
+            assert got.pop() == nobody
+            assert sorted(got, key=str) == sorted(by_visitor.values(), key=str)
+
+            in_order = [(visitor, at, alike_kind(numbered.kinds[kind])) for visitor, at, kind, *_ in numbered.by_time()]
+            assert in_order == [(row.visitor, row.at, alike(row)) for row in fresh if row.visitor is not None]
+
+
+def test_a_log_of_three_columns(tmp_path: Path) -> None:
+    """What the log has not is not counted: one kind for each campaign, no money."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"at,visitor,campaign\n{T + 1},ann,a\n{T},ann,b\n{T + 2},ben,a\n")
+    with Log(LogOptions((path,))) as log, log.tables() as tables:
+        numbered = Numbered(log, tables, [])
+        assert sorted((kind.campaign, kind.rows, kind.cost) for kind in numbered.kinds) == [("a", 2, 0), ("b", 1, 0)]
+        (share,) = numbered.by_visitor()
+        assert (sorted(share.seconds), share.costs, share.values) == ([T, T + 1, T + 2], None, None)
+        assert list(numbered.unknown()) == []
+        assert numbered.longest_id() in {("ann", T + 1), ("ann", T), ("ben", T + 2)}
+
+
+def test_nothing(tmp_path: Path) -> None:
+    """A log without rows has no kinds, no visitors, and no last second."""
+    path = tmp_path / "log.csv"
+    path.write_text("at,visitor,campaign,id,cost\n")
+    with Log(LogOptions((path,))) as log, log.tables() as tables:
+        numbered = Numbered(log, tables, [])
+        assert (numbered.kinds, numbered.last, numbered.frequency, numbered.longest_id()) == ([], None, {}, None)
+        assert [*numbered.by_visitor(), *numbered.unknown(), *numbered.by_time()] == []
