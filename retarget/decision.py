@@ -214,6 +214,8 @@ class View:
             return None if wanted else at
         if fact.n < 1:
             return at if wanted else None
+        if wanted and at == self.moment.now:
+            return at
         leaves = self._leaves(fact)
         if wanted:
             return at if at < leaves else None
@@ -356,7 +358,7 @@ def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
     """The verdict on one candidate: of the rules that forbid it, the one that lets go last."""
     compiled = compile_subject(plan, subject)
     labels = plan.labels(compiled.candidate)
-    rule = denying_rule(plan, view, compiled)
+    rule = denying_rule(view, plan.bound_rules(compiled.candidate))
     if rule is None:
         return Verdict(eligible=True, reason="eligible", eligible_at=_utc(view.moment.now))
     joint = view.next_moment(compiled.guards, compiled.openings)
@@ -366,10 +368,10 @@ def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
     return Verdict(eligible=False, reason=rule.reason, rule=rule.text, seen=seen, limit=rule.limit, eligible_at=again)
 
 
-def denying_rule(plan: Plan, view: View, compiled: Compiled) -> Rule | None:
-    """The rule that forbids the candidate, of several the one that lets go last; None if it is eligible."""
+def denying_rule(view: View, rules: Iterable[tuple[Rule, Sequence[BoundClause]]]) -> Rule | None:
+    """Which of the rules forbids the candidate, of several the one that lets go last; None if none does."""
     now, last = view.moment.now, None
-    for rule, clauses in plan.bound_rules(compiled.candidate):
+    for rule, clauses in rules:
         lets_go = view.next_moment(clauses, [rule.opening] if rule.opening else [])
         if lets_go != now and (last is None or _later(lets_go, last[0])):
             last = (lets_go, rule)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -25,13 +25,13 @@ from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Event, Subject
 from retarget.memory import MemoryStore
 from retarget.numbered import Kind
-from retarget.plan import BoundClause, Compiled, Plan
+from retarget.plan import BoundClause, Fact, Plan, Rule
 from retarget.policy import Policy, load_zone
 from retarget.replay_figures import Denial
 from retarget.retargeter import Retargeter
 from retarget.store import Store
 from retarget.timeline import ACTIVITY, IMPRESSION, SESSIONS, SKEW
-from retarget.windows import DAY, Rolling, Window
+from retarget.windows import DAY, Opening, Rolling, Window
 
 Denials: TypeAlias = dict[int, Denial]
 """Which of a visitor's rows are suppressed, by their place, and why."""
@@ -143,16 +143,25 @@ class _Ready:
     """Where they are not."""
 
 
-@dataclass(slots=True)
-class _Ad:
-    """What takes more than limits to judge."""
+class _Rule(NamedTuple):
+    """A rule of an ad that takes more than limits to judge."""
 
-    compiled: Compiled
-    zone: ZoneInfo
+    rule: Rule
+    clauses: Sequence[BoundClause]
+    looks: tuple[tuple[_Look, ...], ...]
+    """For each clause. Where no look answers as wanted, the clause may hold or not."""
+    asked: tuple[tuple[bytes, int], ...]
+    """The timelines that it asks about, and how many moments of each."""
+
+
+class _Ad(NamedTuple):
+    """An ad that takes more than limits to judge."""
+
     others: tuple[tuple[_Look, ...], ...]
-    """The other clauses. None of them is broken for sure; one of which no look answers as wanted may be."""
-    asked: Mapping[bytes, int]
-    """The timelines that the rules ask about, and how many moments of each."""
+    """The looks of all clauses that are no limits."""
+    openings: tuple[Opening, ...]
+    zone: ZoneInfo
+    rules: tuple[_Rule, ...]
 
 
 class InLists:
@@ -212,24 +221,19 @@ class InLists:
 
     def _doubt(self, ad: _Ad, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
         """What is asked where limits have nothing against it."""
-        for clause in ad.others:
-            for name, n, seconds, wanted in clause:
-                line = lines.get(name, ())
-                if (len(line) >= n and line[-n] >= at - seconds) is wanted:
-                    break
-            else:
-                return self._decide(ad, at, lines)
-        if all(opening.next_open(at, ad.zone) == at for opening in ad.compiled.openings):
+        if _are_sure(ad.others, at, lines) and all(opening.next_open(at, ad.zone) == at for opening in ad.openings):
             return None
         return self._decide(ad, at, lines)
 
     def _decide(self, ad: _Ad, at: int, lines: Mapping[bytes, list[int]]) -> Denial | None:
-        """What `decision` says, of the visitor's timelines packed as a store holds them."""
+        """What `decision` says of the rules that may not hold, of her timelines packed as a store holds them."""
+        doubtful = [one for one in ad.rules if one.rule.opening or not _are_sure(one.looks, at, lines)]
         state = {}
-        for name, most in ad.asked.items():
+        for name, most in chain.from_iterable(one.asked for one in doubtful):
             if line := lines.get(name):
                 state[name] = struct.pack(f">2x{min(most, len(line))}I", *line[-most:])
-        rule = denying_rule(self._plan, View(Moment(self._plan, at, ad.zone), state), ad.compiled)
+        view = View(Moment(self._plan, at, ad.zone), state)
+        rule = denying_rule(view, ((one.rule, one.clauses) for one in doubtful))
         return None if rule is None else (rule.reason, rule.text)
 
     def _in_store(self, seconds: Sequence[int], kinds: Sequence[int]) -> Denials:
@@ -260,10 +264,16 @@ class InLists:
             told = ((clause, (rule.reason, rule.text)) for rule, clauses in rules for clause in clauses)
             named = tuple((*plain[clause], why) for clause, why in told if clause in plain)
             return _Ready(meaning, enters, limits, named)
-        asked = dict.fromkeys((ACTIVITY, SESSIONS), 1)
-        for fact, _ in chain.from_iterable(chain.from_iterable(clauses for _, clauses in rules)):
-            asked[fact.field] = max(fact.n, asked.get(fact.field, 1))
-        return _Ready(meaning, enters, limits, ad=_Ad(compiled, meaning.zone, tuple(map(_looks, others)), asked))
+        most = dict.fromkeys((ACTIVITY, SESSIONS), 1)
+        for fact in _facts(compiled.guards):
+            most[fact.field] = max(fact.n, most.get(fact.field, 1))
+        asking = []
+        for rule, clauses in rules:
+            asked = {ACTIVITY, SESSIONS, *(fact.field for fact in _facts(clauses))}
+            looks = tuple(_looks(clause) for clause in clauses if not _is_sure(clause))
+            asking.append(_Rule(rule, clauses, looks, tuple((name, most[name]) for name in asked)))
+        ad = _Ad(tuple(map(_looks, others)), compiled.openings, meaning.zone, tuple(asking))
+        return _Ready(meaning, enters, limits, ad=ad)
 
     def _harmless(self) -> int:
         """Whatever rows came before the last of so many, they are too few moments for any limit."""
@@ -286,6 +296,22 @@ def _looks(clause: BoundClause) -> tuple[_Look, ...]:
         for fact, wanted in clause
         if fact.n >= 1 and (not wanted or _is_plain(fact.window))  # no window reaches back beyond its horizon
     )
+
+
+def _are_sure(clauses: Iterable[Iterable[_Look]], at: int, lines: Mapping[bytes, list[int]]) -> bool:
+    """Whether they all hold, as far as looks can say."""
+    for clause in clauses:
+        for name, n, seconds, wanted in clause:
+            line = lines.get(name, ())
+            if (len(line) >= n and line[-n] >= at - seconds) is wanted:
+                break
+        else:
+            return False
+    return True
+
+
+def _facts(clauses: Iterable[BoundClause]) -> Iterator[Fact]:
+    return (fact for clause in clauses for fact, _ in clause)
 
 
 def _is_sure(clause: BoundClause) -> bool:
