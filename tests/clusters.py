@@ -38,7 +38,7 @@ bind 127.0.0.1
 dir {folder}
 sentinel monitor {service} 127.0.0.1 {primary} 2
 sentinel down-after-milliseconds {service} 500
-sentinel failover-timeout {service} 3000
+sentinel failover-timeout {service} 1000
 """
 
 
