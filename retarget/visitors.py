@@ -63,7 +63,7 @@ class Visitors:
     def named(self, name: str | bytes) -> bytes:
         """The key of a name. Raises InputError for what is none."""
         if isinstance(name, str):
-            return self._clear_key(name)
+            return self.key(name)  # in clear: a token of before the pepper
         if not _NAME.fullmatch(name):
             raise InputError("these bytes stand for no visitor")
         return self._clear + name
@@ -75,8 +75,10 @@ def _checked(visitor: str) -> bytes:
         raise InputError(f"a visitor's id must be a text, or None where she is not known; not {type(visitor).__name__}")
     try:
         encoded = visitor.encode()
-    except UnicodeEncodeError:
-        raise InputError("this visitor's id is not valid Unicode") from None  # the cause would tell the id
+    except UnicodeEncodeError:  # it tells the id, so ours must not have it as its context
+        encoded = None
+    if encoded is None:
+        raise InputError("this visitor's id is not valid Unicode")
     if not 1 <= len(encoded) <= VISITOR_BYTES:
         raise InputError(f"a visitor's id has 1 to {VISITOR_BYTES} bytes; this one has {len(encoded)}")
     return encoded
