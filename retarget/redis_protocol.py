@@ -172,9 +172,9 @@ def new_reader() -> hiredis.Reader:
 
 def failure(error: Exception, *, executed: bool | None) -> StoreError:
     """Our error for theirs. `executed` is None where the write may have happened."""
-    kind = OutcomeUnknown if executed is None else NotExecuted
-    failure = kind(told(error))
-    failure.__cause__ = error
+    kind, text = OutcomeUnknown if executed is None else NotExecuted, told(error)
+    failure = kind(text)
+    failure.__cause__ = error if str(error) in text else None  # a traceback would print what is not told
     return failure
 
 

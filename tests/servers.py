@@ -15,7 +15,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -186,7 +186,7 @@ def fake(answer: Callable[[list[bytes]], bytes | None]) -> Iterator[Fake]:
         told = Fake(listener.getsockname()[1])
 
         def serve(connection: socket.socket) -> None:
-            with connection, connection.makefile("rb") as lines:
+            with suppress(OSError), connection, connection.makefile("rb") as lines:  # the client may be gone
                 while command := _command(lines):
                     if command[0] == b"CLIENT":
                         connection.sendall(b"+OK\r\n")
