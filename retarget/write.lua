@@ -114,16 +114,29 @@ for _ = 1, entries do
     prune = prune or full
   end
   local oldest = head % 1024 == 0 and now + 1 or math.max(now, latest) - horizon(head) - SKEW
-  local entered = false
-  if keep == 0 then
-    local moment, left = at > 0 and pack_bytes('>I4', at) or sub(timeline(hold) or '', -ENTRY), weight
-    for place = raw and #raw - ENTRY + 1 or 0, HEAD + 1, -ENTRY do
-      if left > 0 and sub(raw, place, place + ENTRY - 1) == moment then
-        raw, left = sub(raw, 1, place - 1) .. sub(raw, place + ENTRY), left - 1
-      end
+  if at == 0 and keep == 0 then
+    local held = timeline(hold)
+    at = held and unpack_bytes('>I4', held, #held - ENTRY + 1) or -1
+  end
+  local entered, place = false, raw and #raw or HEAD
+  if raw and at < latest then -- its place is behind all that are not later
+    local low, high = 0, (#raw - HEAD) / ENTRY - 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if unpack_bytes('>I4', raw, HEAD + middle * ENTRY + 1) > at then high = middle else low = middle + 1 end
     end
-    entered = left < weight
-    if entered then timelines[name] = #raw > HEAD and raw end
+    place = HEAD + high * ENTRY
+  end
+  if keep == 0 then
+    local first = place
+    while first > HEAD and first > place - weight * ENTRY and unpack_bytes('>I4', raw, first - ENTRY + 1) == at do
+      first = first - ENTRY
+    end
+    entered = first < place
+    if entered then
+      raw = sub(raw, 1, first) .. sub(raw, place + 1)
+      timelines[name] = #raw > HEAD and raw
+    end
   elseif at >= oldest then
     local new = pack_bytes('>I4', at)
     if weight > 1 then new = string.rep(new, weight) end
@@ -134,8 +147,6 @@ for _ = 1, entries do
     else
       local body, first = new, 1
       if raw then
-        local place = #raw
-        while place > HEAD and unpack_bytes('>I4', raw, place - ENTRY + 1) > at do place = place - ENTRY end
         body = sub(raw, HEAD + 1, place) .. new .. sub(raw, place + 1)
         first = math.max(1, #body - keep * ENTRY + 1)
         while unpack_bytes('>I4', body, first) < oldest do first = first + ENTRY end
