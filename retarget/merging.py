@@ -3,7 +3,8 @@
 Rules:
 - Two keys may lie on two servers, so it is three writes, each whole by itself: what is to be moved is noted at the
   source under a number of its own (a parcel); it is entered at the target with that number as the id; it is taken out
-  at the source together with the note.
+  at the source together with the note. What is much goes in several parcels, the newest first.
+- When the parcel is gone a mark of it stays: so a merge that read the source before that notes nothing of what it read.
 - Whoever finds a parcel delivers it: a merge that was broken off is finished by the next one, two at once move
   everything once, and what comes to the source meanwhile stays there for the next round.
 - Until the last write, what is moved counts for both: nobody is shown more than she may be.
@@ -26,8 +27,13 @@ from retarget.timeline import ACTIVITY, HELD, HOLD, PARCEL, SESSIONS
 _MOST_ENTRIES = 4_000
 """A parcel has about so many entries at most: one write must not hold the server up."""
 
-_ROUNDS = 100
-_FOREVER = timeline.head(2**32, shield=False)
+_MOST_OF_ONE = 100
+"""And so many of one timeline: each is found, or put in its place, among all of that timeline."""
+
+_ROUNDS = 200
+_FOREVER = timeline.head(2**32, shield=True)
+"""A note never lapses, and never goes for want of room."""
+
 _ALL = 0xFFFF
 _SHIELD = 0x8000
 
@@ -40,15 +46,18 @@ def merging(plan: Plan, source: bytes, into: bytes, now: int) -> Steps[bool]:
     for _ in range(_ROUNDS):
         states: list[State | StoreError] = yield Request("read_many", [source, into])
         state, target = (_readable(state) for state in states)
-        if PARCEL in state:
-            number = timeline.newest(state[PARCEL])
+        number = timeline.newest(state[PARCEL]) if PARCEL in state else 0
+        if number % 2:
             parcel = {field[1:]: raw for field, raw in state.items() if field[:1] == PARCEL and field != PARCEL}
         else:
-            number, parcel = 1 + secrets.randbelow(2**32 - 2), _movable(state, now)
+            last, number = number, 2 * secrets.randbelow(2**31 - 2) + 3
+            parcel = _movable(state, now)
             if not parcel:
                 return moved
-            answer: Answer = yield Request("write", _noted(source, parcel, number, now))
-            if answer == DENIED:  # another merge was quicker: its parcel is delivered first
+            answer: Answer = yield Request("write", _noted(source, parcel, number, last, now))
+            if answer == FULL:
+                raise NotExecuted("the timelines of the visitor to be merged are full: nothing was moved")
+            if answer == DENIED:  # another merge was quicker: what was read is out of date
                 continue
         id_ = wire.event_id("merge", f"{source.hex()} {number}")
         answer = yield Request("write", Write(into, now, id_, (_entered(plan, parcel, target, now),)))
@@ -69,28 +78,36 @@ def _readable(state: State | StoreError) -> State:
 
 
 def _movable(state: State, now: int) -> dict[bytes, bytes]:
-    """The timelines that matter still, as many as one parcel takes."""
+    """Of the timelines that matter still as much as one parcel takes, the newest entries first.
+
+    The shortest come first: so what reserves and what tells the session go together.
+    """
     parcel: dict[bytes, bytes] = {}
-    entries = 0
-    for field, raw in state.items():
-        if field[:1] != b"#" and timeline.is_live(raw, now):
-            entries += len(raw) // timeline.ENTRY
-            if parcel and entries > _MOST_ENTRIES:
-                break
-            parcel[field] = raw
-    return parcel
+    room = _MOST_ENTRIES
+    for field, raw in sorted(state.items(), key=lambda item: len(item[1])):
+        if room > 0 and field[:1] not in (b"#", PARCEL) and timeline.is_live(raw, now):
+            parcel[field] = raw[: timeline.HEAD] + raw[timeline.HEAD :][-timeline.ENTRY * _MOST_OF_ONE :]
+            room -= _size(parcel[field])
+    return parcel if parcel.keys() != {HELD} else {}
 
 
-def _noted(source: bytes, parcel: State, number: int, now: int) -> Write:
-    """Note the parcel at the source, unless there is one."""
-    note = Entry(PARCEL, number, 1, 1, _FOREVER)
+def _noted(source: bytes, parcel: State, number: int, last: int, now: int) -> Write:
+    """Note the parcel at the source by its odd number, and the even one below it, unless the last was not `last`."""
+    previous = [Entry(PARCEL, last, 1, 0, 0)] if last else []
+    notes = [Entry(PARCEL, number - 1, 1, 2, _FOREVER), Entry(PARCEL, number, 1, 2, _FOREVER)]
     copies = [
         Entry(PARCEL + field, at, times, _ALL, _head(raw) & ~_SHIELD)
         for field, raw in parcel.items()
         for at, times in _times(raw)
     ]
-    none_yet = Guard(PARCEL, 1, 0, wanted=False, more=False, anchored=False)
-    return Write(source, now, b"", (Alternative((none_yet,), (note, *copies), 1),))
+    return Write(source, now, b"", (Alternative(_latest_note(last), (*previous, *notes, *copies), 1),))
+
+
+def _latest_note(number: int) -> tuple[Guard, ...]:
+    """What holds while the latest note is that of this number, 0 for none."""
+    there = Guard(PARCEL, 1, number, wanted=True, more=False, anchored=False)
+    not_later = Guard(PARCEL, 1, number + 1 if number else 0, wanted=False, more=False, anchored=False)
+    return (there, not_later) if number else (not_later,)
 
 
 def _entered(plan: Plan, parcel: State, target: State, now: int) -> Alternative:
@@ -99,43 +116,53 @@ def _entered(plan: Plan, parcel: State, target: State, now: int) -> Alternative:
     ttl = 1
     for field, raw in parcel.items():
         place = plan.place_of(field)
-        keep = place.keep if place is not None else max(timeline.MIN_KEEP, len(timeline.moments(raw)))
+        keep = place.keep if place is not None else max(timeline.MIN_KEEP, _size(raw) + _size(target.get(field, b"")))
         code = place.head if place is not None else _head(raw)
         if field[:1] in (HELD, HOLD):
             keep, code = 1 if field == HELD or field[:1] == HOLD else _ALL, _head(raw)
-        ttl = max(ttl, timeline.newest(raw) + timeline.seconds_of(code) + 1 - now)
+        ttl = max(ttl, min(timeline.newest(raw) + timeline.seconds_of(code) + 1 - now, timeline.LAST_MOMENT))
         entries += [Entry(field, at, times, keep, code) for at, times in _times(raw)]
     return Alternative((), (*entries, *_joined_session(plan, parcel, target, now)), ttl)
 
 
 def _joined_session(plan: Plan, parcel: State, target: State, now: int) -> Iterator[Entry]:
     """Where both are in a session, the one that began first has begun both."""
-    gap = plan.alive.window.horizon
-    both = (parcel, target)
-    if not all(SESSIONS in s and ACTIVITY in s and timeline.newest(s[ACTIVITY]) >= now - gap for s in both):
+    if not all(_in_session(plan, state, now) for state in (parcel, target)):
         return
-    begun, other = (timeline.newest(s[SESSIONS]) for s in both)
+    begun, other = (timeline.newest(state[SESSIONS]) for state in (parcel, target))
     for later in {begun, other} - {min(begun, other)}:
         yield Entry(SESSIONS, later, 1, 0, 0)
         yield Entry(SESSIONS, min(begun, other), 1, 1, _head(parcel[SESSIONS]))
 
 
+def _in_session(plan: Plan, state: State, now: int) -> bool:
+    active = state.get(ACTIVITY)
+    going_on = active is not None and timeline.newest(active) >= now - plan.alive.window.horizon
+    return SESSIONS in state and (going_on or ACTIVITY in timeline.live_holds(state, now))
+
+
 def _taken_out(source: bytes, parcel: State, number: int, now: int) -> Write:
-    """Take the parcel out at the source, and the note of it, if it is there still."""
-    there = Guard(PARCEL, 1, number, wanted=True, more=False, anchored=False)
-    not_later = Guard(PARCEL, 1, number + 1, wanted=False, more=False, anchored=False)
+    """Take the parcel out at the source, and its own note, if it is there still.
+
+    When the last reserved impression ends stays: it may be that of one reserved meanwhile.
+    """
     entries = [
         Entry(name, at, times, 0, 0)
         for field, raw in parcel.items()
         for at, times in _times(raw)
         for name in (field, PARCEL + field)
+        if name != HELD
     ]
     note = Entry(PARCEL, number, 1, 0, 0)
-    return Write(source, now, b"", (Alternative((there, not_later), (*entries, note), 1),))
+    return Write(source, now, b"", (Alternative(_latest_note(number), (*entries, note), 1),))
 
 
 def _times(raw: bytes) -> Iterable[tuple[int, int]]:
     return Counter(timeline.moments(raw)).items()
+
+
+def _size(raw: bytes) -> int:
+    return len(raw) // timeline.ENTRY
 
 
 def _head(raw: bytes) -> int:
