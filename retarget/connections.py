@@ -152,7 +152,8 @@ def _of_sentinel(parts: SplitResult, scheme: str, timeout: float, *, awaited: bo
     theirs = {name.removeprefix("sentinel_"): o for name, o in target.options.items() if name.startswith("sentinel_")}
     ours = {name: option for name, option in target.options.items() if not name.startswith("sentinel_")}
     ssl = {"ssl": True} if scheme == "rediss" else {}
-    manager = module.Sentinel(hosts, sentinel_kwargs={**_serving(timeout), **theirs, **ssl})
+    each = timeout / (len(hosts) + 1)  # all of them may be silent, and the primary wants time too
+    manager = module.Sentinel(hosts, sentinel_kwargs={**_serving(each), **theirs, **ssl})
     pool = manager.master_for(service, **ours, **ssl).connection_pool
     return Target(pool.connection_class, pool.connection_kwargs, f"{service} (Sentinel)", None, target.most, pool)
 

@@ -7,7 +7,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,19 +16,28 @@ from retarget.changes import RECORD
 from retarget.errors import StoreError
 
 
-def exported(visitor: str, state: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """All that is remembered of a visitor. Raises StoreError for what is no timeline."""
-    timelines = {}
-    ids = b""
-    for name, raw in sorted(state.items()):
-        if name.startswith(b"#"):
-            ids += raw
-        elif timeline.is_packed(raw):
-            timelines[timeline.readable(name)] = {
-                "at": [datetime.fromtimestamp(moment, UTC).isoformat() for moment in timeline.moments(raw)],
-                "matters_for_seconds": timeline.horizon_of(raw),
-            }
-        else:
-            raise StoreError(f"the timeline {timeline.readable(name)!r} is corrupt: {len(raw)} bytes")
-    event_ids = [ids[start : start + 5].hex() for start in range(0, len(ids), RECORD)]
+def exported(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError]) -> dict[str, Any]:
+    """All that is remembered of a visitor, put together from all her keys. Raises StoreError."""
+    moments: dict[bytes, list[int]] = {}
+    matter: dict[bytes, int] = {}
+    event_ids: list[str] = []
+    for state in states:
+        if isinstance(state, StoreError):
+            raise state
+        ids = state.get(b"#0", b"") + state.get(b"#1", b"")
+        event_ids += [ids[start : start + 5].hex() for start in range(0, len(ids), RECORD)]
+        for name, raw in state.items():
+            if name.startswith(b"#"):
+                continue
+            if not timeline.is_packed(raw):
+                raise StoreError(f"the timeline {timeline.readable(name)!r} is corrupt: {len(raw)} bytes")
+            moments.setdefault(name, []).extend(timeline.moments(raw))
+            matter[name] = max(matter.get(name, 0), timeline.horizon_of(raw))
+    timelines = {
+        timeline.readable(name): {
+            "at": [datetime.fromtimestamp(moment, UTC).isoformat() for moment in sorted(entered)],
+            "matters_for_seconds": matter[name],
+        }
+        for name, entered in sorted(moments.items())
+    }
     return {"visitor": visitor, "timelines": timelines, "event_ids": event_ids}

@@ -187,6 +187,11 @@ class PoolLanes:
                 raise MaxConnectionsError("all connections of the client's pool are in use") from error
             raise
         try:
+            lane = Lane(connection)
+            if lane.is_clean():  # in RESP3 redis-py does not look for a reply that somebody left unread
+                return lane
+            lane.close()
+            connection.connect()
             return Lane(connection)
         except BaseException:
             self._pool.release(connection)

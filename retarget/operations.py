@@ -240,13 +240,12 @@ class Operations:
         try:
             alternatives = tuple(choice for _, choice in choices)
             held = HOLD + mark if mark else b""
-            answer: Answer = yield Request("write", Write(key, moment.now, event_id, alternatives, held))
-            self._changed(key)
+            answer = yield from self._written(Write(key, moment.now, event_id, alternatives, held))
         except StoreError as error:
-            self._changed(key)
             if plan.policy.on_store_error == "raise":
                 raise
-            _log.warning("claim: the store failed, the policy says %s: %s", plan.policy.on_store_error, error)
+            said = plan.policy.on_store_error, type(error).__name__, error
+            _log.warning("claim: the store failed, the policy says %s: %s: %s", *said)
             if plan.policy.on_store_error == "block" or not choices:
                 return None
             token = self._token(key, choices[0][0], mark or secrets.token_bytes(5))
@@ -352,9 +351,11 @@ class Operations:
     def _record_batch(self, events: list[Event]) -> Steps[list[bool | StoreError]]:
         writes = [self._recorded(event) for event in events]
         due = [write for write in writes if isinstance(write, Write)]
-        answers = iter((yield Request("write_many", due)))
-        for write in due:
-            self._changed(write.key)
+        try:
+            answers = iter((yield Request("write_many", due)))
+        finally:
+            for write in due:
+                self._changed(write.key)
         counted = (next(answers) if isinstance(write, Write) else write for write in writes)
         return [answer if isinstance(answer, bool | StoreError) else self._counted(answer) for answer in counted]
 
@@ -426,8 +427,9 @@ class Operations:
     # -- what a visitor may ask for ---------------------------------------------------------------------------------
 
     def export(self, visitor: str) -> Steps[dict[str, Any]]:
-        """All that is remembered of a visitor, ready for JSON. Raises StoreError."""
-        return exported(visitor, (yield Request("read", self._visitors.key(visitor))))
+        """All that is remembered of a visitor, under old peppers too, ready for JSON. Raises StoreError."""
+        keys = [*self._visitors.old_keys(visitor), self._visitors.key(visitor)]
+        return exported(visitor, (yield Request("read_many", keys)))
 
     def forget(self, visitor: str) -> Steps[bool]:
         """Forget a visitor, under old peppers too; True if anything was known.

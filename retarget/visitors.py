@@ -22,8 +22,8 @@ VISITOR_BYTES = 510
 PEPPER_BYTES = 16
 """The shortest pepper, in bytes."""
 
-Pepper: TypeAlias = str | bytes | Mapping[int, str | bytes]
-"""One pepper, or several by their version: the highest is in force."""
+Pepper: TypeAlias = str | bytes | Mapping[int, str | bytes | None]
+"""One pepper, or several by their version: the highest is in force. None under version 0: ids stood in clear."""
 
 _HASH_BYTES = 16
 _NAME = re.compile(rb"p[1-9]\d{0,5}:.{16}", re.DOTALL)
@@ -38,7 +38,7 @@ class Visitors:
         except (AttributeError, UnicodeError) as error:
             raise ConfigError(f"prefix={prefix!r:.80}: give a text, such as rt:") from error
         self._peppers = _peppers(pepper)
-        self.key = self._clear_key if not self._peppers else self._hashed_key
+        self.key = self._clear_key if max(self._peppers, default=0) == 0 else self._hashed_key
         """The key of a visitor. Raises InputError for what is no id."""
 
     def _clear_key(self, visitor: str) -> bytes:
@@ -48,10 +48,12 @@ class Visitors:
         return self._hashed(visitor, max(self._peppers))
 
     def old_keys(self, visitor: str) -> list[bytes]:
-        """Her keys under the peppers that are not in force any more. Raises InputError."""
+        """Her keys under the peppers that are not in force any more, the oldest first. Raises InputError."""
         return [self._hashed(visitor, version) for version in sorted(self._peppers)[:-1]]
 
     def _hashed(self, visitor: str, version: int) -> bytes:
+        if version == 0:
+            return self._clear_key(visitor)
         digest = blake2b(_checked(visitor), digest_size=_HASH_BYTES, key=self._peppers[version]).digest()
         return b"%bp%d:%b" % (self._clear, version, digest)
 
@@ -88,9 +90,11 @@ def _peppers(pepper: object) -> dict[int, bytes]:
     if pepper is None:
         return {}
     given = dict(pepper) if isinstance(pepper, Mapping) else {1: pepper}
-    if not given or not all(type(version) is int and 1 <= version <= 999_999 for version in given):
+    if not given or not all(type(version) is int and 0 <= version <= 999_999 for version in given):
         raise ConfigError("pepper: give one pepper, or several by their version, such as {1: old, 2: new}")
-    return {version: _key(value) for version, value in given.items()}
+    if given.get(0) is not None:
+        raise ConfigError("pepper: version 0 is None, for ids that used to stand in clear; peppers begin with 1")
+    return {version: _key(value) if version else b"" for version, value in given.items()}
 
 
 def _key(pepper: object) -> bytes:

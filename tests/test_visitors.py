@@ -40,6 +40,26 @@ def test_the_highest_version_is_in_force() -> None:
     assert Visitors("rt:", PEPPER).old_keys("v") == Visitors("rt:", None).old_keys("v") == []
 
 
+def test_ids_that_stood_in_clear_are_version_0() -> None:
+    """Then her clear key is an old one, and what stands there is moved, told and forgotten."""
+    visitors = Visitors("rt:", {0: None, 1: PEPPER})
+    assert visitors.key("v") == Visitors("rt:", PEPPER).key("v")
+    assert visitors.old_keys("v") == [b"rt:1:v"]
+    assert Visitors("rt:", {0: None}).key("v") == b"rt:1:v"
+    policy, store = Policy.from_text('[campaign.a]\ncaps = ["2 per day"]'), MemoryStore()
+    before = Retargeter(policy, store, clock=lambda: 1_795_600_000)
+    after = Retargeter(policy, store, clock=lambda: 1_795_600_000, pepper={0: None, 1: PEPPER})
+    for ads in (before, after):
+        assert ads.record("v", "impression", "a")
+    assert len(after.export("v")["timelines"]["impression a"]["at"]) == 2
+    assert after.rotate("v") is True
+    assert before.export("v")["timelines"] == {}
+    assert after.decide("v").eligible == ()
+    assert before.record("v", "impression", "a")
+    assert after.forget("v") is True
+    assert before.export("v")["timelines"] == after.export("v")["timelines"] == {}
+
+
 def test_a_text_is_its_bytes() -> None:
     """The same pepper as text and as bytes gives the same keys."""
     assert Visitors("rt:", PEPPER.decode()).key("v") == Visitors("rt:", PEPPER).key("v")
@@ -123,7 +143,9 @@ WRONG = [
     ({1: "x" * 32, 2: "short"}, "at least 16 bytes"),
     ({1: None}, "at least 16 bytes"),
     ({}, r"\{1: old, 2: new\}"),
-    ({0: "x" * 32}, r"\{1: old, 2: new\}"),
+    ({0: "x" * 32}, "version 0 is None"),
+    ({0: "x" * 32, 1: "y" * 32}, "version 0 is None"),
+    ({1: None}, "at least 16 bytes"),
     ({-1: "x" * 32}, r"\{1: old, 2: new\}"),
     ({1_000_000: "x" * 32}, r"\{1: old, 2: new\}"),
     ({"1": "x" * 32}, r"\{1: old, 2: new\}"),

@@ -48,7 +48,22 @@ Json: TypeAlias = Annotated[
 ]
 Visitor: TypeAlias = Annotated[str, typer.Argument(metavar="VISITOR", help="Her id.", show_default=False)]
 StoreUrl: TypeAlias = Annotated[
-    str, typer.Option("--store", metavar="URL", help="Where visitors are remembered: redis://, rediss:// or unix://.")
+    str,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Where visitors are remembered: redis://, rediss://, unix://, redis+cluster://, redis+sentinel://.",
+    ),
+]
+Pepper: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--pepper",
+        metavar="TEXT",
+        envvar="RETARGET_PEPPER",
+        help="What visitors' ids are hashed with.",
+        show_default=False,
+    ),
 ]
 Prefix: TypeAlias = Annotated[str, typer.Option("--prefix", metavar="TEXT", help="What every key begins with.")]
 

@@ -41,12 +41,13 @@ def add(app: typer.Typer) -> None:
             str | None, typer.Option(metavar="ZONE", help="The visitor's own zone.", show_default="the policy's")
         ] = None,
         prefix: options.Prefix = "rt:",
+        pepper: options.Pepper = None,
         json: options.Json = None,
     ) -> None:
         """Say what is remembered of a visitor, what she may be shown, why not, and when again."""
         rules = Policy.from_toml(policy)
         zone = time_zone or rules.timezone
-        with Retargeter(rules, store, timeout=_PATIENCE, prefix=prefix) as ads:
+        with Retargeter(rules, store, timeout=_PATIENCE, prefix=prefix, pepper=pepper) as ads:
             explanation = explain(ads, visitor, now=_moment(now, zone), timezone=zone)
         if json is not None:
             write_json(explanation.to_dict(), json)
@@ -54,15 +55,25 @@ def add(app: typer.Typer) -> None:
             show(Terminal(), explanation, zone)
 
     @app.command("export")
-    def export(visitor: options.Visitor, store: options.StoreUrl, prefix: options.Prefix = "rt:") -> None:
+    def export(
+        visitor: options.Visitor,
+        store: options.StoreUrl,
+        prefix: options.Prefix = "rt:",
+        pepper: options.Pepper = None,
+    ) -> None:
         """Print all that is remembered of a visitor, as JSON."""
-        with Retargeter(Policy(), store, timeout=_PATIENCE, prefix=prefix) as ads:
+        with Retargeter(Policy(), store, timeout=_PATIENCE, prefix=prefix, pepper=pepper) as ads:
             write_json(ads.export(visitor))
 
     @app.command("forget")
-    def forget(visitor: options.Visitor, store: options.StoreUrl, prefix: options.Prefix = "rt:") -> None:
+    def forget(
+        visitor: options.Visitor,
+        store: options.StoreUrl,
+        prefix: options.Prefix = "rt:",
+        pepper: options.Pepper = None,
+    ) -> None:
         """Delete all that is remembered of a visitor."""
-        with Retargeter(Policy(), store, timeout=_PATIENCE, prefix=prefix) as ads:
+        with Retargeter(Policy(), store, timeout=_PATIENCE, prefix=prefix, pepper=pepper) as ads:
             known = ads.forget(visitor)
         what = "everything that was remembered is deleted" if known else "nothing was remembered"
         Terminal().say(f"{printable(visitor)}: {what} under {prefix}")
