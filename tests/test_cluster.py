@@ -12,7 +12,7 @@ from claiming import POLICY as CLAIMED
 from claiming import Claiming
 from clusters import Cluster
 from conftest import REAL
-from driving import NOW, PROMPT, SORTS, TIMEOUT, Ads, counted, opened, refused
+from driving import NOW, PATIENT, PROMPT, SORTS, Ads, counted, opened, refused
 from nodes import Node, quiet_port
 from redis.crc import key_slot
 from waiting import until, within
@@ -22,14 +22,12 @@ from retarget import Event, NotExecuted, Policy, wire
 POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncaps = ["1 per day"]\n')
 PAIRS = [pytest.param(sort, name, id=f"{sort}-{name}") for sort, name in zip(SORTS, (REAL[0], REAL[-1]), strict=True)]
 """Each client and each kind of server once."""
-PATIENT = 5 * TIMEOUT
-"""Where no call may fail: a machine that has a dozen servers to run may be slow."""
 
 
 @pytest.fixture
 def ads(sort: str, cluster: Cluster) -> Iterator[Ads]:
     """A retargeter of each sort on each kind of cluster."""
-    with opened(sort, POLICY, cluster.url) as ads:
+    with opened(sort, POLICY, cluster.url, timeout=PATIENT) as ads:
         yield ads
 
 
@@ -110,7 +108,7 @@ def test_a_cluster_client_of_ones_own(sort: str, cluster: Cluster) -> None:
         kind = module.RedisCluster if module is redis else module.cluster.RedisCluster
         return kind(host="127.0.0.1", port=cluster.nodes[0].port, protocol=2)
 
-    with opened(sort, POLICY, given) as ads:
+    with opened(sort, POLICY, given, timeout=PATIENT) as ads:
         visitors = [f"v{number}" for number in range(50)]
         assert ads.record_many([(name, "impression", "b", NOW) for name in visitors]) == [True] * 50
         assert {decision.eligible for decision in ads.decide_many(visitors)} == {("a",)}

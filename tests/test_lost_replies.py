@@ -60,10 +60,22 @@ def between(real: Server) -> Iterator[Proxy]:
 def ads(sort: str, between: Proxy) -> Iterator[Ads]:
     """A retargeter of each sort, connected by way of the proxy, whose server knows the script."""
     with driving.opened(sort, POLICY, between.url) as ads:
-        ads.record("warm-up", "impression", "b")
-        between.forwarded.clear()
-        between.arrived.clear()
-        yield ads
+        yield warm(ads, between)
+
+
+@pytest.fixture
+def patient(sort: str, between: Proxy) -> Iterator[Ads]:
+    """The same, with all the time that a busy machine may need."""
+    with driving.opened(sort, POLICY, between.url, timeout=PATIENT) as ads:
+        yield warm(ads, between)
+
+
+def warm(ads: Ads, between: Proxy) -> Ads:
+    """Have it connected, and the script known."""
+    insist(lambda: ads.record("warm-up", "impression", "b"))
+    between.forwarded.clear()
+    between.arrived.clear()
+    return ads
 
 
 def truth(server: Server, visitor: str, campaign: str = "a") -> int:
@@ -91,14 +103,14 @@ def writes(between: Proxy) -> int:
 
 @every_broken
 def test_a_broken_record_with_an_id_is_repeated_and_counts_once(
-    ads: Ads, between: Proxy, real: Server, fault: Fault
+    patient: Ads, between: Proxy, real: Server, fault: Fault
 ) -> None:
     """Nobody notices: the library repeats it on another connection, and the script knows what it had counted."""
     between.once(fault)
-    ads.record("v", "impression", "a", id="one")
+    patient.record("v", "impression", "a", id="one")
     assert truth(real, "v") == 1
     assert len(between.arrived) == 2
-    assert ads.record("v", "impression", "a", id="one") is False
+    assert patient.record("v", "impression", "a", id="one") is False
     assert truth(real, "v") == 1
 
 
@@ -119,19 +131,19 @@ def test_a_record_with_an_id_that_got_no_answer_can_be_repeated_by_the_caller(
 @pytest.mark.parametrize("hold", [None, "15 minutes"])
 @every_broken
 def test_a_broken_claim_with_an_id_gives_one_campaign(
-    ads: Ads, between: Proxy, real: Server, fault: Fault, hold: str | None
+    patient: Ads, between: Proxy, real: Server, fault: Fault, hold: str | None
 ) -> None:
     """Executed or not, it is counted once, and each repeat names the same campaign, with a token that confirms it."""
     between.once(fault)
-    claim = ads.claim("v", ["a", "b"], id="one", hold=hold)
+    claim = patient.claim("v", ["a", "b"], id="one", hold=hold)
     assert claim is not None
     assert (claim.campaign, claim.degraded) == ("a", None)
-    again = ads.claim("v", ["b", "a"], id="one", hold=hold)
+    again = patient.claim("v", ["b", "a"], id="one", hold=hold)
     assert again is not None
     assert (again.campaign, again.repeated) == ("a", True)
     if hold:
         assert again.token == claim.token
-        assert ads.confirm(again.token) == "confirmed"
+        assert patient.confirm(again.token) == "confirmed"
     assert truth(real, "v") == 1
     assert truth(real, "v", "b") == 0
 
@@ -152,37 +164,39 @@ def test_a_claim_with_an_id_that_got_no_answer_is_the_same_when_repeated(
 
 
 @every_broken
-def test_a_broken_confirmation_counts_once(ads: Ads, between: Proxy, real: Server, fault: Fault) -> None:
+def test_a_broken_confirmation_counts_once(patient: Ads, between: Proxy, real: Server, fault: Fault) -> None:
     """A confirmation carries the reservation's id, so it is repeated."""
-    claim = ads.claim("v", ["a"], hold="15 minutes")
+    claim = patient.claim("v", ["a"], hold="15 minutes")
     assert claim is not None
     between.once(fault)
-    assert ads.confirm(claim) in ("confirmed", "repeated")
-    assert ads.confirm(claim) == "repeated"
+    assert patient.confirm(claim) in ("confirmed", "repeated")
+    assert patient.confirm(claim) == "repeated"
     assert truth(real, "v") == 1
 
 
 @pytest.mark.parametrize("n", [1, 7, 20])
 @every_broken
-def test_a_broken_batch_with_ids_counts_each_once(ads: Ads, between: Proxy, real: Server, fault: Fault, n: int) -> None:
+def test_a_broken_batch_with_ids_counts_each_once(
+    patient: Ads, between: Proxy, real: Server, fault: Fault, n: int
+) -> None:
     """The n-th of twenty: what was lost is repeated, each event counts once."""
     between.only(n, fault)
     events = [Event(f"v{number % 4}", "impression", "a", NOW, f"id-{number}") for number in range(20)]
-    assert len(ads.record_many(events)) == 20
+    assert len(patient.record_many(events)) == 20
     assert [truth(real, f"v{number}") for number in range(4)] == [5] * 4
-    assert ads.record_many(events) == [False] * 20
+    assert patient.record_many(events) == [False] * 20
     assert [truth(real, f"v{number}") for number in range(4)] == [5] * 4
 
 
 @pytest.mark.parametrize("fault", [proxy.closed_after, proxy.reset_after], ids=_name)
 def test_the_answer_to_the_script_sent_whole_may_be_lost_too(
-    ads: Ads, between: Proxy, real: Server, fault: Fault
+    patient: Ads, between: Proxy, real: Server, fault: Fault
 ) -> None:
     """The server had forgotten the script; it is the reply to EVAL that is lost."""
     with real.client() as client:
         client.script_flush()
     between.only(2, fault)
-    ads.record("v", "impression", "a", id="one")
+    patient.record("v", "impression", "a", id="one")
     assert between.forwarded[:2] == ["EVALSHA", "EVAL"]
     assert truth(real, "v") == 1
 
@@ -220,8 +234,7 @@ def test_a_claim_without_an_id_gets_the_policys_answer(
     """Never repeated: nothing, an uncounted claim marked as degraded, or the error; and it was counted once."""
     policy = Policy.from_text(f'on_store_error = "{answer}"\n{CAPS}')
     with driving.opened(sort, policy, between.url) as ads:
-        ads.record("warm-up", "impression", "b")
-        between.forwarded.clear()
+        warm(ads, between)
         between.once(fault)
         with within(PROMPT):
             if answer == "raise":
@@ -283,15 +296,15 @@ def test_a_broken_batch_without_ids_says_of_each_what_is_known(
 
 
 @every_broken
-def test_a_broken_read_is_repeated(ads: Ads, between: Proxy, real: Server, fault: Fault) -> None:
+def test_a_broken_read_is_repeated(patient: Ads, between: Proxy, real: Server, fault: Fault) -> None:
     """Reading twice does no harm: the answer is hers, not degraded."""
     for _ in range(5):
-        ads.record("v", "impression", "a")
+        patient.record("v", "impression", "a")
     between.once(fault)
-    decision = ads.decide("v")
+    decision = patient.decide("v")
     assert (decision.degraded, decision.eligible) == (None, ("b",))
     between.once(fault)
-    assert [decision.eligible for decision in ads.decide_many(["v", "w"])] == [("b",), ("a", "b")]
+    assert [decision.eligible for decision in patient.decide_many(["v", "w"])] == [("b",), ("a", "b")]
 
 
 @every_silent

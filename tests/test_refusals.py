@@ -28,7 +28,7 @@ BUSY = "while true do end"
 def ads(sort: str, victim: Node) -> Iterator[Ads]:
     """A retargeter of each sort on it, that has served already."""
     with opened(sort, POLICY, victim.url) as ads:
-        assert ads.record("warm-up", "impression", "a") is True
+        until(lambda: ads.record("warm-up", "impression", "a"), "an event recorded")
         yield ads
 
 
