@@ -15,7 +15,7 @@ import driving
 import proxy
 import pytest
 from conftest import REAL, Start
-from driving import NOW, PROMPT, TIMEOUT, Ads, counted
+from driving import NOW, PATIENT, PROMPT, TIMEOUT, Ads, counted
 from proxy import Fault, Proxy
 from servers import Server
 from waiting import until, within
