@@ -20,7 +20,7 @@ from proxy import Fault, Proxy
 from servers import Server
 from waiting import until, within
 
-from retarget import Event, NotExecuted, OutcomeUnknown, PartlyExecuted, Policy
+from retarget import Decision, Event, NotExecuted, OutcomeUnknown, PartlyExecuted, Policy
 
 CAPS = '[campaign.a]\ncaps = ["5 per day"]\n[campaign.b]\ncaps = ["50 per day"]\n'
 POLICY = Policy.from_text(CAPS)
@@ -93,6 +93,18 @@ def insist(call: Callable[[], object]) -> object:
     return until(answered, "an answer")[0]
 
 
+def eligible(ads: Ads, visitor: str) -> tuple[object, ...]:
+    """What she may be shown, once the store says so."""
+
+    def decided() -> Decision | None:
+        decision = ads.decide(visitor)
+        return decision if decision.degraded is None else None
+
+    decision = until(decided, "a decision")
+    assert decision is not None
+    return decision.eligible
+
+
 def writes(between: Proxy) -> int:
     """How many writes the server was sent."""
     return sum(between.forwarded.count(name) for name in WRITES)
@@ -124,7 +136,7 @@ def test_a_record_with_an_id_that_got_no_answer_can_be_repeated_by_the_caller(
         ads.record("v", "impression", "a", id="one")
     insist(lambda: ads.record("v", "impression", "a", id="one"))
     assert truth(real, "v") == 1
-    assert ads.record("v", "impression", "a", id="one") is False
+    assert insist(lambda: ads.record("v", "impression", "a", id="one")) is False
     assert truth(real, "v") == 1
 
 
@@ -256,16 +268,16 @@ def test_a_claim_without_an_id_gets_the_policys_answer(
 @every_executed
 def test_a_release_may_be_repeated_by_the_caller(ads: Ads, between: Proxy, real: Server, fault: Fault) -> None:
     """It has no id, but what was undone is not undone twice: another reservation stays."""
-    first = ads.claim("v", ["a"], hold="15 minutes")
-    second = ads.claim("v", ["a"], hold="15 minutes")
+    first = until(lambda: ads.claim("v", ["a"], id="one", hold="15 minutes"), "a claim")
+    second = until(lambda: ads.claim("v", ["a"], id="two", hold="15 minutes"), "a claim")
     assert first is not None
     assert second is not None
     between.once(fault)
     with pytest.raises(OutcomeUnknown):
         ads.release(first)
     assert insist(lambda: ads.release(first)) in (False, True)
-    assert ads.release(first) is False
-    assert ads.confirm(second) == "confirmed"
+    assert insist(lambda: ads.release(first)) is False
+    assert insist(lambda: ads.confirm(second)) in ("confirmed", "repeated")
     assert truth(real, "v") == 1
 
 
@@ -312,8 +324,8 @@ def test_a_read_without_an_answer_is_degraded_and_spoils_nothing(
     ads: Ads, between: Proxy, real: Server, fault: Fault
 ) -> None:
     """Within the time-out; what comes later, or half of it, never answers the next visitor."""
-    for _ in range(5):
-        ads.record("full", "impression", "a")
+    for number in range(5):
+        insist(partial(ads.record, "full", "impression", "a", id=f"id-{number}"))
     between.once(fault)
     with within(PROMPT):
         decision = ads.decide("full")
@@ -321,13 +333,13 @@ def test_a_read_without_an_answer_is_degraded_and_spoils_nothing(
     assert decision.degraded.__cause__ is not None
     assert decision.eligible == ()
     for _ in range(3):
-        assert ads.decide("empty").eligible == ("a", "b")
-        assert ads.decide("full").eligible == ("b",)
+        assert eligible(ads, "empty") == ("a", "b")
+        assert eligible(ads, "full") == ("b",)
 
 
 def test_a_reply_that_trickles_is_given_up_within_the_timeout(ads: Ads, between: Proxy) -> None:
     """Each byte comes in time, the whole does not: the time-out is one for the call."""
-    ads.record("v", "impression", "a")
+    insist(lambda: ads.record("v", "impression", "a", id="one"))
     between.once(proxy.trickled(TIMEOUT / 4))
     with within(PROMPT):
         assert isinstance(ads.decide("v").degraded, NotExecuted)
