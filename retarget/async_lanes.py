@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,6 +23,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from retarget.breaker import Breaker
 from retarget.redis_protocol import MORE, PUSH, Ask, Lost, new_reader, packed, told
+
+_LEAST = 0.001
+"""Seconds that are worth opening a connection for."""
 
 Settle = Callable[[Ask], None]
 
@@ -161,10 +165,16 @@ class AsyncLane:
         self._settle(ask)
 
     def _refuse(self, error: Exception) -> None:
-        """Nothing that waits can be sent."""
+        """Nothing that waits can be sent. Who has time left after another's ran out waits on."""
         waiting, self._waiting = self._waiting, deque()
+        now = self._loop.time() if isinstance(error, RedisTimeoutError) else math.inf
         for ask in waiting:
-            self._hear(ask, Lost(error, sent=False))
+            if now + _LEAST < ask.end < math.inf:
+                self._waiting.append(ask)
+            else:
+                self._hear(ask, Lost(error, sent=False))
+        if self._waiting:
+            self._send()
 
     def _end(self, error: Exception) -> None:
         """End the connection; what was in flight hears that its reply is lost."""

@@ -59,6 +59,8 @@ class AsyncRedisStore:
             server.calls.close()
             server.lists.close()
         await asyncio.sleep(0)  # transports end in the next turn of the loop
+        for sentinel in self._target.sentinels if self._target is not None else ():
+            await sentinel.aclose()
 
     def health(self) -> tuple[Health, ...]:
         return tuple(server.breaker.health() for server in self._servers.values())
@@ -125,7 +127,7 @@ class AsyncRedisStore:
                 slots.moved(ask.key, ask.moved)
         if ask.reply.done():  # cancelled: nobody wants it
             return
-        if not ask.again or (ask.tries > 1 and ask.end <= ask.reply.get_loop().time()):
+        if not ask.again or ask.end <= ask.reply.get_loop().time():
             ask.reply.set_result(ask.answer)
         elif slots is not None and ask.elsewhere and not ask.moved:
             self._look_if_due(slots)

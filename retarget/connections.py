@@ -59,6 +59,11 @@ class Target:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     """For all connections: redis-py makes one for each, which reads the system's certificates: 50 ms and more."""
 
+    @property
+    def sentinels(self) -> list[Any]:
+        """The clients of the Sentinels, to be closed with the store."""
+        return [] if self.pool is None else list(self.pool.sentinel_manager.sentinels)
+
     def connection(self, address: Address | None = None) -> Any:  # noqa: ANN401 - redis-py's, sync or async
         """A connection that is not open yet, to that server of the cluster, or to the only one."""
         where = {} if address is None else {"host": address[0], "port": address[1]}
@@ -118,6 +123,11 @@ def check(client: redis.Redis | redis.asyncio.Redis) -> None:
     retry = options.get("retry")
     if retry is not None and retry.get_retries() > 0:
         _warn(f"this client retries by itself ({retry.get_retries()} times), so a dead server holds each call: {_CURE}")
+    if getattr(client.connection_pool, "timeout", 0) is None or getattr(client.connection_pool, "timeout", 0) > 1:
+        _warn(
+            "this client's pool waits more than a second for a connection when all are in use, and so will every ad "
+            "request: give the pool timeout=0.05"
+        )
     if options.get("socket_timeout") is None or options["socket_timeout"] > 1:
         _warn(
             "this client waits more than a second for a server that does not answer, and so will every ad request: "

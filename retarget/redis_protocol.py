@@ -29,6 +29,7 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from retarget import wire
 from retarget.changes import Answer, Write
@@ -101,11 +102,13 @@ class Ask:
                 self.answer = failure(error, executed=None if self.writes else False)
             return
         self.tries += 1
-        self.asking, self.moved = False, None
+        if not isinstance(reply, (NoScriptError, TryAgainError)):  # said by the right server
+            self.asking, self.moved = False, None
         doubtful = isinstance(self.answer, OutcomeUnknown)
         if isinstance(reply, Lost):
             doubtful = doubtful or (self.writes and reply.sent)
-            mendable = self.retryable or not doubtful
+            in_time = not isinstance(reply.error, (TimeoutError, RedisTimeoutError))  # it has waited all its time
+            mendable = in_time and (self.retryable or not doubtful)
             self.elsewhere, cause = True, reply.error
         else:
             mendable, cause = self._mendable(reply), reply
@@ -172,19 +175,25 @@ def new_reader() -> hiredis.Reader:
 
 def failure(error: Exception, *, executed: bool | None) -> StoreError:
     """Our error for theirs. `executed` is None where the write may have happened."""
-    kind, text = OutcomeUnknown if executed is None else NotExecuted, told(error)
-    failure = kind(text)
-    failure.__cause__ = error if str(error) in text else None  # a traceback would print what is not told
+    failure = OutcomeUnknown(told(error)) if executed is None else NotExecuted(told(error))
+    harmless = _harmless(error)
+    # A traceback prints the cause: where it would tell more than we do, one that does not takes its place.
+    failure.__cause__ = error if str(error) == harmless else type(error)(harmless)
     return failure
 
 
 def told(error: Exception) -> str:
+    """What kind of error it is, and what it says."""
+    return f"{type(error).__name__}: {_harmless(error)}"
+
+
+def _harmless(error: Exception) -> str:
     """What the error says without anything a key could stand in: servers quote keys and arguments in some of theirs."""
     text = str(error)
-    if isinstance(error, ResponseError):
-        command = _NAMED.search(text)
-        text = command[0] if command else _QUOTE.split(text)[0]
-    return f"{type(error).__name__}: {text}"
+    if isinstance(error, AskError) or not isinstance(error, ResponseError):
+        return text
+    command = _NAMED.search(text)
+    return command[0] if command else _QUOTE.split(text)[0]
 
 
 def _state(reply: Any) -> State:  # noqa: ANN401 - RESP2 gives pairs in a list, RESP3 a map

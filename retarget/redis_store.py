@@ -38,13 +38,13 @@ class RedisStore:
         self._timeout = timeout
         self._slots: Slots | None = None
         self._servers: dict[Address | None, _Server] = {}
+        self._target: Target | None = None
         if isinstance(client, redis.Redis):
             check(client)
             pool = client.connection_pool
             self._servers[None] = _Server(server_name(pool.connection_kwargs), PoolLanes(pool))
             return
-        target = client if isinstance(client, Target) else target_of_cluster(client, timeout)
-        self._target = target
+        target = self._target = client if isinstance(client, Target) else target_of_cluster(client, timeout)
         if target.start is not None:
             self._slots = Slots(target.start)
         else:
@@ -58,6 +58,8 @@ class RedisStore:
     def close(self) -> None:
         for server in list(self._servers.values()):
             server.lanes.close()
+        for sentinel in self._target.sentinels if self._target is not None else ():
+            sentinel.close()
 
     def health(self) -> tuple[Health, ...]:
         return tuple(server.breaker.health() for server in list(self._servers.values()))
@@ -134,6 +136,7 @@ class RedisStore:
     def _server(self, address: Address) -> _Server:
         server = self._servers.get(address)
         if server is None:
+            assert self._target is not None  # noqa: S101 - only a cluster has addresses
             lanes = OwnLanes(partial(self._target.connection, address), self._target.most)
             server = self._servers.setdefault(address, _Server(f"{address[0]}:{address[1]}", lanes))
         return server

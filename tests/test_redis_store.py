@@ -177,6 +177,26 @@ def test_a_client_that_waits_long_is_warned_of(server: Server) -> None:
         Retargeter(POLICY, client)
 
 
+def test_a_pool_that_waits_long_is_warned_of(server: Server) -> None:
+    """redis-py's blocking pool waits 20 seconds for a connection unless it is told otherwise."""
+    for options in ({}, {"timeout": None}):
+        pool = redis.BlockingConnectionPool.from_url(
+            server.url, socket_timeout=1, retry=Retry(NoBackoff(), 0), protocol=2, **options
+        )
+        with closing(pool), pytest.warns(RetargetWarning, match=r"timeout=0\.05"):
+            Retargeter(POLICY, redis.Redis(connection_pool=pool))
+
+
+def test_an_unread_reply_on_a_given_pool_answers_nobody(server: Server) -> None:
+    """Somebody asked on a connection of the pool and gave it back unread: in RESP3 redis-py does not look."""
+    with server.client(protocol=3) as client:
+        client.hset("mine", "ia", "m")
+        connection = client.connection_pool.get_connection()
+        connection.send_command("HGETALL", b"mine")
+        client.connection_pool.release(connection)
+        assert RedisStore(client, 1).read(b"hers") == {}
+
+
 def test_even_a_client_that_retries_executes_once() -> None:
     """Commands go past the client's retries: a server that hangs up gets each command once."""
     retry = Retry(ExponentialBackoff(base=0.001, cap=0.001), 5)
@@ -193,7 +213,8 @@ def test_even_a_client_that_retries_executes_once() -> None:
 @pytest.mark.parametrize("pool", [redis.ConnectionPool, redis.BlockingConnectionPool])
 def test_protocols_and_pools_give_the_same(server: Server, protocol: int, pool: Any) -> None:
     """RESP2 and RESP3, the plain and the blocking pool."""
-    connections = pool.from_url(server.url, protocol=protocol, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+    options: dict[str, Any] = {"timeout": 1} if pool is redis.BlockingConnectionPool else {}
+    connections = pool.from_url(server.url, protocol=protocol, socket_timeout=1, retry=Retry(NoBackoff(), 0), **options)
     with closing(connections), redis.Redis(connection_pool=connections) as client:
         ads = Retargeter(POLICY, client, clock=lambda: NOW)
         assert [bool(ads.claim(SECRET, ["b", "a"])) for _ in range(5)] == [True] * 4 + [False]
