@@ -343,7 +343,7 @@ def client_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
 
 def saving(visitors: int, say: Callable[[str], None]) -> dict[str, float]:
     """How fast a server saves, what writes meanwhile copy, and how much more than `used_memory` it has."""
-    layout = drawn(Workload(visitors=1, impressions=8, campaigns=4), 2_000)
+    layout = drawn(Workload(visitors=1, impressions=8, campaigns=4, id_bytes=8), 2_000)
     random = Random(2)
     found: dict[str, float] = {}
     with server() as port, client(port) as connected:
@@ -380,7 +380,7 @@ def saving(visitors: int, say: Callable[[str], None]) -> dict[str, float]:
             gone = random.sample(range(visitors), visitors // 3)
             for start in range(0, len(gone), 1_000):
                 connected.unlink(*(_KEY + b"%08d" % number for number in gone[start : start + 1_000]))
-            others = drawn(Workload(visitors=1, impressions=12, campaigns=4 + turn), 2_000)
+            others = drawn(Workload(visitors=1, impressions=12, campaigns=4 + turn, id_bytes=8), 2_000)
             load(port, visitors // 3, others, start=2 * turn * visitors)
         settled(connected)
         told = connected.info("memory")

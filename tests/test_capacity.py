@@ -1,0 +1,279 @@
+"""The planner: what it makes of a workload, of a fleet, and of a policy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retarget import wire
+from retarget.capacity import (
+    Capacity,
+    Costs,
+    Fleet,
+    Spread,
+    Workload,
+    capacity,
+    parse_bytes,
+    parse_number,
+    parse_share,
+    shapes,
+)
+from retarget.changes import Answer, Write
+from retarget.errors import InputError
+from retarget.footprint import Field, Layout
+from retarget.memory import MemoryStore
+from retarget.plan import Plan
+from retarget.policy import Policy
+from retarget.redis_protocol import writing
+from retarget.retargeter import Retargeter
+
+LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
+NOW = 1_794_312_000
+POLICY = Policy.from_text(
+    """
+    [annoyance]
+    threshold = ["20 per 7 days"]
+
+    [caps]
+    advertiser = ["5 per 7 days"]
+
+    [campaign.brand]
+    labels = { advertiser = "oyashop" }
+    caps = ["2 per day", "6 per 7 days"]
+
+    [campaign.comeback]
+    labels = { advertiser = "oyashop" }
+    caps = ["6 per 7 days"]
+    audience = ["visit shop within 7 days"]
+    exclude = ["purchase within 7 days"]
+    """
+)
+
+
+def plan(work: Workload = LARGE, fleet: Fleet | None = None, **costs: float) -> Capacity:
+    return capacity(work, fleet, costs=Costs(**costs))
+
+
+# -- who is remembered -------------------------------------------------------------------------------------------------
+
+
+def recorded(policy: Policy, impressions: int) -> tuple[int, set[Field]]:
+    """What the library keeps of a visitor who was shown so many of two campaigns, and visited the shop."""
+    store = MemoryStore()
+    ads = Retargeter(policy, store, clock=lambda: NOW)
+    ads.record("v" * 36, "visit", "shop", at=NOW - 3_600 * impressions)
+    for turn in range(impressions):
+        ads.record("v" * 36, "impression", ("brand", "comeback")[turn % 2], at=NOW - 60 * (impressions - turn))
+    key = wire.key("rt:", "v" * 36)
+    return len(key), {Field(len(name), len(value)) for name, value in store.read(key).items()}
+
+
+@pytest.mark.parametrize("impressions", [2, 5, 11, 40])
+def test_a_policy_tells_which_timelines_there_are(impressions: int) -> None:
+    """Names and lengths are those that the library writes for such a visitor, up to what each timeline keeps."""
+    work = Workload(visitors=1, impressions=impressions, campaigns=2, visits=1, spread="even")
+    ((share, shape),) = shapes(work, Plan(POLICY))
+    assert share == 1
+    assert (shape.key, set(shape.fields)) == recorded(POLICY, impressions)
+
+
+def test_shares_add_up_and_the_mean_is_kept() -> None:
+    """Uneven or even, visitors are all there, with as many impressions on average as was said."""
+    spreads: tuple[Spread, ...] = ("uneven", "even")
+    for spread, mean in itertools.product(spreads, (1, 2.5, 20, 100)):
+        work = Workload(visitors=1, impressions=mean, campaigns=1, visits=0, spread=spread)
+        long = Plan(Policy.from_text('[campaign.c]\ncaps = ["5000 per 7 days"]'))
+        likely = shapes(work, long)
+        assert sum(share for share, _ in likely) == pytest.approx(1)
+        entries = sum(share * (shape.fields[0].value - 2) / 4 for share, shape in likely)
+        assert entries == pytest.approx(mean, rel=0.01)
+
+
+def test_what_is_remembered_for_less_time_has_less() -> None:
+    """A timeline of a day has a seventh of what one of a week has, but at least one."""
+    policy = Policy.from_text(
+        '[caps]\nadvertiser = ["500 per 7 days"]\n[campaign.c]\nlabels = { advertiser = "a" }\ncaps = ["500 per day"]'
+    )
+    work = Workload(visitors=1, impressions=70, campaigns=1, spread="even")
+    ((_, shape),) = shapes(work, Plan(policy))
+    assert shape.fields == (Field(2, 2 + 4 * 10), Field(13, 2 + 4 * 70))
+
+
+def test_ids_cost_what_they_are_long() -> None:
+    """A longer id takes more, a pepper always the same; ids of events are kept in two fields at most."""
+    plain, pepper = (shapes(replace(LARGE, id_bytes=size))[0][1].key for size in (36, None))
+    assert (plain, pepper) == (len(wire.key("rt:", "v" * 36)), len(b"rt:1p1:") + 16)
+    with_ids = shapes(replace(LARGE, event_ids=True, spread="even"))[0][1]
+    assert with_ids.fields[-2:] == (Field(2, 64), Field(2, 64))
+
+
+# -- what it takes -----------------------------------------------------------------------------------------------------
+
+
+def test_memory_and_cpu_each_ask_for_their_nodes() -> None:
+    """The larger number counts, and the answer says whose it is."""
+    found = plan(fleet=Fleet(node_memory=16e9))
+    assert found.decided_by == "memory"
+    assert found.primaries == found.primaries_by_memory > found.primaries_by_cpu
+    assert found.nodes == 2 * found.primaries
+    busy = plan(fleet=Fleet(node_memory=500e9), read_us=30)
+    assert busy.decided_by == "CPU"
+    assert busy.primaries == busy.primaries_by_cpu > busy.primaries_by_memory
+    assert busy.server_busy <= 0.5 + 1e-9
+    small = plan(Workload(visitors=1_000, qps=100))
+    assert (small.decided_by, small.primaries) == ("neither: one server is enough", 1)
+
+
+@pytest.mark.parametrize("memory", [8e9, 16e9, 64e9])
+def test_the_nodes_are_as_few_as_can_be(memory: float) -> None:
+    """They hold what they must and leave free what was asked for; with one primary less they would not."""
+    fleet = Fleet(node_memory=memory, headroom=0.2)
+    quiet = replace(LARGE, qps=4_000)
+    found = plan(quiet, fleet)
+    assert found.node_resident_bytes + found.node_copied_bytes <= 0.8 * memory
+    per_node = (found.node_resident_bytes + found.node_copied_bytes) * found.primaries / (found.primaries - 1)
+    assert per_node > 0.8 * memory
+
+
+def test_waiting_is_that_of_the_queue() -> None:
+    """Where all calls take the same time, half of them busy: half a call's time; at 80 % twice (M/D/1)."""
+    same = Costs(read_us=20.0, read_timeline_us=0.0)
+    only = Workload(visitors=1_000_000, qps=25_000, share_of_claims=0, share_of_records=0)
+    half = capacity(only, costs=same)
+    assert (half.primaries, half.server_busy, half.wait_us) == (1, 0.5, 10)
+    most = capacity(replace(only, qps=40_000), Fleet(utilisation=0.8), costs=same)
+    assert most.server_busy == pytest.approx(0.8)
+    assert most.wait_us == pytest.approx(40)
+
+
+def test_what_is_copied_while_saving() -> None:
+    """Nothing without saving or writing; never more than there is."""
+    assert plan(fleet=Fleet(saves=False)).node_copied_bytes == 0
+    assert plan(replace(LARGE, share_of_claims=0, share_of_records=0)).node_copied_bytes == 0
+    found = plan(replace(LARGE, share_of_claims=0.5, share_of_records=0.5))
+    assert 0 < found.node_copied_bytes < found.node_resident_bytes
+    assert found.node_copied_bytes > plan().node_copied_bytes
+
+
+def test_a_larger_listpack_value_keeps_visitors_small() -> None:
+    """What the answer says of the setting is what the plan gives with it."""
+    found = plan(replace(LARGE, campaigns=1))
+    assert found.beyond_listpack > 0.4
+    larger = plan(replace(LARGE, campaigns=1), Fleet(layout=Layout(value=found.longest_value)))
+    assert larger.beyond_listpack == 0
+    assert larger.visitor_bytes == found.visitor_bytes_small < found.visitor_bytes
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    visitors=st.integers(1, 10**10),
+    impressions=st.floats(1, 60),
+    campaigns=st.integers(1, 20),
+    qps=st.floats(0, 1e7),
+    memory=st.floats(1e8, 1e12),
+    spread=st.sampled_from(["uneven", "even"]),
+)
+def test_more_of_anything_never_takes_less(
+    visitors: int, impressions: float, campaigns: int, qps: float, memory: float, spread: Spread
+) -> None:
+    """Twice the visitors or the calls take at least as many nodes; a larger node never more."""
+    work = Workload(visitors, impressions, campaigns, spread=spread, qps=qps)
+    fleet = Fleet(node_memory=memory)
+    found = plan(work, fleet)
+    assert plan(replace(work, qps=2 * qps), fleet).primaries_by_cpu >= found.primaries_by_cpu
+    assert plan(replace(work, visitors=2 * visitors, qps=2 * qps), fleet).nodes >= found.nodes
+    assert plan(work, Fleet(node_memory=2 * memory)).primaries_by_memory <= found.primaries_by_memory
+    assert found.visitor_bytes_least < found.visitor_bytes
+
+
+class Spy(MemoryStore):
+    """Remembers what it was asked to write."""
+
+    def write(self, write: Write) -> Answer:
+        self.last = write
+        return super().write(write)
+
+
+def test_the_network_is_that_of_the_bytes_sent() -> None:
+    """A record and a claim are as long as the commands that the library sends."""
+    policy = Policy.from_text('[campaign.brand]\ncaps = ["2 per day"]')
+    spy = Spy()
+    ads = Retargeter(policy, spy, clock=lambda: NOW)
+    work = Workload(visitors=1, impressions=1, campaigns=1, id_bytes=8, qps=1, candidates=1)
+    calls: dict[int, Callable[[], object]] = {
+        0: lambda: ads.record("visitor1", "impression", "brand"),
+        1: lambda: ads.claim("visitor1", ["brand"]),
+    }
+    for claims, call in calls.items():
+        call()
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in writing(spy.last).command]
+        sent = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+        found = capacity(replace(work, share_of_claims=claims, share_of_records=1 - claims), plan=Plan(policy))
+        assert found.network_in - 2 * 66 == len(sent)
+
+
+# -- what callers give -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("5e8", 5e8), ("400k", 4e5), ("500M", 5e8), ("1,000", 1e3), ("2.5b", 2.5e9), ("10_000", 1e4)]
+)
+def test_numbers_as_people_write_them(text: str, number: float) -> None:
+    """With an exponent, a letter, or commas."""
+    assert parse_number(text) == number
+
+
+def test_sizes_and_shares() -> None:
+    """Powers of ten and of two; percent."""
+    assert (parse_bytes("64GB"), parse_bytes("1 GiB"), parse_bytes("512m")) == (64e9, 2**30, 512e6)
+    assert (parse_share("5%"), parse_share("0.05")) == (0.05, 0.05)
+
+
+@pytest.mark.parametrize("text", ["", "many", "-5", "nan", "inf", "1e400", "5x", "0x10", "5%"])
+def test_what_is_no_number_is_refused(text: str) -> None:
+    """With what would be right."""
+    with pytest.raises(InputError, match="such as"):
+        parse_number(text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"visitors": 0},
+        {"impressions": 0.5},
+        {"campaigns": 513},
+        {"visits": -1},
+        {"id_bytes": 511},
+        {"qps": -1},
+        {"share_of_claims": 0.7, "share_of_records": 0.7},
+        {"campaign_bytes": 0},
+    ],
+)
+def test_a_workload_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    """The message names what is wrong."""
+    with pytest.raises(InputError, match=next(reversed(wrong))):
+        replace(LARGE, **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"node_memory": 1e6}, {"replicas": -1}, {"headroom": 1.0}, {"utilisation": 1.0}, {"utilisation": 0.0}]
+)
+def test_a_fleet_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    """The message names what is wrong."""
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Fleet(**wrong)
+
+
+def test_the_answer_says_what_it_does_not_know() -> None:
+    """And how visitors were taken to be."""
+    known = capacity(replace(LARGE, spread="even"), plan=Plan(POLICY))
+    assert any("same number for each" in text for text in known.unknown)
+    assert any("geometric" in text for text in plan().unknown)
+    assert len(known.unknown) < len(plan().unknown)  # a policy says what an impression enters
+    assert known.to_dict()["nodes"] == known.nodes
