@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from retarget.capacity import Capacity, Costs, Fleet, Workload, capacity, parse_bytes, parse_number, parse_share
@@ -72,7 +72,7 @@ def add(app: typer.Typer) -> None:
         ] = None,
         json: options.Json = None,
     ) -> None:
-        """Say what a workload takes: memory, nodes, cores, network; and first what that answer does not know."""
+        """Say what a workload takes: memory, nodes, cores, network; and first, what that does not know."""
         work = Workload(
             visitors=round(parse_number(visitors)),
             impressions=parse_number(impressions),
@@ -114,7 +114,10 @@ def _costs(file: Path) -> Costs:
 
 def _show(terminal: Terminal, work: Workload, fleet: Fleet, answer: Capacity) -> None:
     terminal.say(Text("What this does not know", "bold"))
-    terminal.say(*(Padding(Text(f"- {text}"), (0, 0, 0, 2)) for text in answer.unknown), "")
+    unknown = Table.grid(padding=(0, 1))
+    for text in answer.unknown:
+        unknown.add_row("-", text)
+    terminal.say(unknown, "")
     made = table(f"{work.visitors:,} visitors, {work.impressions:g} impressions each, {work.qps:,.0f} calls a second",
                  "", "|figure", "|how it comes about")  # fmt: skip
     for row in _rows(work, fleet, answer):
@@ -149,7 +152,7 @@ def _rows(work: Workload, fleet: Fleet, answer: Capacity) -> list[tuple[str, str
         (
             "Redis cores",
             f"{answer.primaries:,}",
-            f"one for each primary, {answer.server_busy:.0%} busy, {answer.calls_per_core:,.0f} calls a second each at "
+            f"one for each primary (another, now and then, to save), {answer.server_busy:.0%} busy, {answer.calls_per_core:,.0f} calls a second each at "
             f"{fleet.utilisation:.0%}; decide, claim, record: {times} us; a call waits {answer.wait_us:.0f} us",
         ),
         ("client cores", f"{answer.client_cores:,.0f}", f"of the ad servers, {fleet.utilisation:.0%} busy"),
