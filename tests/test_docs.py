@@ -46,6 +46,7 @@ NOT_RUN = {
     "python -m benchmarks.charts result.json": "writes the docs",
     "python -m pytest -m soak": "takes its time",
     "python -m benchmarks.capacity --visitors 1e6": "takes its time, and gigabytes",
+    "python -m benchmarks.capacity --visitors 1e7 --first": "likewise",
     "python -m benchmarks.capacity --measure --json costs.json": "takes its time, and needs a quiet machine",
 }
 """The commands of the docs that no test runs, and why not."""

@@ -152,7 +152,8 @@ def _rows(work: Workload, fleet: Fleet, answer: Capacity) -> list[tuple[str, str
         (
             "Redis cores",
             f"{answer.primaries:,}",
-            f"one for each primary (another, now and then, to save), {answer.server_busy:.0%} busy, {answer.calls_per_core:,.0f} calls a second each at "
+            f"one for each primary (and now and then another, to save), {answer.server_busy:.0%} busy, "
+            f"{answer.calls_per_core:,.0f} calls a second each at "
             f"{fleet.utilisation:.0%}; decide, claim, record: {times} us; a call waits {answer.wait_us:.0f} us",
         ),
         ("client cores", f"{answer.client_cores:,.0f}", f"of the ad servers, {fleet.utilisation:.0%} busy"),
