@@ -2,7 +2,7 @@
 
 Rules:
 - Memory comes from `footprint`: how a server stores one visitor. Time comes from `Costs`: what was measured, and where.
-- A figure that is not sure is taken on the safe side: tables with two slots a visitor, every write looking through all.
+- A figure that is not sure is taken on the safe side: tables are being moved, a write looks through all timelines.
 - What the arithmetic does not know is said first: `Capacity.unknown`.
 - Sizes are bytes, times seconds unless the name says `us` (microseconds), rates per second. No clock, no redis.
 """
@@ -367,7 +367,7 @@ class _Node(NamedTuple):
         P (1 - e^(-N/P)), the occupancy problem's expectation (Feller, An Introduction to Probability Theory, IV.2).
         """
         visitors = math.ceil(workload.visitors / primaries)
-        used = EMPTY_SERVER + visitors * own + tables(visitors).most
+        used = EMPTY_SERVER + visitors * own + tables(visitors).moving
         resident = used * costs.fragmentation
         saving = used / costs.save_rate
         writes = workload.qps / primaries * (workload.share_of_claims + workload.share_of_records)

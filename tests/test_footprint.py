@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import Start
 
-from benchmarks import capacity as bench
+from benchmarks import capacity_memory as bench
 from retarget.capacity import Workload, shapes
 from retarget.footprint import Field, Layout, Shape, slots, tables
 from retarget.plan import Plan
