@@ -441,7 +441,8 @@ def _short(message: str) -> str:
     said = re.split(advice, message.strip())[0].strip()
     if "Original Line:" in said:
         said = f"{said.splitlines()[0]}: {said.splitlines()[-1]}"
-    return " ".join(said.split()) + (f" ({file[1]})" if file else "")
+    said = re.sub(r"\{.* has duplicate key", "has duplicate key", " ".join(said.split()))
+    return said + (f" ({file[1]})" if file else "")
 
 
 def _duckdb() -> ModuleType:

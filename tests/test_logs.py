@@ -734,3 +734,15 @@ def test_open_bandit(tmp_path: Path) -> None:
     assert first.labels[0] in ("1", "2", "3")
     with opened(path, mapping=mapping) as log:
         assert len(log.label_names) == 34 + 4 + 3
+
+
+def test_no_message_quotes_a_row(tmp_path: Path) -> None:
+    """A key that comes twice, a column without end: told in a few words, and not whom it was about."""
+    twice = write(tmp_path / "twice.jsonl", '{"at": 1, "visitor": "her-id", "campaign": "a", "at": 2}\n')
+    endless = write(tmp_path / "endless.csv", "at,visitor" + "x" * 5_000 + ",campaign\n1,v,a\n")
+    worthless = write(tmp_path / "worthless.csv", "at,visitor,campaign,cost\n1,v,a," + "x" * 5_000 + "\n")
+    for path in (twice, endless, worthless):
+        with pytest.raises(LogError) as raised:
+            Log(LogOptions([path]))
+        assert "her-id" not in str(raised.value)
+        assert len(str(raised.value)) < 500
