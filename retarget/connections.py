@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - else the first connection imports it, and a process forked meanwhile waits for ever
 import ssl
 import warnings
 from dataclasses import dataclass, field

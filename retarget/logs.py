@@ -304,7 +304,7 @@ class Log:
         return {name: kind for name, kind, *_ in self._db.execute(f"DESCRIBE {query}").fetchall()}
 
     def _listed(self) -> str:
-        names = list(self._columns)
+        names = [f"{name[:40]}..." if len(name) > 40 else name for name in self._columns]
         more = f" and {len(names) - 30} more" if len(names) > 30 else ""
         alone = " alone (is the delimiter another?)" if len(names) == 1 else ""
         return f"the columns are {', '.join(names[:30])}{more}{alone}"
@@ -368,19 +368,19 @@ def _wrong(column: _Column, value: str | None) -> str:
     if value is None or not value.strip():
         return "is empty"
     if column.name in ("cost", "value"):
-        return f"is {value!r}, which is no number"
+        return f"is {value!r:.80}, which is no number"
     if column.name in ("click", "conversion"):
-        return f"is {value!r}, which is neither yes nor no (1, 0, true, false or a count)"
+        return f"is {value!r:.80}, which is neither yes nor no (1, 0, true, false or a count)"
     try:
         seconds = float(value)
     except ValueError:
-        return f"is {value!r}, which is neither ISO 8601 nor epoch seconds, or not within 1970 to 2096"
+        return f"is {value!r:.80}, which is neither ISO 8601 nor epoch seconds, or not within 1970 to 2096"
     for by, unit in ((1_000, "milliseconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds")):
         if MAX_AT < seconds <= MAX_AT * by:
             plain = re.fullmatch(r"[A-Za-z_]\w*", column.text) and column.text.lower() != "at"
             text = column.text if plain else column.sql.replace("\n", "")
-            return f"is {value}, which looks like {unit}: --map at='{text}/{by}'"
-    return f"is {value}, which is not within 1970 to 2096"
+            return f"is {value:.80}, which looks like {unit}: --map at='{text}/{by}'"
+    return f"is {value:.80}, which is not within 1970 to 2096"
 
 
 def _expanded(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
