@@ -175,7 +175,7 @@ def everything(ads: Retargeter, numbers: range) -> None:
         ads.record(bot, "visit", f"product/{n}")
         ads.record(bot, f"visit-{n}", item, id=f"{n}")
         assert ads.claim(bot, [f"c{n}"], id=f"{n}") is not None
-        assert ads.claim(bot, [item], hold="1 minute") is not None
+        assert None not in [ads.claim(bot, [item], hold=hold) for hold in ("1 minute", "2 minutes")]
         decision = ads.decide(bot, [f"c{n}", item])
         assert [decision[candidate].eligible for candidate in decision] == [True, False]
 
