@@ -36,7 +36,8 @@ class Costs:
     """Measured constants; `python -m benchmarks.capacity --measure` gives those of another machine.
 
     These are of Redis 7.0.15 (Debian), Python 3.11.7, redis-py 8.1.0, a virtual x86_64 machine with 2 cores. Server
-    times are processor time of the main thread, reading sockets and parsing included, with 32 connections.
+    times are processor time of the main thread, reading sockets and parsing included, with 32 connections; the least of
+    five rounds, for other work on the machine only adds.
     """
 
     read_us: float = 6.8
@@ -58,7 +59,7 @@ class Costs:
     claim_client_us: float = 53.0
     record_client_us: float = 50.0
     save_rate: float = 44e6
-    """Bytes of `used_memory` that a server saves in a second (SAVE, local disk); three runs gave 44 to 125 million."""
+    """Bytes of `used_memory` that a server saves in a second (SAVE to a local disk): 44 to 125 million in three runs."""
     write_pages: float = 2.8
     """Pages of memory that a write copies while a child saves, with a million visitors."""
     fragmentation: float = 1.11
