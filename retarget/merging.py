@@ -4,7 +4,7 @@ Rules:
 - Two keys may lie on two servers, so it is three writes, each whole by itself: what is to be moved is noted at the
   source under a number of its own (a parcel); it is entered at the target with that number as the id; it is taken out
   at the source together with the note. What is much goes in several parcels, the newest first.
-- When the parcel is gone a mark of it stays: so a merge that read the source before that notes nothing of what it read.
+- A parcel is noted only if all in it is at the source still, just as it was read: another merge may have been quicker.
 - Whoever finds a parcel delivers it: a merge that was broken off is finished by the next one, two at once move
   everything once, and what comes to the source meanwhile stays there for the next round.
 - Until the last write, what is moved counts for both: nobody is shown more than she may be.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from retarget import timeline, wire
 from retarget.changes import DENIED, FULL, Alternative, Answer, Entry, Guard, Write
@@ -46,18 +46,17 @@ def merging(plan: Plan, source: bytes, into: bytes, now: int) -> Steps[bool]:
     for _ in range(_ROUNDS):
         states: list[State | StoreError] = yield Request("read_many", [source, into])
         state, target = (_readable(state) for state in states)
-        number = timeline.newest(state[PARCEL]) if PARCEL in state else 0
-        if number % 2:
+        if PARCEL in state:
+            number = timeline.newest(state[PARCEL])
             parcel = {field[1:]: raw for field, raw in state.items() if field[:1] == PARCEL and field != PARCEL}
         else:
-            last, number = number, 2 * secrets.randbelow(2**31 - 2) + 3
-            parcel = _movable(state, now)
+            number, parcel = 1 + secrets.randbelow(2**32 - 2), _movable(state, now)
             if not parcel:
                 return moved
-            answer: Answer = yield Request("write", _noted(source, parcel, number, last, now))
+            answer: Answer = yield Request("write", _noted(source, state, parcel, number, now))
             if answer == FULL:
                 raise NotExecuted("the timelines of the visitor to be merged are full: nothing was moved")
-            if answer == DENIED:  # another merge was quicker: what was read is out of date
+            if answer == DENIED:  # something came, or another merge was quicker
                 continue
         id_ = wire.event_id("merge", f"{source.hex()} {number}")
         answer = yield Request("write", Write(into, now, id_, (_entered(plan, parcel, target, now),)))
@@ -91,23 +90,28 @@ def _movable(state: State, now: int) -> dict[bytes, bytes]:
     return parcel if parcel.keys() != {HELD} else {}
 
 
-def _noted(source: bytes, parcel: State, number: int, last: int, now: int) -> Write:
-    """Note the parcel at the source by its odd number, and the even one below it, unless the last was not `last`."""
-    previous = [Entry(PARCEL, last, 1, 0, 0)] if last else []
-    notes = [Entry(PARCEL, number - 1, 1, 2, _FOREVER), Entry(PARCEL, number, 1, 2, _FOREVER)]
+def _noted(source: bytes, state: State, parcel: State, number: int, now: int) -> Write:
+    """Note the parcel at the source, unless there is one, or something is not as it was read."""
+    note = Entry(PARCEL, number, 1, 1, _FOREVER)
     copies = [
         Entry(PARCEL + field, at, times, _ALL, _head(raw) & ~_SHIELD)
         for field, raw in parcel.items()
         for at, times in _times(raw)
     ]
-    return Write(source, now, b"", (Alternative(_latest_note(last), (*previous, *notes, *copies), 1),))
+    none_yet = Guard(PARCEL, 1, 0, wanted=False, more=False, anchored=False)
+    return Write(source, now, b"", (Alternative((none_yet, *_unchanged(state, parcel, now)), (note, *copies), 1),))
 
 
-def _latest_note(number: int) -> tuple[Guard, ...]:
-    """What holds while the latest note is that of this number, 0 for none."""
-    there = Guard(PARCEL, 1, number, wanted=True, more=False, anchored=False)
-    not_later = Guard(PARCEL, 1, number + 1 if number else 0, wanted=False, more=False, anchored=False)
-    return (there, not_later) if number else (not_later,)
+def _unchanged(state: State, parcel: State, now: int) -> Iterator[Guard]:
+    """What holds while the newest entries of each timeline are those of the parcel; reserved ones are counted first."""
+    held = timeline.live_holds(state, now)
+    for field, raw in parcel.items():
+        newer = len(held.get(field, ()))
+        for at, times in reversed(_times(raw)):
+            if at < timeline.LAST_MOMENT:
+                yield Guard(field, newer + 1, at + 1, wanted=False, more=False, anchored=False)
+            newer += times
+            yield Guard(field, newer, at, wanted=True, more=False, anchored=False)
 
 
 def _entered(plan: Plan, parcel: State, target: State, now: int) -> Alternative:
@@ -142,10 +146,12 @@ def _in_session(plan: Plan, state: State, now: int) -> bool:
 
 
 def _taken_out(source: bytes, parcel: State, number: int, now: int) -> Write:
-    """Take the parcel out at the source, and its own note, if it is there still.
+    """Take the parcel out at the source, and the note of it, if it is there still.
 
     When the last reserved impression ends stays: it may be that of one reserved meanwhile.
     """
+    there = Guard(PARCEL, 1, number, wanted=True, more=False, anchored=False)
+    not_later = Guard(PARCEL, 1, number + 1, wanted=False, more=False, anchored=False)
     entries = [
         Entry(name, at, times, 0, 0)
         for field, raw in parcel.items()
@@ -154,11 +160,11 @@ def _taken_out(source: bytes, parcel: State, number: int, now: int) -> Write:
         if name != HELD
     ]
     note = Entry(PARCEL, number, 1, 0, 0)
-    return Write(source, now, b"", (Alternative(_latest_note(number), (*entries, note), 1),))
+    return Write(source, now, b"", (Alternative((there, not_later), (*entries, note), 1),))
 
 
-def _times(raw: bytes) -> Iterable[tuple[int, int]]:
-    return Counter(timeline.moments(raw)).items()
+def _times(raw: bytes) -> list[tuple[int, int]]:
+    return list(Counter(timeline.moments(raw)).items())
 
 
 def _size(raw: bytes) -> int:

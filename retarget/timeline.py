@@ -34,7 +34,7 @@ HELD = b"h"
 HOLD = b"H"
 """With five bytes behind it: the end of one reserved impression."""
 PARCEL = b"M"
-"""The number of the last parcel for another visitor; with a timeline's name behind it, what of it is on its way."""
+"""The number of a parcel on its way to another visitor; with a timeline's name behind it, what of it is moved."""
 IMPRESSION = "impression"
 
 _SHIELD = 0x8000
@@ -49,7 +49,7 @@ def name(event: str, subject: str | None = None) -> bytes:
 
 def readable(field: bytes) -> str:
     """The name as a policy would write it: `impression notebook`, `visit product/notebook`, `points`."""
-    special = {POINTS: "points", ACTIVITY: "activity", SESSIONS: "sessions", HELD: "reserved until", PARCEL: "moved"}
+    special = {POINTS: "points", ACTIVITY: "activity", SESSIONS: "sessions", HELD: "reserved until", PARCEL: "moving"}
     if field in special:
         return special[field]
     if field[:1] == HELD:
