@@ -48,8 +48,8 @@ class Breaker:
             return 1
         if now < self._next:
             return 0
-        self._next = now + self._pause
         self._pause = min(2 * self._pause, LONGEST)
+        self._next = now + self._pause
         return 0.5
 
     def answered(self) -> None:

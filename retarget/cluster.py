@@ -52,6 +52,8 @@ class Slots:
         """Take the answer of the server asked. Raises TypeError or ValueError for what is none."""
         primary: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, (host, port, *_), *_ in ranges:
+            if not 0 <= first <= last < REDIS_CLUSTER_HASH_SLOTS:
+                raise ValueError(f"no slots are {first} to {last}")
             name = host.decode() if isinstance(host, bytes) else host
             address = (name or asked[0], int(port))  # a server that does not know its own name has the one we used
             primary[first : last + 1] = [address] * (last + 1 - first)
