@@ -59,7 +59,7 @@ class Costs:
     claim_client_us: float = 53.0
     record_client_us: float = 50.0
     save_rate: float = 44e6
-    """Bytes of `used_memory` that a server saves in a second (SAVE to a local disk): 44 to 125 million in three runs."""
+    """Bytes of `used_memory` that a server saves in a second (SAVE to a local disk): 44 to 125e6 in three runs."""
     write_pages: float = 2.8
     """Pages of memory that a write copies while a child saves, with a million visitors."""
     fragmentation: float = 1.11

@@ -34,29 +34,39 @@ def test_the_arithmetic_gives_what_a_server_uses(start: Start, name: str) -> Non
 
 
 def test_the_library_writes_what_the_arithmetic_takes_it_to_write(start: Start) -> None:
-    """A visitor recorded by the library, under a policy with several timelines for each impression, has the fields that
-    were computed, and takes the same memory as one who was loaded as bytes.
-    """
+    """Visitors recorded by the library, under a policy with several timelines for each impression."""
     caps = ["3 per day", "10 per 7 days"]
     campaigns = {f"c{n}": {"labels": {"advertiser": f"a{n % 2}"}, "caps": caps} for n in range(4)}
     policy = Policy.model_validate(
         {"annoyance": {"threshold": ["99 per 7 days"]}, "caps": {"advertiser": ["9 per 7 days"]}, "campaign": campaigns}
     )
-    now, server = 1_794_312_000, start("redis")
-    server.flush()
-    for impressions in (1, 5, 12, 60):  # small hashes and, at the end, a table
-        work = Workload(visitors=1, impressions=impressions, campaigns=4, spread="even", id_bytes=8)
-        ((_, shape),) = shapes(work, Plan(policy))
-        with Retargeter(policy, server.url, timeout=20, clock=lambda: now) as ads:
-            for turn in range(impressions):
-                ads.record("recorded", "impression", f"c{turn % 4}", at=now - 3_600 * (impressions - turn))
-        bench.load(server.port, 1, [shape])
-        with server.client(socket_timeout=20) as client:
-            stored = client.hgetall("rt:1:recorded")
-            assert sorted(shape.fields) == sorted(Field(len(name), len(value)) for name, value in stored.items())
-            used = {client.memory_usage(key, samples=0) for key in ("rt:1:recorded", "rt:1:00000000")}
-            assert len(used) == 1, (impressions, used)
+    work = Workload(visitors=4_000, impressions=5, campaigns=4, spread="even", id_bytes=8)
+    now = 1_794_312_000
+    events = [
+        (f"v{number:07d}", "impression", f"c{turn % 4}", now - 3_600 * (5 - turn))
+        for number in range(work.visitors)
+        for turn in range(5)
+    ]
+    server = start("redis")
+    with server.client(socket_timeout=30) as client:
+
+        def record(many: int) -> None:
+            with Retargeter(policy, server.unix_url, timeout=20, clock=lambda: now) as ads:
+                ads.record_many(events[:many])
+
+        record(1)  # the script is there already
         server.flush()
+        before = bench.settled(client)
+        record(len(events))
+        bench.moved(client, work.visitors)
+        used = bench.settled(client) - before
+        stored = client.hgetall("rt:1:v0000007")
+    ((share, shape),) = shapes(work, Plan(policy))
+    assert share == 1
+    assert sorted(shape.fields) == sorted(Field(len(name), len(value)) for name, value in stored.items())
+    assert shape.key == len("rt:1:v0000007")
+    computed = work.visitors * Layout().visitor(shape) + tables(work.visitors).now
+    assert abs(computed / used - 1) < BOUND
 
 
 @pytest.mark.parametrize(
