@@ -85,6 +85,8 @@ def target_of_url(url: str, timeout: float, *, awaited: bool) -> Target:
             target = _of_sentinel(parts, scheme, timeout, awaited=awaited)
         elif form in ("", "cluster"):
             auth, hosts = _hosts(parts, _PORT) if form else ("", None)
+            if scheme != "unix":
+                _check_database(parts.path.strip("/"), only="0" if form else None)
             plain = urlunsplit((scheme, f"{auth}{_netloc(hosts[0])}", "", parts.query, "")) if hosts else url
             target = _of_server(plain, timeout, hosts, awaited=awaited)
         else:
@@ -158,6 +160,7 @@ def _of_sentinel(parts: SplitResult, scheme: str, timeout: float, *, awaited: bo
     service, _, db = parts.path.strip("/").partition("/")
     if not service:
         raise ValueError("the Sentinel's name for the service is missing")
+    _check_database(db)
     plain = urlunsplit((scheme, f"{auth}{_netloc(hosts[0])}", f"/{db}", parts.query, ""))
     target = _of_server(plain, timeout, hosts, awaited=awaited)
     theirs = {name.removeprefix("sentinel_"): o for name, o in target.options.items() if name.startswith("sentinel_")}
@@ -184,6 +187,14 @@ def _hosts(parts: SplitResult, port: int) -> tuple[str, list[Address]]:
     auth, at, hosts = parts.netloc.rpartition("@")
     found = [urlsplit(f"//{host}") for host in hosts.split(",") if host]
     return auth + at, [(host.hostname or "localhost", host.port or port) for host in found] or [("localhost", port)]
+
+
+def _check_database(db: str, only: str | None = None) -> None:
+    """redis-py takes what is no number for no database at all."""
+    if db and not (db.isascii() and db.isdecimal()):
+        raise ValueError(f"the database is a number, not {db!r:.60}")
+    if db and only is not None and db != only:
+        raise ValueError(f"a cluster has one database, {only}")
 
 
 def _netloc(address: Address) -> str:
