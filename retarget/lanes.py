@@ -143,14 +143,17 @@ class OwnLanes:
             try:
                 lane = self._idle.get_nowait()
             except Empty:
-                return self._open(end)
+                lane = self._open(end)
             if lane.is_clean():
                 return lane
             lane.close()
+            self._connections.discard(lane.connection)
 
     def give(self, lane: Lane) -> None:
         if lane.is_open:
             self._idle.put(lane)
+        else:
+            self._connections.discard(lane.connection)
 
     def _open(self, end: float) -> Lane:
         connection = None
