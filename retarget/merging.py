@@ -130,19 +130,19 @@ def _entered(plan: Plan, parcel: State, target: State, now: int) -> Alternative:
 
 
 def _joined_session(plan: Plan, parcel: State, target: State, now: int) -> Iterator[Entry]:
-    """Where both are in a session, the one that began first has begun both."""
+    """Where both are in a session, the one that began first has begun both; one of unknown beginning is that one."""
     if not all(_in_session(plan, state, now) for state in (parcel, target)):
         return
-    begun, other = (timeline.newest(state[SESSIONS]) for state in (parcel, target))
-    for later in {begun, other} - {min(begun, other)}:
+    begun = [timeline.newest(state[SESSIONS]) if SESSIONS in state else 0 for state in (parcel, target)]
+    for later in {*begun} - {min(begun)}:
         yield Entry(SESSIONS, later, 1, 0, 0)
-        yield Entry(SESSIONS, min(begun, other), 1, 1, _head(parcel[SESSIONS]))
+        yield Entry(SESSIONS, min(begun), 1, 1, plan.session_places()[1].head)
 
 
 def _in_session(plan: Plan, state: State, now: int) -> bool:
     active = state.get(ACTIVITY)
     going_on = active is not None and timeline.newest(active) >= now - plan.alive.window.horizon
-    return SESSIONS in state and (going_on or ACTIVITY in timeline.live_holds(state, now))
+    return plan.has_sessions and (going_on or ACTIVITY in timeline.live_holds(state, now))
 
 
 def _taken_out(source: bytes, parcel: State, number: int, now: int) -> Write:

@@ -306,6 +306,22 @@ class Oracle:
                 return one[0] > now
         return False
 
+    def merge(self, source: str, into: str, now: int) -> None:
+        """What one did becomes the other's, but for ids. Where both are in a session, the earlier began both."""
+        one, other = (self.visitors.setdefault(visitor, Visitor()) for visitor in (source, into))
+        starts = [*one.session_starts, *other.session_starts]
+        if self._in_session(one, now) and self._in_session(other, now):
+            starts = [min(max(one.session_starts), max(other.session_starts))]
+        other.entries += one.entries
+        other.activity += one.activity
+        other.holds += one.holds
+        other.session_starts = starts
+        self.visitors[source] = Visitor(ids=one.ids)
+
+    def _in_session(self, who: Visitor, now: int) -> bool:
+        recent = max(who.activity, default=-1) >= now - self.policy.session.seconds
+        return recent or any(lapses > now for lapses, _ in who.holds)
+
     def eligible_at(self, visitor: str, candidate: Target, now: int, zone: str | None = None) -> int | None:
         """The first second from `now` on at which `decide` says yes if nothing else happens; None: never.
 

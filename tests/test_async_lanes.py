@@ -110,7 +110,7 @@ class Timers:
 
     def call_at(self, when: float, work: Callable[[], None]) -> Any:
         """Note what is to be done when."""
-        timer = SimpleNamespace(when=when, work=work, cancel=lambda: self.due.remove(timer))
+        timer: SimpleNamespace = SimpleNamespace(when=when, work=work, cancel=lambda: self.due.remove(timer))
         self.due.append(timer)
         return timer
 

@@ -1,8 +1,8 @@
 """One machine drives four at once: the brute-force oracle, the memory store and two real servers, and compares.
 
 Random policies (every kind of rule), visitors, events on time, late, early and repeated, claims with and without ids,
-visitors' zones, time that goes on in steps from a second to weeks, and SCRIPT FLUSH in between. After each step the
-stores must answer as the oracle does, "when again" included: just before it blocked, at it free.
+visitors' zones, ids that are merged, time that goes on in steps from a second to weeks, and SCRIPT FLUSH in between.
+After each step the stores must answer as the oracle does, "when again" included: just before it blocked, at it free.
 """
 
 from __future__ import annotations
@@ -124,6 +124,12 @@ class Machine(RuleBasedStateMachine):
         visitor, _, held, tokens = data.draw(st.sampled_from(self.reserved), "which")
         told = self.oracle.release(visitor, held, self.now)
         assert self.same([ads.release(token) for ads, token in zip(self.all, tokens, strict=True)]) is told
+
+    @rule(ends=st.permutations(strategies.VISITORS))
+    def two_ids_turn_out_to_be_one_visitor(self, ends: list[str]) -> None:
+        source, into, *_ = ends
+        self.oracle.merge(source, into, self.now)
+        self.same([ads.merge(source, into=into) for ads in self.all])
 
     @rule(data=st.data(), visitor=st.sampled_from(strategies.VISITORS))
     def a_decision_is_asked_for(self, data: st.DataObject, visitor: str) -> None:

@@ -173,6 +173,21 @@ def test_a_session_kept_alive_by_a_reservation(ads: Ads, clock: Clock) -> None:
     assert not one.claim("t", ["a"])
 
 
+def test_a_session_longer_than_a_day(ads: Ads, clock: Clock) -> None:
+    """Its beginning is not remembered any more: merged with one that began an hour ago it still counts for a day."""
+    one = ads('session = "3 hours"\n[campaign.a]\ncaps = ["4 per session"]')
+    for hour in range(32):
+        if hour in (12, 13):
+            one.record("s", "impression", "a")
+        if hour == 30:
+            one.record("t", "impression", "a")
+        one.record("s", "visit", "shop")
+        clock.now += 3_600
+    assert one.merge("s", into="t")
+    assert one.claim("t")
+    assert not one.claim("t")
+
+
 # -- reservations ------------------------------------------------------------------------------------------------------
 
 
