@@ -21,7 +21,7 @@ from retarget.async_lanes import AsyncLane
 from retarget.breaker import Breaker, Health
 from retarget.changes import Answer, Write
 from retarget.cluster import Address, Slots
-from retarget.connections import Target, check, server_name, target_of_cluster, target_of_url
+from retarget.connections import Target, check_decoding, server_name, target_of_cluster, target_of_url
 from retarget.errors import ConfigError, StoreError
 from retarget.memory import MemoryStore
 from retarget.redis_protocol import TRIES, Ask, deleting, reading, writing
@@ -40,7 +40,7 @@ class AsyncRedisStore:
         self._lookers: list[Ask] = []
         self._target: Target | None = None
         if isinstance(client, redis.asyncio.Redis):
-            check(client)
+            check_decoding(client.connection_pool.connection_kwargs)
             self._pool = client.connection_pool
             return
         self._target = client if isinstance(client, Target) else target_of_cluster(client, timeout)

@@ -3,8 +3,9 @@
 Rules:
 - What the library opens itself has no retries of its own, no long waits and plain answers, and says nothing on
   connecting but its name and password: each word would be a round trip.
-- A `redis.Redis` given is used as it is, with its pool; a warning says what in its settings breaks a promise. Of a
-  cluster client given only the addresses and settings are used: which server has a visitor is found out here.
+- Of a client given the addresses and the settings of its connections are used, not its pool, its retries or its
+  time-outs: an interrupt inside a pool loses one of its connections, or leaves one there with a reply unread. Only
+  asyncio, which is not interrupted, borrows from the pool of a `redis.asyncio.Redis`.
 - Nothing is sent here.
 """
 
@@ -34,6 +35,7 @@ from retarget.errors import ConfigError, RetargetWarning
 CONNECTIONS = 64
 """The most connections to one server that the sync store opens, unless the URL says `max_connections`."""
 
+_POOLS = (redis.ConnectionPool, redis.BlockingConnectionPool, redis.sentinel.SentinelConnectionPool)
 _PORT = 6379
 _SENTINEL_PORT = 26379
 _CURE = (
@@ -110,32 +112,25 @@ def target_of_cluster(client: redis.RedisCluster | redis.asyncio.RedisCluster, t
             pool.connection_class,
             pool.connection_kwargs,
         )
-    _check_decoding(options)
+    check_decoding(options)
     start = [(str(node.host), int(node.port)) for node in nodes]
     options = {**_plain(options), **_serving(timeout)}
     return Target(kind, options, "cluster", start, tls=_tls(kind, options))
 
 
-def check(client: redis.Redis | redis.asyncio.Redis) -> None:
-    """Refuse a client whose answers are texts, warn of one that breaks a promise, at the line that made the retargeter.
-
-    Raises ConfigError.
-    """
-    options = client.connection_pool.connection_kwargs
-    _check_decoding(options)
-    retry = options.get("retry")
-    if retry is not None and retry.get_retries() > 0:
-        _warn(f"this client retries by itself ({retry.get_retries()} times), so a dead server holds each call: {_CURE}")
-    if getattr(client.connection_pool, "timeout", 0) is None or getattr(client.connection_pool, "timeout", 0) > 1:
-        _warn(
-            "this client's pool waits more than a second for a connection when all are in use, and so will every ad "
-            "request: give the pool timeout=0.05"
-        )
-    if options.get("socket_timeout") is None or options["socket_timeout"] > 1:
-        _warn(
-            "this client waits more than a second for a server that does not answer, and so will every ad request: "
-            "give it socket_timeout=0.1 and socket_connect_timeout=0.1"
-        )
+def target_of_client(client: redis.Redis, timeout: float) -> Target:
+    """What a client given stands for. Warns of a pool that does more than redis-py's. Raises ConfigError."""
+    pool = client.connection_pool
+    given = pool.connection_kwargs
+    check_decoding(given)
+    if type(pool) not in _POOLS:
+        message = f"this client's pool, a {type(pool).__name__}, is not used: connections are opened with its settings"
+        warnings.warn(message, RetargetWarning, stacklevel=6)
+    where: dict[str, Any] = {name: given[name] for name in ("host", "port", "redis_connect_func") if name in given}
+    options = {**_plain(given), **where, **_serving(timeout)}
+    kind, most = pool.connection_class, min(pool.max_connections, CONNECTIONS)
+    name = str(getattr(pool, "service_name", None) or server_name(given))
+    return Target(kind, options, name, None, most, tls=_tls(kind, options))
 
 
 def server_name(options: dict[str, Any]) -> str:
@@ -146,7 +141,7 @@ def server_name(options: dict[str, Any]) -> str:
 def _of_server(url: str, timeout: float, start: list[Address] | None, *, awaited: bool) -> Target:
     module = redis.asyncio.connection if awaited else redis.connection
     parsed: dict[str, Any] = dict(module.parse_url(url))
-    _check_decoding(parsed)
+    check_decoding(parsed)
     options = {**_plain(parsed), **_serving(timeout)}
     kind = parsed.get("connection_class", module.Connection)
     if start is None and "path" not in options:
@@ -227,12 +222,9 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_decoding(options: dict[str, Any]) -> None:
+def check_decoding(options: dict[str, Any]) -> None:
+    """Refuse a client whose answers are texts. Raises ConfigError."""
     if options.get("decode_responses") not in (None, False, "False", "false", "0", "no"):
         raise ConfigError(
             f"this client decodes responses, which breaks packed timelines: decode_responses=False; or {_CURE}"
         )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RetargetWarning, stacklevel=6)

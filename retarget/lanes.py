@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakSet
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -96,24 +96,8 @@ class Lane:
         self.connection.disconnect()
 
 
-class Lanes(Protocol):
-    """The lanes to one server."""
-
-    def take(self, end: float) -> Lane:
-        """A lane ready to send on. Raises whatever stands in the way."""
-
-    def give(self, lane: Lane) -> None:
-        """The lane is not needed any more."""
-
-    def renew(self) -> None:
-        """Close the lanes that are kept: the server is not what it was."""
-
-    def close(self) -> None:
-        """Close the lanes that are kept."""
-
-
-class OwnLanes:
-    """Lanes kept between calls, at most so many. A process that forks begins with none."""
+class Lanes:
+    """The lanes to one server, kept between calls, at most so many. A process that forks begins with none."""
 
     def __init__(self, connection: Callable[[], Any], most: int) -> None:
         self._connection = connection
@@ -174,42 +158,6 @@ class OwnLanes:
             self._connections.discard(connection)
             connection.disconnect()
             raise
-
-
-class PoolLanes:
-    """Lanes on the connections of a client's pool, given back after each call: others may wait for them."""
-
-    def __init__(self, pool: Any) -> None:  # noqa: ANN401 - any of redis-py's pools
-        self._pool = pool
-
-    def take(self, end: float) -> Lane:  # noqa: ARG002 - the pool has a time-out of its own
-        try:
-            connection = self._pool.get_connection()
-        except RedisConnectionError as error:
-            if isinstance(error.__context__, Empty):  # the blocking pool's way to say it
-                raise MaxConnectionsError("all connections of the client's pool are in use") from error
-            raise
-        try:
-            lane = Lane(connection)
-            if lane.is_clean():  # in RESP3 redis-py does not look for a reply that somebody left unread
-                return lane
-            lane.close()
-            connection.connect()
-            return Lane(connection)
-        except BaseException:
-            self._pool.release(connection)
-            raise
-
-    def give(self, lane: Lane) -> None:
-        if lane.is_open:
-            lane.connection._sock.settimeout(lane.connection.socket_timeout)
-        self._pool.release(lane.connection)
-
-    def renew(self) -> None:
-        """Nothing is kept."""
-
-    def close(self) -> None:
-        """Nothing is kept."""
 
 
 def _named(error: Exception) -> Exception:

@@ -21,15 +21,15 @@ from redis.exceptions import MaxConnectionsError, ReadOnlyError
 from retarget.breaker import Breaker, Health
 from retarget.changes import Answer, Write
 from retarget.cluster import Address, Slots
-from retarget.connections import Target, check, server_name, target_of_cluster, target_of_url
+from retarget.connections import Target, target_of_client, target_of_cluster, target_of_url
 from retarget.errors import StoreError
-from retarget.lanes import Lanes, OwnLanes, PoolLanes
+from retarget.lanes import Lanes
 from retarget.redis_protocol import BATCH, TRIES, Ask, Lost, deleting, packed, reading, told, writing
 from retarget.store import State
 
 
 class RedisStore:
-    """Visitors in Redis or Valkey. A client given is used as it is; a URL gets connections that serve well.
+    """Visitors in Redis or Valkey, on connections of its own, with the settings of a URL or of a client given.
 
     `timeout` is the seconds one call may take in all.
     """
@@ -38,17 +38,12 @@ class RedisStore:
         self._timeout = timeout
         self._slots: Slots | None = None
         self._servers: dict[Address | None, _Server] = {}
-        self._target: Target | None = None
-        if isinstance(client, redis.Redis):
-            check(client)
-            pool = client.connection_pool
-            self._servers[None] = _Server(server_name(pool.connection_kwargs), PoolLanes(pool))
-            return
-        target = self._target = client if isinstance(client, Target) else target_of_cluster(client, timeout)
+        self._client = client  # a Sentinel's pool must outlive the connections made by its settings
+        target = self._target = _target(client, timeout)
         if target.start is not None:
             self._slots = Slots(target.start)
         else:
-            self._servers[None] = _Server(target.name, OwnLanes(target.connection, target.most))
+            self._servers[None] = _Server(target.name, Lanes(target.connection, target.most))
 
     @classmethod
     def from_url(cls, url: str, timeout: float) -> RedisStore:
@@ -58,7 +53,7 @@ class RedisStore:
     def close(self) -> None:
         for server in list(self._servers.values()):
             server.lanes.close()
-        for sentinel in self._target.sentinels if self._target is not None else ():
+        for sentinel in self._target.sentinels:
             sentinel.close()
 
     def health(self) -> tuple[Health, ...]:
@@ -136,8 +131,7 @@ class RedisStore:
     def _server(self, address: Address) -> _Server:
         server = self._servers.get(address)
         if server is None:
-            assert self._target is not None  # noqa: S101 - only a cluster has addresses
-            lanes = OwnLanes(partial(self._target.connection, address), self._target.most)
+            lanes = Lanes(partial(self._target.connection, address), self._target.most)
             server = self._servers.setdefault(address, _Server(f"{address[0]}:{address[1]}", lanes))
         return server
 
@@ -183,3 +177,9 @@ class _Server:
                 self.lanes.renew()
         finally:
             self.lanes.give(lane)
+
+
+def _target(client: redis.Redis | redis.RedisCluster | Target, timeout: float) -> Target:
+    if isinstance(client, Target):
+        return client
+    return target_of_client(client, timeout) if isinstance(client, redis.Redis) else target_of_cluster(client, timeout)

@@ -13,16 +13,14 @@ from time import monotonic
 from typing import Any
 
 import pytest
-import redis
 import servers
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, MaxConnectionsError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from servers import PATIENCE, Server
 
-from retarget import lanes
 from retarget.connections import target_of_url
-from retarget.lanes import Lane, OwnLanes, PoolLanes
+from retarget.lanes import Lane, Lanes
 from retarget.redis_protocol import Lost
 
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -216,9 +214,9 @@ def test_what_tls_says_for_itself_does_not_make_it_unclean(pipe: Pipe) -> None:
 # -- lanes of our own --------------------------------------------------------------------------------------------------
 
 
-def own(url: str, most: int = 2) -> OwnLanes:
+def own(url: str, most: int = 2) -> Lanes:
     """Lanes to that address."""
-    return OwnLanes(target_of_url(url, PATIENCE, awaited=False).connection, most)
+    return Lanes(target_of_url(url, PATIENCE, awaited=False).connection, most)
 
 
 def test_a_late_reply_is_never_read_by_the_next_call() -> None:
@@ -370,56 +368,3 @@ def test_threads_share_them(server: Server) -> None:
             thread.join(PATIENCE)
         assert failed == []
         assert len(made._connections) == 2
-
-
-# -- lanes of a pool that was given ------------------------------------------------------------------------------------
-
-
-def test_a_pools_connection_is_given_back_as_it_was(server: Server) -> None:
-    """Whole, with the time-out of its owner; closed where something went wrong, and opened anew by the pool."""
-    with server.client(socket_timeout=0.7) as client:
-        made = PoolLanes(client.connection_pool)
-        lane = made.take(soon())
-        assert lane.exchange(PING, 1, soon())[0] == b"PONG"
-        made.give(lane)
-        connection: Any = lane.connection
-        assert connection._sock.gettimeout() == pytest.approx(0.7)
-        lane = made.take(soon())
-        assert lane.connection is connection
-        lane.close()
-        made.give(lane)
-        assert client.ping()
-        made.close()
-        made.renew()
-        assert client.ping()
-
-
-def test_what_a_pool_says_when_all_are_in_use_is_told_apart(server: Server) -> None:
-    """Too many callers say nothing about the server: both kinds of pool."""
-    for kind, given in ((redis.ConnectionPool, {}), (redis.BlockingConnectionPool, {"timeout": 0.01})):
-        options: Any = {"port": server.port, "max_connections": 1, **given}
-        with closing(kind(**options)) as pool:
-            made = PoolLanes(pool)
-            lane = made.take(soon())
-            with pytest.raises(MaxConnectionsError):
-                made.take(soon())
-            made.give(lane)
-            made.give(made.take(soon()))
-
-
-def test_a_pools_connection_that_cannot_be_a_lane_is_given_back(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever goes wrong between taking it and using it."""
-    with closing(redis.ConnectionPool(port=server.port, max_connections=1)) as pool:
-        made = PoolLanes(pool)
-
-        def broken(connection: Any) -> Lane:
-            raise RuntimeError
-
-        with monkeypatch.context() as patched:
-            patched.setattr(lanes, "Lane", broken)
-            for _ in range(3):
-                with pytest.raises(RuntimeError):
-                    made.take(soon())
-        made.give(made.take(soon()))

@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -158,33 +159,13 @@ def test_a_url_that_decodes_is_refused_too(server: Server) -> None:
         Retargeter(POLICY, server.url + "?decode_responses=true")
 
 
-def test_a_client_that_retries_is_warned_of_at_the_callers_line(server: Server) -> None:
-    """A plain `redis.Redis()` repeats what may have happened: the warning has the cure and names the caller's file."""
-    with warnings.catch_warnings(record=True) as caught, redis.Redis(port=server.port) as client:
-        warnings.simplefilter("always")
-        Retargeter(POLICY, client)
-    retries = [warning for warning in caught if "retries" in str(warning.message)]
-    assert [warning.category for warning in retries] == [RetargetWarning]
-    assert "Retry(NoBackoff(), 0)" in str(retries[0].message)
-    assert retries[0].filename == __file__
-
-
-def test_a_client_that_waits_long_is_warned_of(server: Server) -> None:
-    """A reply that never comes holds every ad request: the warning says which options to give."""
-    with server.client(socket_timeout=5) as client, pytest.warns(RetargetWarning, match=r"socket_timeout=0\.1"):
-        Retargeter(POLICY, client)
-    with server.client(socket_timeout=None) as client, pytest.warns(RetargetWarning, match=r"socket_timeout=0\.1"):
-        Retargeter(POLICY, client)
-
-
-def test_a_pool_that_waits_long_is_warned_of(server: Server) -> None:
-    """redis-py's blocking pool waits 20 seconds for a connection unless it is told otherwise."""
-    for options in ({}, {"timeout": None}):
-        pool = redis.BlockingConnectionPool.from_url(
-            server.url, socket_timeout=1, retry=Retry(NoBackoff(), 0), protocol=2, **options
-        )
-        with closing(pool), pytest.warns(RetargetWarning, match=r"timeout=0\.05"):
-            Retargeter(POLICY, redis.Redis(connection_pool=pool))
+def test_a_plain_client_serves_well(server: Server) -> None:
+    """`redis.Redis()` retries ten times and waits five seconds: with its settings, but without these, calls go well."""
+    with redis.Redis(port=server.port) as client, Retargeter(POLICY, client, clock=lambda: NOW, timeout=2) as ads:
+        assert ads.claim(SECRET, ["b"])
+        assert ads.claim(SECRET, ["b"]) is None
+    with redis.Redis(port=servers.free_port()) as client, Retargeter(POLICY, client) as ads:
+        assert isinstance(ads.decide(SECRET).degraded, NotExecuted)
 
 
 def test_an_unread_reply_on_a_given_pool_answers_nobody(server: Server) -> None:
@@ -202,8 +183,7 @@ def test_even_a_client_that_retries_executes_once() -> None:
     retry = Retry(ExponentialBackoff(base=0.001, cap=0.001), 5)
     with servers.fake(lambda command: None) as told:
         with redis.Redis(port=told.port, retry=retry, socket_timeout=1, protocol=2) as client:
-            with pytest.warns(RetargetWarning, match="retries"):
-                store = RedisStore(client)
+            store = RedisStore(client, 1)
             with pytest.raises(OutcomeUnknown):
                 store.write(write())
         assert [command[0] for command in told.commands] == [b"EVALSHA"]
@@ -348,32 +328,33 @@ def test_a_server_that_stalls_is_given_up_within_the_timeout() -> None:
         store.write(write())
 
 
-def one_connection(server: Server) -> Any:
-    """A pool of a single connection, for which one waits 50 ms."""
-    options: dict[str, Any] = {"port": server.port, "socket_timeout": 1, "retry": Retry(NoBackoff(), 0)}
-    return redis.BlockingConnectionPool(max_connections=1, timeout=0.05, **options)  # type: ignore[no-untyped-call]
-
-
-def test_a_pool_that_is_shared_is_left_to_the_others_between_calls(server: Server) -> None:
-    """A given client is used as it is: with one connection in its pool, its owner can use it after our calls."""
-    with closing(one_connection(server)) as pool, redis.Redis(connection_pool=pool) as client:
-        store = RedisStore(client)
+def test_the_pool_of_a_given_client_is_left_to_its_owner(server: Server) -> None:
+    """All connections of the pool are in use: ours are opened with its settings, and it has none of them."""
+    options: dict[str, Any] = {"port": server.port, "max_connections": 1, "timeout": 0.05}
+    made: Any = redis.BlockingConnectionPool
+    with closing(made(**options)) as pool, redis.Redis(connection_pool=pool) as client:
+        taken = pool.get_connection()
+        store = RedisStore(client, 2)
         assert store.write(write()) == 1
+        pool.release(taken)
         assert client.ping()
         assert set(store.read(KEY)) == {b"ia"}
-        assert client.ping()
 
 
-def test_an_exhausted_pool_means_not_sent(server: Server) -> None:
-    """All connections in use: NotExecuted, nothing reached the server; with one free again all is well."""
-    with closing(one_connection(server)) as pool, redis.Redis(connection_pool=pool) as client:
-        store = RedisStore(client)
-        taken = pool.get_connection()
-        with pytest.raises(NotExecuted):
-            store.write(write())
-        pool.release(taken)
+def test_when_all_connections_are_in_use_nothing_is_sent(server: Server) -> None:
+    """As many as the URL, or the pool of a given client, allows: NotExecuted; with one free again all is well."""
+    given = redis.Redis(connection_pool=redis.ConnectionPool(port=server.port, max_connections=1))
+    for store in (RedisStore.from_url(server.url + "?max_connections=1", 0.2), RedisStore(given, 0.2)):
+        lanes = store._servers[None].lanes
+        lane = lanes.take(monotonic() + 2)
+        for _ in range(4):
+            with pytest.raises(NotExecuted, match="in use"):
+                store.write(write())
+        assert store.health()[0].failures == 0
+        lanes.give(lane)
         assert dict(store.read(KEY)) == {}
-        assert store.write(write()) == 1
+        store.close()
+    given.close()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

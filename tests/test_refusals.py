@@ -200,8 +200,8 @@ def test_a_visitor_who_is_spoilt(ads: Ads, victim: Node, spoil: Callable[[Any, b
 # -- before the server -------------------------------------------------------------------------------------------------
 
 
-def test_an_exhausted_pool(sort: str, valkey: Node) -> None:
-    """The caller's own client has one connection, and somebody has it: not executed, in time; it is given back."""
+def test_an_exhausted_pool(valkey: Node) -> None:
+    """The caller's asyncio client has one connection, and somebody has it: not executed, in time; it is given back."""
 
     def one(module: Any) -> Any:
         options = {
@@ -213,7 +213,7 @@ def test_an_exhausted_pool(sort: str, valkey: Node) -> None:
         }
         return module.Redis(connection_pool=module.BlockingConnectionPool(**options))
 
-    with opened(sort, POLICY, one) as ads:
+    with opened("async", POLICY, one) as ads:
         pool = ads.client.connection_pool
         taken = ads.done(pool.get_connection())
         refused(ads)
@@ -230,8 +230,8 @@ def test_a_name_that_does_not_resolve(sort: str) -> None:
 
 
 @pytest.mark.parametrize("surprise", [ZeroDivisionError, AttributeError, OSError])
-def test_a_client_that_raises_what_is_no_redis_error(sort: str, valkey: Node, surprise: type[Exception]) -> None:
-    """Whatever comes out of it is the cause of a StoreError, and the policy's answer applies."""
+def test_a_client_that_raises_what_is_no_redis_error(valkey: Node, surprise: type[Exception]) -> None:
+    """Whatever comes out of its pool is the cause of a StoreError, and the policy's answer applies."""
 
     def surprising(module: Any) -> Any:
         class Pool(module.ConnectionPool):  # type: ignore[misc]
@@ -245,7 +245,7 @@ def test_a_client_that_raises_what_is_no_redis_error(sort: str, valkey: Node, su
         pool = Pool(port=valkey.port, socket_timeout=TIMEOUT, protocol=2)
         return module.Redis(connection_pool=pool)
 
-    with opened(sort, POLICY, surprising) as ads:
+    with opened("async", POLICY, surprising) as ads:
         ads.client.connection_pool.broken = True
         refused(ads)
         ads.client.connection_pool.broken = False

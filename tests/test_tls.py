@@ -19,7 +19,7 @@ import servers
 import trustme
 from servers import Server
 
-from retarget import AsyncRetargeter, ConfigError, NotExecuted, Policy, Retargeter, RetargetWarning, StoreError
+from retarget import AsyncRetargeter, ConfigError, NotExecuted, Policy, Retargeter, StoreError
 from retarget.changes import Alternative, Entry, Write
 from retarget.diagnosis import Finding
 from retarget.doctor import connect, examine
@@ -188,8 +188,7 @@ def test_threads_get_each_its_own_answer_over_tls(open_to_all: Secure, papers: P
 def test_a_client_of_ones_own_may_speak_tls(open_to_all: Secure, papers: Papers) -> None:
     """A `redis.Redis` that was given serves as one from a URL does."""
     with redis.Redis.from_url(open_to_all.url(papers.authority), protocol=2, socket_timeout=LONG) as client:
-        with pytest.warns(RetargetWarning, match="socket_timeout"):
-            ads = Retargeter(POLICY, client, clock=lambda: NOW, timeout=LONG)
+        ads = Retargeter(POLICY, client, clock=lambda: NOW, timeout=LONG)
         assert ads.claim("v", ["b"])
         assert ads.claim("v", ["b"]) is None
         ads.close()
