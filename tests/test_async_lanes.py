@@ -340,17 +340,28 @@ def test_a_server_that_cannot_be_reached() -> None:
 
 
 def test_connecting_ends_with_the_calls_time() -> None:
-    """A server that accepts and says nothing: not sent."""
+    """A server that accepts and says nothing: not sent. Who has time left after another's ran out waits on."""
 
     async def script(wire: Wire) -> None:
-        async def stuck() -> Any:
-            await asyncio.sleep(PATIENCE)
+        opened = 0
 
-        wire.connects = stuck
+        async def stuck_once() -> Any:
+            nonlocal opened
+            opened += 1
+            if opened == 1:
+                await asyncio.sleep(PATIENCE)
+            return await wire.connect()
+
+        wire.connects = stuck_once
         begun = wire.loop.time()
-        answers = await asyncio.gather(wire.ask("a", 0.05), wire.ask("b"))
-        assert [type(answer) for answer in answers] == [NotExecuted] * 2
+        short, long = wire.ask("a", 0.05), wire.ask("b")
+        answer = await short
+        assert isinstance(answer, NotExecuted)
+        assert "no connection within the call's time" in str(answer)
         assert wire.loop.time() - begun < PATIENCE / 2
+        assert await wire.heard(1) == ["b"]
+        wire.say(b"+B\r\n")
+        assert await long == b"B"
 
     play(script)
 
