@@ -150,7 +150,8 @@ def _check(token: Token) -> None:
     """Raise ValueError for what no claim can have put into a token: without a secret anybody can write one."""
     check_text(token.candidate.campaign, "campaign")
     for kind, label in token.candidate.labels:
-        check_text(label, f"label {kind}")
+        check_text(kind, "the name of a label")
+        check_text(label, "label")
     if not isinstance(token.visitor, str | bytes) or not token.visitor:
         raise ValueError("no visitor")
     if len(token.hold) not in (0, _MARK):

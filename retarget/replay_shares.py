@@ -16,8 +16,10 @@ import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 
+from retarget.errors import ConfigError
 from retarget.numbered import Kind, Share
 from retarget.policy import Policy
 from retarget.replay_figures import Followed, Losses
@@ -30,7 +32,10 @@ _AHEAD = 2
 def losses(
     shares: Iterable[Share], policy: Policy, kinds: Sequence[Kind], labels: Sequence[str], processes: int
 ) -> Iterator[tuple[Losses, int]]:
-    """What the policy takes from the visitors of each share, and how many rows that share has."""
+    """What the policy takes from the visitors of each share, and how many rows that share has.
+
+    Raises ConfigError where a process came to its end.
+    """
     if processes == 1:
         judge = InLists(policy, kinds, labels)
         for share in shares:
@@ -39,13 +44,18 @@ def losses(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _begin, (policy, kinds, labels)) as pool:
         under_way: deque[tuple[Future[Losses], int]] = deque()
-        for share in shares:
-            under_way.append((pool.submit(_judged, share), len(share.seconds)))
-            if len(under_way) > processes * _AHEAD:
-                done, rows = under_way.popleft()
+        try:
+            for share in shares:
+                under_way.append((pool.submit(_judged, share), len(share.seconds)))
+                if len(under_way) > processes * _AHEAD:
+                    done, rows = under_way.popleft()
+                    yield done.result(), rows
+            for done, rows in under_way:
                 yield done.result(), rows
-        for done, rows in under_way:
-            yield done.result(), rows
+        except BrokenProcessPool as error:
+            raise ConfigError(
+                "a process of the replay came to its end, for want of memory perhaps: give fewer"
+            ) from error
 
 
 def follow(share: Share, begin: int, end: int, denials: Denials, kinds: Sequence[Kind], losses: Losses) -> Followed:

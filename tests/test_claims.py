@@ -984,3 +984,10 @@ def test_when_again_leaves_out_what_the_session_does_not_count() -> None:
     again = ads.decide("v")["a"].eligible_at
     assert again is not None
     assert int(again.timestamp()) == now[0] + 1
+
+
+def test_the_name_of_a_label_in_a_token_is_checked() -> None:
+    """Without a secret anybody can write a token: a name that is no Unicode is a TokenError, as a value is."""
+    for labels in ({"\ud800": "x"}, {"item": "\ud800"}, {"": "x"}):
+        with pytest.raises(TokenError):
+            local().confirm(resealed(["v", "a", labels, HOLD]))
