@@ -79,7 +79,7 @@ class MemoryStore:
     def _apply(self, write: Write, state: dict[bytes, bytes], ids: bytes, alternative: Alternative) -> int:
         """Apply it and return 0, or return why not."""
         full = any(entry.keep for entry in alternative.entries) and len(state) >= MOST_TIMELINES
-        prune, after = full, dict(state)
+        prune, after, days = full, dict(state), set[int]()
         entered, gone = set(), set()
         mark = state.get(write.hold)
         for entry in alternative.entries:
@@ -99,10 +99,11 @@ class MemoryStore:
             if value is not None:
                 after[field] = value
                 entered.add(field)
-                prune = prune or raw is None or timeline.newest(raw) // DAY != write.now // DAY
+                prune = prune or raw is None
+                days.add(0 if raw is None else timeline.newest(raw) // DAY)
         if alternative.entries and not (entered or gone):
             return LATE
-        if prune:
+        if prune or (days and write.now // DAY not in days):
             dead = _to_prune(state, write.now, full=full)
             if dead is None:
                 return FULL

@@ -100,8 +100,9 @@ while not applied do
 end
 
 -- enter each `at` in its place, `weight` times; keep the newest that matter. Dead timelines are looked for when one
--- begins, or on its first entry of a day: seldom enough to cost little, often enough that none stays.
-local full, size, prune, changed, order = nil, 0, false, {}, {}
+-- begins, or when none of those entered has an entry of this day yet: seldom enough to cost little, often enough that
+-- none stays, for the first write of a day is such a one.
+local full, size, prune, grown, today, changed, order = nil, 0, false, false, false, {}, {}
 for _ = 1, entries do
   local at, weight, keep, head, name
   at, weight, keep, head, name, pos = unpack_bytes('>I4I2I2I2I2c0', program, pos)
@@ -155,13 +156,15 @@ for _ = 1, entries do
       end
       timelines[name] = pack_bytes('>I2', head) .. sub(body, first)
     end
-    entered, prune = true, prune or not raw or math.floor(latest / DAY) ~= math.floor(now / DAY)
+    entered, grown, prune = true, true, prune or not raw
+    today = today or math.floor(latest / DAY) == math.floor(now / DAY)
   end
   if entered and not changed[name] then
     changed[name], order[#order + 1] = true, name
   end
 end
 if entries > 0 and #order == 0 then return -2 end
+prune = prune or (grown and not today)
 local set, gone = {}, {}
 for i = 1, #order do
   local name = order[i]
