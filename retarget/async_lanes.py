@@ -71,10 +71,12 @@ class AsyncLane:
 
     def close(self) -> None:
         """End the connection and all that waits for it."""
+        error = RedisConnectionError("the retargeter was closed")
+        self._refuse(error)
+        self._end(error)
         if self._opening is not None:
             self._opening.cancel()
-        self._end(RedisConnectionError("the retargeter was closed"))
-        self._refuse(RedisConnectionError("the retargeter was closed"))
+            self._opening = None
 
     def _send(self) -> None:
         self._called = False

@@ -36,6 +36,7 @@ class AsyncRedisStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: Slots | None = None
         self._servers: dict[Address | None, _Server] = {}
+        self._closing = False
         self._looking: asyncio.Task[None] | None = None
         self._lookers: list[Ask] = []
         self._target: Target | None = None
@@ -53,11 +54,17 @@ class AsyncRedisStore:
         return cls(target_of_url(url, timeout, awaited=True), timeout)
 
     async def close(self) -> None:
+        self._closing = True  # what is in flight is answered, not sent again
         if self._looking is not None:
             self._looking.cancel()
+            self._looking = None
+        for ask in self._lookers:
+            self._settle(ask)
+        self._lookers = []
         for server in self._servers.values():
             server.calls.close()
             server.lists.close()
+        self._closing = False
         await asyncio.sleep(0)  # transports end in the next turn of the loop
         for sentinel in self._target.sentinels if self._target is not None else ():
             await sentinel.aclose()
@@ -127,7 +134,7 @@ class AsyncRedisStore:
                 slots.moved(ask.key, ask.moved)
         if ask.reply.done():  # cancelled: nobody wants it
             return
-        if not ask.again or ask.end <= ask.reply.get_loop().time():
+        if self._closing or not ask.again or ask.end <= ask.reply.get_loop().time():
             ask.reply.set_result(ask.answer)
         elif slots is not None and ask.elsewhere and not ask.moved:
             self._look_if_due(slots)

@@ -131,6 +131,31 @@ def test_a_cancelled_call_spoils_nobodys_answer(server: Server) -> None:
     run(script())
 
 
+@pytest.mark.parametrize("opened", [True, False])
+def test_closing_ends_what_is_in_flight_and_opens_nothing_again(server: Server, opened: bool) -> None:  # noqa: FBT001
+    """Reads, which are otherwise sent again, are answered by the policy; no connection is left; it can be used on."""
+
+    async def script() -> None:
+        with server.client() as admin:
+            before = admin.info("clients")["connected_clients"]
+            one = ads(server.url)
+            if opened:
+                await one.decide("v")
+            calls = [asyncio.ensure_future(one.decide(f"v{n}")) for n in range(5)]
+            await asyncio.sleep(0)
+            await one.close()
+            for call in calls:
+                assert "closed" in str((await call).degraded)
+            for _ in range(50):  # turns of the loop, in which a connection could come back
+                await asyncio.sleep(0)
+                admin.ping()
+            assert admin.info("clients")["connected_clients"] == before
+            assert (await one.decide("v")).degraded is None
+            await one.close()
+
+    run(script())
+
+
 def test_calls_one_after_the_other_each_find_a_worker(server: Server) -> None:
     """A call that comes just as the last worker leaves is served all the same."""
 
