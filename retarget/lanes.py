@@ -127,7 +127,10 @@ class Lanes:
             try:
                 lane = self._idle.get_nowait()
             except Empty:
-                lane = self._open(end)
+                opened = self._open(end)
+                if opened is not None:
+                    return opened
+                lane = self._wait(end)
             if lane.is_clean():
                 return lane
             lane.close()
@@ -139,17 +142,19 @@ class Lanes:
         else:
             self._connections.discard(lane.connection)
 
-    def _open(self, end: float) -> Lane:
-        connection = None
+    def _wait(self, end: float) -> Lane:
+        try:
+            return self._idle.get(timeout=max(end - monotonic(), 0))
+        except Empty:
+            raise MaxConnectionsError(f"all {self._most} connections are in use") from None
+
+    def _open(self, end: float) -> Lane | None:
+        """Another lane; None where there are as many as may be."""
         with self._lock:
-            if len(self._connections) < self._most:
-                connection = self._connection()
-                self._connections.add(connection)
-        if connection is None:
-            try:
-                return self._idle.get(timeout=max(end - monotonic(), 0))
-            except Empty:
-                raise MaxConnectionsError(f"all {self._most} connections are in use") from None
+            if len(self._connections) >= self._most:
+                return None
+            connection = self._connection()
+            self._connections.add(connection)
         connection.socket_connect_timeout = connection.socket_timeout = max(end - monotonic(), _LEAST)
         try:
             connection.connect()

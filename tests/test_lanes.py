@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import socket
 import ssl
 import threading
@@ -217,6 +218,44 @@ def test_what_tls_says_for_itself_does_not_make_it_unclean(pipe: Pipe) -> None:
 def own(url: str, most: int = 2) -> Lanes:
     """Lanes to that address."""
     return Lanes(target_of_url(url, PATIENCE, awaited=False).connection, most)
+
+
+def test_a_server_that_speaks_first_is_not_opened_again_and_again() -> None:
+    """As one that has too many clients does: each call opens one connection, and what was said answers it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        made = own(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        accepted: list[socket.socket] = []
+
+        def refuse() -> None:
+            for _ in range(2):
+                accepted.append(listener.accept()[0])
+                accepted[-1].sendall(b"-ERR max number of clients reached\r\n")
+
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        inner = made._connection
+
+        def patient() -> Any:
+            connection = inner()
+            connect = connection.connect
+
+            def connected() -> None:
+                connect()
+                select.select([connection._sock], [], [], PATIENCE)  # until the server has spoken
+
+            connection.connect = connected
+            return connection
+
+        made._connection = patient
+        lane = made.take(soon())
+        assert "max number of clients" in str(lane.exchange(PING, 1, soon())[0])
+        assert len(accepted) == 1
+        made.give(lane)
+        socket.create_connection(listener.getsockname()).close()
+        thread.join(PATIENCE)
+        made.close()
+        for each in accepted:
+            each.close()
 
 
 def test_a_late_reply_is_never_read_by_the_next_call() -> None:
