@@ -21,6 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,6 +30,7 @@ import pytest
 import redis
 from conftest import Start
 from servers import PATIENCE, Server
+from waiting import until
 
 from retarget import Policy, Retargeter, StoreError
 
@@ -158,14 +160,19 @@ def interrupted_by_signals(storm: Storm, times: int) -> None:
             storm.became[str(error)[:200]] += 1
 
 
+def _reached(laps: list[int], goal: int) -> bool:
+    return sum(laps) >= goal
+
+
 def interrupted_by_threads(storm: Storm, times: int) -> None:
     """Four threads share the retargeter; exceptions are sent into each, one at a time, until so many were."""
     storms = [Storm(storm.ads, seed) for seed in range(4)]
-    over, ready = [False], [False] * len(storms)
+    over, ready, laps = [False], [False] * len(storms), [0] * len(storms)
 
     def rage(number: int) -> None:
         mine, ready[number] = storms[number], True  # from here on it may be interrupted, once
         while not over[0]:
+            laps[number] += 1
             call, name = mine.one()
             try:
                 mine.note(name, call())
@@ -183,6 +190,7 @@ def interrupted_by_threads(storm: Storm, times: int) -> None:
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(len(storms))]
     for thread in threads:
         thread.start()
+    until(lambda: all(laps), "each thread's first call")
     last = [0.0] * len(storms)
     while times:
         number = storm.chance.randrange(len(storms))
@@ -191,8 +199,10 @@ def interrupted_by_threads(storm: Storm, times: int) -> None:
             ready[number], last[number], times = False, now, times - 1
             who = ctypes.c_ulong(threads[number].ident or 0)
             assert ctypes.pythonapi.PyThreadState_SetAsyncExc(who, ctypes.py_object(Ended)) == 1
-        time.sleep(storm.chance.uniform(0, 2e-4))  # lets the others run for a while: nothing is waited for
-    time.sleep(0.1)
+        goal = sum(laps) + storm.chance.randrange(3)
+        until(partial(_reached, laps, goal), "some calls of the others")
+    done = list(laps)
+    until(lambda: all(lap > before + 1 for lap, before in zip(laps, done, strict=True)), "two more calls of each")
     over[0] = True
     for thread in threads:
         thread.join(PATIENCE)
