@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +20,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from benchmarks import servers
 from retarget import timeline
 from retarget.capacity import Workload, shapes
 from retarget.footprint import DICT_ENTRY, OBJECT, Field, Layout, Shape, tables
@@ -38,36 +36,10 @@ HEAD_CODE = timeline.head(TTL, shield=True)
 @contextmanager
 def server(*options: str) -> Iterator[int]:
     """Run Debian's redis-server; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = shutil.which("redis-server")
-    if program is None:
+    if shutil.which("redis-server") is None:
         raise SystemExit("redis-server is not installed: the wheel's Valkey has no jemalloc, so it cannot stand in")
-    with tempfile.TemporaryDirectory(prefix="capacity-") as folder:
-        words = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen(
-            [program, *words, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        watchdog = threading.Timer(PATIENCE, process.kill)
-        watchdog.start()
-        try:
-            if not any("eady to accept connections" in line for line in process.stdout or ()):
-                raise RuntimeError("redis-server did not start")
-            watchdog.cancel()
-            with client(port) as connected:
-                connected.config_set("loglevel", "warning")  # nobody reads its output from here on
-            yield port
-        finally:
-            watchdog.cancel()
-            process.terminate()
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+    with servers.server(*options) as url:
+        yield int(url.rpartition(":")[2].partition("/")[0])
 
 
 def client(port: int) -> redis.Redis:

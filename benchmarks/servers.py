@@ -32,16 +32,16 @@ def program(*, wheel: bool = False) -> str:
 
 
 @contextmanager
-def server(*, wheel: bool = False) -> Iterator[str]:
-    """Run a server of our own; its URL."""
+def server(*options: str, wheel: bool = False) -> Iterator[str]:
+    """Run a server of our own, with more options if need be; its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        options = {"port": str(port), "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "no"}
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        settings = {"port": str(port), "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "no"}
+        words = [word for name, value in settings.items() for word in (f"--{name}", value)]
         process = subprocess.Popen(
-            [program(wheel=wheel), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [program(wheel=wheel), *words, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         watchdog = threading.Timer(_PATIENCE, process.kill)
         watchdog.start()
