@@ -13,16 +13,16 @@ import hmac
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 from typing import Literal, NamedTuple, TypeAlias
 
 from retarget import timeline
 from retarget.changes import Alternative, Entry, Guard
 from retarget.decision import Moment, as_candidate, claim_alternatives
-from retarget.errors import ConfigError, InputError, StoreError, TokenError
+from retarget.errors import InputError, StoreError, TokenError
 from retarget.events import Candidate, Subject
-from retarget.grammar import parse_duration
+from retarget.inputs import key_bytes, seconds_of
 from retarget.plan import Place, Plan
 from retarget.policy import check_text
 from retarget.timeline import HELD, HOLD
@@ -96,7 +96,7 @@ NOBODY = Token("", Candidate(""), b"")
 def hold_seconds(hold: object) -> int:
     """The seconds that a hold lasts. Raises InputError."""
     try:
-        seconds = hold.total_seconds() if isinstance(hold, timedelta) else parse_duration(str(hold)).seconds
+        seconds = seconds_of(hold)
     except ValueError as error:
         raise InputError(f'hold={hold!r:.60}: write a duration such as "15 minutes", or give a timedelta') from error
     if not 1 <= seconds <= LONGEST:
@@ -108,15 +108,7 @@ def secret_bytes(secret: object) -> bytes | None:
     """The secret as bytes, None for none. Raises ConfigError for one that cannot sign."""
     if secret is None:
         return None
-    try:
-        data = secret.encode() if isinstance(secret, str) else bytes(secret) if isinstance(secret, bytes) else b""
-    except UnicodeError:
-        data = b""
-    if len(data) < SECRET_BYTES:
-        raise ConfigError(
-            f"the secret must be a text or bytes, at least {SECRET_BYTES} bytes at random; see secrets.token_bytes"
-        )
-    return data
+    return key_bytes(secret, "the secret", SECRET_BYTES)
 
 
 def seal(token: Token, secret: bytes | None) -> str:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from threading import Lock
 
 from retarget.errors import ConfigError
-from retarget.grammar import parse_duration
+from retarget.inputs import seconds_of
 from retarget.store import State
 
 MOST = 10_000
@@ -30,7 +30,7 @@ def denials_for(duration: str | timedelta | None) -> Denials | None:
     if duration is None:
         return None
     try:
-        seconds = duration.total_seconds() if isinstance(duration, timedelta) else parse_duration(str(duration)).seconds
+        seconds = seconds_of(duration)
     except ValueError as error:
         raise ConfigError(f'remember_denials={duration!r:.60}: write a duration such as "5 seconds"') from error
     if not 1 <= seconds <= LONGEST:

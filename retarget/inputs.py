@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
-from retarget.errors import InputError
+from retarget.errors import ConfigError, InputError
 from retarget.events import Candidate, Event, Subject
+from retarget.grammar import parse_duration
 from retarget.timeline import LAST_MOMENT, SKEW
 
 T = TypeVar("T")
@@ -45,6 +46,22 @@ def as_event(row: object) -> Event:
     except TypeError as error:
         raise InputError(f"{type(row).__name__} is no event: {error}") from error
     raise InputError(f"{type(row).__name__} is no event: give an Event, or a mapping or tuple of its fields")
+
+
+def seconds_of(duration: object) -> float:
+    """The seconds of a text such as "15 minutes", or of a timedelta. Raises ValueError."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else parse_duration(str(duration)).seconds
+
+
+def key_bytes(key: object, name: str, least: int) -> bytes:
+    """What something is signed or hashed with, as bytes. Raises ConfigError for one that is too short, or none."""
+    try:
+        data = key.encode() if isinstance(key, str) else bytes(key) if isinstance(key, bytes) else b""
+    except UnicodeError:
+        data = b""
+    if len(data) < least:
+        raise ConfigError(f"{name} must be a text or bytes, at least {least} bytes at random; see secrets.token_bytes")
+    return data
 
 
 def second(moment: object, what: str) -> int:

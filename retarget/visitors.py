@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from retarget import wire
 from retarget.errors import ConfigError, InputError
+from retarget.inputs import key_bytes
 
 VISITOR_BYTES = 510
 """The longest visitor id, in UTF-8 bytes."""
@@ -34,15 +35,17 @@ class Visitors:
 
     def __init__(self, prefix: str, pepper: Pepper | None) -> None:
         try:
-            self._clear = f"{prefix.encode().decode()}{wire.FORMAT}".encode()
+            self._prefix = prefix.encode().decode()
         except (AttributeError, UnicodeError) as error:
             raise ConfigError(f"prefix={prefix!r:.80}: give a text, such as rt:") from error
+        self._head = f"{self._prefix}{wire.FORMAT}".encode()
         self._peppers = _peppers(pepper)
         self.key = self._clear_key if max(self._peppers, default=0) == 0 else self._hashed_key
         """The key of a visitor. Raises InputError for what is no id."""
 
     def _clear_key(self, visitor: str) -> bytes:
-        return b"%b:%b" % (self._clear, _checked(visitor))
+        _checked(visitor)
+        return wire.key(self._prefix, visitor)
 
     def _hashed_key(self, visitor: str) -> bytes:
         return self._hashed(visitor, max(self._peppers))
@@ -55,11 +58,11 @@ class Visitors:
         if version == 0:
             return self._clear_key(visitor)
         digest = blake2b(_checked(visitor), digest_size=_HASH_BYTES, key=self._peppers[version]).digest()
-        return b"%bp%d:%b" % (self._clear, version, digest)
+        return b"%bp%d:%b" % (self._head, version, digest)
 
     def name(self, key: bytes) -> str | bytes:
         """What names a key in a token: the id, or the bytes that stand for it."""
-        rest = key[len(self._clear) :]
+        rest = key[len(self._head) :]
         return rest[1:].decode() if rest.startswith(b":") else rest
 
     def named(self, name: str | bytes) -> bytes:
@@ -68,7 +71,7 @@ class Visitors:
             return self.key(name)  # in clear: a token of before the pepper
         if not _NAME.fullmatch(name):
             raise InputError("these bytes stand for no visitor")
-        return self._clear + name
+        return self._head + name
 
 
 def _checked(visitor: str) -> bytes:
@@ -99,12 +102,5 @@ def _peppers(pepper: object) -> dict[int, bytes]:
 
 def _key(pepper: object) -> bytes:
     """The pepper as BLAKE2b takes it: at most 64 bytes."""
-    try:
-        data = pepper.encode() if isinstance(pepper, str) else bytes(pepper) if isinstance(pepper, bytes) else b""
-    except UnicodeError:
-        data = b""
-    if len(data) < PEPPER_BYTES:
-        raise ConfigError(
-            f"a pepper must be a text or bytes, at least {PEPPER_BYTES} bytes at random; see secrets.token_bytes"
-        )
+    data = key_bytes(pepper, "a pepper", PEPPER_BYTES)
     return data if len(data) <= 64 else blake2b(data).digest()
