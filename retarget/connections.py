@@ -38,9 +38,6 @@ CONNECTIONS = 64
 _POOLS = (redis.ConnectionPool, redis.BlockingConnectionPool, redis.sentinel.SentinelConnectionPool)
 _PORT = 6379
 _SENTINEL_PORT = 26379
-_CURE = (
-    "let retarget build the client (give it the URL), or give it redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))"
-)
 _FORMS = "write redis://localhost:6379/0, redis+cluster://host:6379, redis+sentinel://host:26379/service or memory://"
 _OF_POOLS = ("max_connections", "timeout", "connection_class", "host", "port", "cache", "redis_connect_func")
 """Options that are not a connection's, or that we set ourselves."""
@@ -226,5 +223,5 @@ def check_decoding(options: dict[str, Any]) -> None:
     """Refuse a client whose answers are texts. Raises ConfigError."""
     if options.get("decode_responses") not in (None, False, "False", "false", "0", "no"):
         raise ConfigError(
-            f"this client decodes responses, which breaks packed timelines: decode_responses=False; or {_CURE}"
+            "this client decodes responses, which breaks packed timelines: decode_responses=False; or give the URL"
         )

@@ -124,7 +124,7 @@ class Ask:
     def _mendable(self, error: Exception) -> bool:
         """Whether another server, another connection or the whole script can do what this server refused."""
         self.elsewhere = isinstance(error, _ELSEWHERE)
-        if isinstance(error, (AskError, MovedError)):
+        if isinstance(error, (AskError, MovedError)) and error.host:  # a server that has no name for it says none
             self.moved = (error.host, error.port)
             self.asking = not isinstance(error, MovedError)
         self.scriptless = isinstance(error, NoScriptError)

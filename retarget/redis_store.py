@@ -155,7 +155,7 @@ class _Server:
             end = now + (end - now) * share
         try:
             lane = self.lanes.take(end)
-        except Exception as error:  # noqa: BLE001 - a pool may raise anything; the policy's answer applies all the same
+        except Exception as error:  # noqa: BLE001 - a credential provider may raise anything; the policy's answer applies all the same
             if not isinstance(error, MaxConnectionsError):  # too many callers say nothing about the server
                 breaker.failed(told(error), monotonic())
             for ask in asks:

@@ -15,7 +15,7 @@
 --              entry        at u32, weight u16, keep u16, head u16, name            name: length u16, bytes
 --                           keep 0: take out `at` instead, `weight` times; at 0: the moment that HOLD's timeline holds
 --   HOLD     the timeline of one reserved impression, or empty; an entry without a name enters there
---   NAME     timelines that the first alternative names: read together, they cost a third of what each alone would
+--   NAME     timelines that the first alternative names: read by one command instead of one each
 --
 -- A timeline is a head of 2 bytes, then u32 moments, oldest first. Head: 1 bit shield, 5 bits shift, 10 bits horizon.
 -- With horizon 0 the moments are dated at their own end. Such are reserved impressions: those of timeline X stand in

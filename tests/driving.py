@@ -10,7 +10,6 @@ import asyncio
 import re
 import threading
 import time
-import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from waiting import until, within
 
 from retarget import AsyncRetargeter, Claim, Decision, NotExecuted, Policy, Retargeter, timeline, wire
 from retarget.breaker import Health
-from retarget.errors import RetargetWarning, StoreError
+from retarget.errors import StoreError
 
 T = TypeVar("T")
 SORTS = ("sync", "async")
@@ -126,11 +125,10 @@ def opened(
 ) -> Iterator[Ads]:
     """A retargeter of that sort. `store` is a URL, or makes a client, given the module `redis` or `redis.asyncio`.
 
-    Its clock stands still. Warnings of clients that are set up badly are no matter here.
+    Its clock stands still.
     """
     options = {"clock": lambda: NOW, **options}
-    with event_loop() as loop, warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetargetWarning)
+    with event_loop() as loop:
         given: Any = None
 
         async def made() -> Any:

