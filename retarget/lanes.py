@@ -2,7 +2,7 @@
 
 Rules:
 - redis-py opens a connection: its address, TLS, name and password. From then on the lane has the socket, and hiredis
-  reads: this takes a third off a small round trip, and each wait ends when the call's time does.
+  reads: each wait ends when the call's time does, and nothing is sent again unseen.
 - A lane on which anything went wrong between sending and the whole reply is closed, whatever went wrong, an interrupt
   included: the next caller never reads another visitor's answer. Nor is one used that holds a reply nobody waited for.
 - A lane that an interrupt lost is no longer counted once it is collected: nothing here counts up and down.

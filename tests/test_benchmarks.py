@@ -13,7 +13,21 @@ from typing import Any
 
 import pytest
 
-from benchmarks import charts, data, floors, growth, machine, memory, ours, page, rivals, runner, server_cost, tables
+from benchmarks import (
+    charts,
+    data,
+    floors,
+    growth,
+    machine,
+    memory,
+    ours,
+    page,
+    parts,
+    rivals,
+    runner,
+    server_cost,
+    tables,
+)
 from benchmarks import servers as bench_servers
 from benchmarks.__main__ import main, names
 from benchmarks.cases import cases
@@ -443,3 +457,14 @@ def test_charts_are_drawn(small: dict[str, Any], tmp_path: Path, capsys: pytest.
     assert [Path(file).stem for file in files] == list(charts.CHARTS)
     assert all(Path(file).read_text().startswith("<svg") for file in files)
     assert charts.draw(small | {"cases": [], "memory": [], "growth": []}, tmp_path / "none") == []
+
+
+def test_the_parts_of_a_call_are_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each contestant answers, both ways to read give the same, and each has a line."""
+    monkeypatch.setattr("sys.argv", ["parts", "--rounds", "1"])
+    monkeypatch.setattr(parts, "CALLS", 2)
+    parts.main()
+    assert len(capsys.readouterr().out.splitlines()) == 7
+    with bench_servers.server() as url:
+        theirs, ours = (call() for call in parts.replies(url).values())
+    assert ours == [theirs]

@@ -1,0 +1,109 @@
+"""Parts of a call by themselves: what the docs say of reading replies, of deciding, and of hashing an id.
+
+    python -m benchmarks.parts [--rounds N]
+
+The contestants of a part take turns in one process; a figure is the median of its turns, a ratio that of two figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import statistics
+import time
+from collections.abc import Callable
+from hashlib import blake2b, sha256
+
+from benchmarks import data, servers
+from retarget import MemoryStore, Retargeter
+from retarget.connections import target_of_url
+from retarget.decision import Decision, View
+from retarget.lanes import Lanes
+from retarget.redis_protocol import packed, reading
+
+CALLS = 200
+"""Calls of one contestant before the next has its turn."""
+
+NOW = 1_795_600_000
+Parts = dict[str, Callable[[], object]]
+
+
+def replies(url: str) -> Parts:
+    """HGETALL of 20 fields on one connection: redis-py's own sending and reading, and ours."""
+    with servers.client(url) as client:
+        client.hset("parts:1:v", mapping={f"f{n}": b"x" * 10 for n in range(20)})
+        client.expire("parts:1:v", 600)
+    end = time.monotonic() + 3_600
+    target = target_of_url(url, 10, awaited=False)
+    theirs, lane = target.connection(), Lanes(target.connection, 1).take(end)
+    theirs.connect()
+
+    def redis_py() -> object:
+        theirs.can_read()
+        theirs.send_packed_command(theirs.pack_command("HGETALL", b"parts:1:v"))
+        return theirs.read_response(disable_decoding=True, timeout=10)
+
+    def ours() -> object:
+        lane.is_clean()
+        ask = reading(b"parts:1:v")
+        return lane.exchange(packed([ask])[0], 1, end)
+
+    return {"HGETALL of 20 fields, redis-py's connection": redis_py, "the same, a lane of ours": ours}
+
+
+def deciding() -> Parts:
+    """A decision over 50 candidates for the visitor of the first case, in memory, and its two halves."""
+    store = MemoryStore()
+    ads = Retargeter(data.policy(), store, clock=lambda: NOW)
+    candidates = tuple(ads.policy.campaign)[:50]
+    for number in range(5):
+        ads.record("she", "visit", f"product-{number}")
+    for number in range(11):
+        ads.record("she", "impression", candidates[number * 3], at=NOW - number * 90_000)
+    state = dict(store.read(b"rt:1:she"))
+    moment = ads._operations._moments.at(ads._operations.plan, NOW, None)
+    view = View(moment, state)
+    return {
+        "decide, 50 candidates, in memory": lambda: ads.decide("she", candidates),
+        "the facts that are true": lambda: View(moment, state),
+        "who of the 50 fits": lambda: Decision(moment, candidates, view=view),
+    }
+
+
+def hashing() -> Parts:
+    """A visitor's id, hashed with a pepper of 16 bytes."""
+    pepper, visitor = b"p" * 16, b"visitor-1234567"
+    return {
+        "keyed BLAKE2b, 128 bits": lambda: blake2b(visitor, key=pepper, digest_size=16).digest(),
+        "HMAC-SHA256": lambda: hmac.digest(pepper, visitor, sha256),
+    }
+
+
+def measure(parts: Parts, rounds: int) -> dict[str, float]:
+    """Microseconds of each, the median of its turns."""
+    turns: dict[str, list[float]] = {name: [] for name in parts}
+    for turn in range(rounds + 2):
+        for name, call in parts.items():
+            begun = time.perf_counter()
+            for _ in range(CALLS):
+                call()
+            if turn >= 2:  # the first turns warm up
+                turns[name].append((time.perf_counter() - begun) / CALLS * 1e6)
+    return {name: statistics.median(taken) for name, taken in turns.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=60)
+    asked = parser.parse_args()
+    with servers.server() as url:
+        for parts in (replies(url), deciding(), hashing()):
+            figures = measure(parts, asked.rounds)
+            first = next(iter(figures.values()))
+            for name, figure in figures.items():
+                print(f"{name:46} {figure:7.2f} us {figure / first:6.2f}x")
+
+
+if __name__ == "__main__":
+    main()
