@@ -71,4 +71,4 @@ class PartlyExecuted(StoreError):  # noqa: N818 - as above
 
 
 class RetargetWarning(UserWarning):
-    """Something works but breaks a promise sooner or later; the message says which, and the cure."""
+    """Something works otherwise than its caller may think; the message says how."""

@@ -137,7 +137,8 @@ class Retargeter:
     the tokens of claims, give all processes the same; `remember_denials` ("5 seconds", at most a minute) answers for
     visitors found blocked without asking the store. `policy` is the one in force; set another at any time.
 
-    Raises `ConfigError` for a store that cannot serve; warns (`RetargetWarning`) of one that breaks a promise.
+    Raises `ConfigError` for a store that cannot serve; warns (`RetargetWarning`) of a client whose own
+    kind of pool is not used.
     """
 
     policy = _InForce()
