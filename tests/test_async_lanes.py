@@ -230,7 +230,7 @@ def test_a_reply_that_trickles_is_given_up_when_the_time_is_over() -> None:
         wire.say(b"$100000\r\n")
         while not call.done():
             wire.say(b"x")
-            await asyncio.sleep(0.005)
+            await asyncio.wait([call], timeout=0.005)
         assert isinstance(await call, OutcomeUnknown)
 
     play(script, timeout=0.1)
@@ -377,8 +377,7 @@ def test_a_call_whose_time_was_over_before_its_turn_is_not_sent() -> None:
             return await wire.connect()
 
         wire.connects = slow
-        long, short = wire.ask("a"), wire.ask("b", 0.01)
-        await asyncio.sleep(0.05)
+        long, short = wire.ask("a"), wire.ask("b", 0)
         opened.set()
         assert await wire.heard(1) == ["a"]
         assert isinstance(await short, NotExecuted)
