@@ -225,6 +225,29 @@ def test_a_confirmation_after_a_merge_comes_late(ads: Ads) -> None:
     assert count(one, "t") == 3
 
 
+def test_a_reservation_that_comes_back_counts_until_it_lapses(ads: Ads, clock: Clock) -> None:
+    """Confirmed late while it was elsewhere, then merged back: counted twice until its end, never too little.
+
+    Confirming it again is a repeat and changes nothing; releasing it gives the place back.
+    """
+    one = ads('[campaign.a]\ncaps = ["2 per day"]')
+    for released in (False, True):
+        claim = one.claim("s", hold="10 minutes")
+        assert claim is not None
+        assert one.merge("s", into="t")
+        assert one.confirm(claim) == "late"
+        assert one.merge("t", into="s")
+        assert one.decide("s").eligible == ()
+        assert one.confirm(claim) == "repeated"
+        assert one.decide("s").eligible == ()
+        if released:
+            assert one.release(claim) is True
+        else:
+            clock.now += 600
+        assert one.decide("s").eligible == ("a",)
+        assert one.forget("s")
+
+
 def test_nothing_but_a_lapsed_reservation_is_nothing(ads: Ads, clock: Clock) -> None:
     """What matters no more is not moved: there was nothing."""
     one = ads('[campaign.a]\ncaps = ["2 per day"]')
