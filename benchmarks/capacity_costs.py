@@ -19,12 +19,14 @@ from typing import Any
 import redis
 
 from benchmarks.capacity_memory import HEAD_CODE, KEY, PATIENCE, TTL, client, command, drawn, load, server, settled
-from retarget import Policy, Retargeter, timeline, wire
-from retarget.capacity import Workload, capacity
-from retarget.changes import Alternative, Answer, Entry, Guard, Write
-from retarget.footprint import Field, Shape
-from retarget.memory import MemoryStore
-from retarget.plan import Plan
+from retarget import Policy, Retargeter
+from retarget.engine.plan import Plan
+from retarget.operate.capacity import Workload, capacity
+from retarget.operate.redis_memory import Field, Shape
+from retarget.stores.memory import MemoryStore
+from retarget.timelines import keys as wire
+from retarget.timelines import timeline
+from retarget.timelines.writes import Alternative, Answer, Entry, Guard, Write
 
 _LANES = 32
 

@@ -1,8 +1,7 @@
 """The conscience of the ad server: what each visitor did and was shown, and what she may still be shown."""
 
-from retarget.breaker import Health
-from retarget.claims import Claim
-from retarget.decision import AnnoyanceLevel, Decision, Verdict
+from retarget.calls.claims import Claim
+from retarget.engine.decision import AnnoyanceLevel, Decision, Verdict
 from retarget.errors import (
     ConfigError,
     InputError,
@@ -17,9 +16,10 @@ from retarget.errors import (
     TokenError,
 )
 from retarget.events import Candidate, Event
-from retarget.memory import MemoryStore
-from retarget.policy import Policy
+from retarget.policy.load import Policy
 from retarget.retargeter import AsyncRetargeter, Retargeter
+from retarget.stores.memory import MemoryStore
+from retarget.stores.redis.breaker import Health
 
 __all__ = [
     "AnnoyanceLevel",

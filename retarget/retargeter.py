@@ -16,15 +16,15 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, Unpack, over
 import redis
 import redis.asyncio
 
-from retarget.async_store import AsyncMemoryStore, AsyncRedisStore
-from retarget.breaker import Health
+from retarget.calls.operations import Operations, Options, results
+from retarget.calls.requests import Batches, Request, Steps, begun, gone_on
 from retarget.errors import ConfigError, StoreError
-from retarget.memory import MemoryStore
-from retarget.operations import Operations, Options, results
-from retarget.policy import Policy
-from retarget.redis_store import RedisStore
-from retarget.steps import Batches, Request, Steps, begun, gone_on
-from retarget.store import AsyncStore, Store
+from retarget.policy.load import Policy
+from retarget.stores.memory import MemoryStore
+from retarget.stores.redis.async_store import AsyncMemoryStore, AsyncRedisStore
+from retarget.stores.redis.breaker import Health
+from retarget.stores.redis.store import RedisStore
+from retarget.timelines.store import AsyncStore, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,9 +15,9 @@ from clusters import Cluster
 from nodes import Node
 from servers import Server
 
-from retarget.policy import Policy
+from retarget.policy.load import Policy
 from retarget.retargeter import Retargeter
-from retarget.store import Store
+from retarget.timelines.store import Store
 
 REAL = [name for name in ("redis", "valkey") if servers.available(name)]
 KINDS = ["memory", *REAL]

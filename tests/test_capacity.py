@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retarget import wire
-from retarget.capacity import (
+from retarget.engine.plan import Plan
+from retarget.errors import InputError
+from retarget.operate.capacity import (
     Capacity,
     Costs,
     Fleet,
@@ -24,14 +25,13 @@ from retarget.capacity import (
     parse_share,
     shapes,
 )
-from retarget.changes import Answer, Write
-from retarget.errors import InputError
-from retarget.footprint import Field, Layout
-from retarget.memory import MemoryStore
-from retarget.plan import Plan
-from retarget.policy import Policy
-from retarget.redis_protocol import writing
+from retarget.operate.redis_memory import Field, Layout
+from retarget.policy.load import Policy
 from retarget.retargeter import Retargeter
+from retarget.stores.memory import MemoryStore
+from retarget.stores.redis.protocol import writing
+from retarget.timelines import keys as wire
+from retarget.timelines.writes import Answer, Write
 
 LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
 NOW = 1_794_312_000

@@ -32,10 +32,10 @@ from retarget import (
     StoreError,
     TokenError,
 )
-from retarget.changes import MOST_TIMELINES, Answer, Write
-from retarget.claims import Token, seal, unseal
+from retarget.calls.claims import Token, seal, unseal
 from retarget.events import Subject
-from retarget.store import State, Store
+from retarget.timelines.store import State, Store
+from retarget.timelines.writes import MOST_TIMELINES, Answer, Write
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 QUARTER = 15 * MINUTE

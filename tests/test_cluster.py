@@ -17,7 +17,8 @@ from nodes import Node, quiet_port
 from redis.crc import key_slot
 from waiting import until, within
 
-from retarget import Event, NotExecuted, Policy, wire
+from retarget import Event, NotExecuted, Policy
+from retarget.timelines import keys as wire
 
 POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncaps = ["1 per day"]\n')
 PAIRS = [pytest.param(sort, name, id=f"{sort}-{name}") for sort, name in zip(SORTS, (REAL[0], REAL[-1]), strict=True)]

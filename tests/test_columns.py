@@ -5,8 +5,8 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from retarget.columns import batches
 from retarget.errors import LogError
+from retarget.logs.arrow import batches
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2_048, 300_000])

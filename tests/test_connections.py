@@ -13,7 +13,7 @@ from redis.retry import Retry
 from servers import Server
 
 from retarget import AsyncRetargeter, ConfigError, Policy, Retargeter, RetargetWarning
-from retarget.connections import CONNECTIONS, Target, target_of_client, target_of_url
+from retarget.stores.redis.target import CONNECTIONS, Target, target_of_client, target_of_url
 
 POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]')
 BOTH = pytest.mark.parametrize("awaited", [False, True])

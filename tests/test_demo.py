@@ -9,9 +9,9 @@ import pytest
 
 from retarget import demo
 from retarget.errors import ConfigError, InputError
-from retarget.logs import LogOptions
-from retarget.policy import Policy
-from retarget.replay import replay
+from retarget.logs.log import LogOptions
+from retarget.policy.load import Policy
+from retarget.replay.run import replay
 
 
 def test_a_small_town(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_nobody_was_shown_anything() -> None:
 
 
 def _is_without_ads(seed: int) -> bool:
-    from retarget.traffic import shop
+    from retarget.demo.traffic import shop
 
     return all(row.event != "impression" for row in shop(visitors=1, days=1, seed=seed))
 

@@ -16,10 +16,10 @@ from conftest import Clock
 from servers import Server
 
 from retarget import AsyncRetargeter, ConfigError, Decision, MemoryStore, OutcomeUnknown, Policy, Retargeter, StoreError
-from retarget.changes import Answer, Write
-from retarget.denials import LONGEST, MOST, Denials, denials_for
-from retarget.operations import Operations
-from retarget.store import State
+from retarget.calls.denials import LONGEST, MOST, Denials, denials_for
+from retarget.calls.operations import Operations
+from retarget.timelines.store import State
+from retarget.timelines.writes import Answer, Write
 
 TEN = timedelta(seconds=10)
 POLICY = Policy.from_text("""

@@ -29,10 +29,10 @@ import typer
 import retarget
 from retarget import cli
 from retarget.cli.commands import app
-from retarget.findings import RULES
-from retarget.plan import Reason
-from retarget.policy import Annoyance, Campaign, Policy, Rules, Segment
-from retarget.store import Store
+from retarget.engine.plan import Reason
+from retarget.policy.lint.findings import RULES
+from retarget.policy.load import Annoyance, Campaign, Policy, Rules, Segment
+from retarget.timelines.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

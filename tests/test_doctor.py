@@ -18,8 +18,9 @@ from redis.sentinel import SentinelConnectionPool
 from servers import Server
 
 from retarget import ConfigError, NotExecuted, Policy, Retargeter
+from retarget.calls.visitors import VISITOR_BYTES
 from retarget.cli import main
-from retarget.diagnosis import (
+from retarget.operate.diagnosis import (
     CLUSTER_RIGHTS,
     LEAST_RIGHTS,
     SEVERITIES,
@@ -30,8 +31,7 @@ from retarget.diagnosis import (
     diagnose,
     least_rights,
 )
-from retarget.doctor import Report, connect, examine
-from retarget.visitors import VISITOR_BYTES
+from retarget.operate.doctor import Report, connect, examine
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WELL = ("--maxmemory", "512mb", "--appendonly", "yes")

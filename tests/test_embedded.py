@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from retarget import embedded
-from retarget.embedded import EmbeddedServer
 from retarget.errors import ConfigError
-from retarget.policy import Policy
+from retarget.operate import embedded
+from retarget.operate.embedded import EmbeddedServer
+from retarget.policy.load import Policy
 from retarget.retargeter import Retargeter
 
 
@@ -74,7 +74,7 @@ def test_closing() -> None:
 
 OWNER = """
 import sys, redis
-from retarget.embedded import EmbeddedServer
+from retarget.operate.embedded import EmbeddedServer
 with EmbeddedServer() as server:
     with redis.Redis.from_url(server.url) as client:
         print(server.url, client.info("server")["process_id"], flush=True)

@@ -18,7 +18,8 @@ from nodes import Node
 from proxy import Proxy
 from waiting import until, within
 
-from retarget import NotExecuted, OutcomeUnknown, PartlyExecuted, Policy, StoreError, wire
+from retarget import NotExecuted, OutcomeUnknown, PartlyExecuted, Policy, StoreError
+from retarget.timelines import keys as wire
 
 CAPS = '[campaign.a]\ncaps = ["50 per day"]\n[campaign.b]\ncaps = ["1 per day"]\n'
 POLICY = Policy.from_text(CAPS)

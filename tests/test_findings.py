@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from strategies import policies
 
 import retarget
-from retarget.findings import RULES, Finding, findings
-from retarget.policy import Policy
+from retarget.policy.lint.findings import RULES, Finding, findings
+from retarget.policy.load import Policy
 from retarget.retargeter import Retargeter
 
 DEMO = Path(retarget.__file__).parent / "demo" / "policy.toml"

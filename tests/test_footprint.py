@@ -6,10 +6,10 @@ import pytest
 from conftest import Start
 
 from benchmarks import capacity_memory as bench
-from retarget.capacity import Workload, shapes
-from retarget.footprint import Field, Layout, Shape, slots, tables
-from retarget.plan import Plan
-from retarget.policy import Policy
+from retarget.engine.plan import Plan
+from retarget.operate.capacity import Workload, shapes
+from retarget.operate.redis_memory import Field, Layout, Shape, slots, tables
+from retarget.policy.load import Policy
 from retarget.retargeter import Retargeter
 
 BOUND = 0.03

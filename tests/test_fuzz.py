@@ -29,7 +29,7 @@ from servers import Server
 from retarget import Candidate, MemoryStore, Policy, Retargeter
 from retarget.errors import InputError, LogError, PolicyError, RetargetError, TokenError
 from retarget.events import Subject
-from retarget.logs import Log, LogOptions
+from retarget.logs.log import Log, LogOptions
 
 NOW = 1_794_312_000
 LONGEST = 2_000

@@ -17,8 +17,8 @@ import pytest
 from oracle import HOUR, Oracle, Target, wall, weekday, within_hours
 
 from retarget import Candidate, Policy, Retargeter
+from retarget.engine.plan import Reason
 from retarget.events import Subject
-from retarget.plan import Reason
 
 POLICIES = Path(__file__).parent.parent / "docs" / "policies"
 

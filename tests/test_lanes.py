@@ -20,9 +20,9 @@ from redis.exceptions import InvalidResponse, MaxConnectionsError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from servers import PATIENCE, Server
 
-from retarget.connections import target_of_url
-from retarget.lanes import Lane, Lanes
-from retarget.redis_protocol import Lost
+from retarget.stores.redis.connection import Lane, Lanes
+from retarget.stores.redis.protocol import Lost
+from retarget.stores.redis.target import target_of_url
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 from retarget.errors import ConfigError, InputError, LogError
-from retarget.logs import Log, LogOptions, LogRow
+from retarget.logs.log import Log, LogOptions, LogRow
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 T = 1_700_000_000  # 2023-11-14T22:13:20Z

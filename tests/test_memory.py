@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from retarget import MemoryStore, Policy, Retargeter, timeline
-from retarget.changes import Alternative, Entry, Guard, Write
+from retarget import MemoryStore, Policy, Retargeter
+from retarget.timelines import timeline
+from retarget.timelines.writes import Alternative, Entry, Guard, Write
 
 NOW = 1_794_312_000
 HEAD = timeline.head(86_400, shield=False)

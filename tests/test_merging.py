@@ -19,12 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import Server
 
-from retarget import InputError, MemoryStore, NotExecuted, Policy, Retargeter, StoreError, merging, timeline
-from retarget.changes import MOST_TIMELINES
-from retarget.plan import Plan
-from retarget.steps import Steps
-from retarget.store import Store
-from retarget.visitors import Visitors
+from retarget import InputError, MemoryStore, NotExecuted, Policy, Retargeter, StoreError
+from retarget.calls import merge as merging
+from retarget.calls.requests import Steps
+from retarget.calls.visitors import Visitors
+from retarget.engine.plan import Plan
+from retarget.timelines import timeline
+from retarget.timelines.store import Store
+from retarget.timelines.writes import MOST_TIMELINES
 
 NOW = 1_794_312_000
 DAY = 86_400

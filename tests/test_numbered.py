@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from retarget.logs import Log, LogOptions, LogRow
-from retarget.numbered import UNIT, Kind, Numbered
+from retarget.logs.kinds import UNIT, Kind, Numbered
+from retarget.logs.log import Log, LogOptions, LogRow
 
 T = 1_793_577_600
 HEAD = "at,visitor,event,campaign,subject,id,cost,value,click,conversion,timezone,slot,other"
@@ -79,7 +79,7 @@ def alike_kind(kind: Kind) -> tuple[Any, ...]:
 @pytest.mark.parametrize("share", [1, 7, 10_000])
 def test_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
     """Kinds, sums, visitors and their rows in order are those of the log, however large the shares are."""
-    monkeypatch.setattr("retarget.numbered.SHARE", share)
+    monkeypatch.setattr("retarget.logs.kinds.SHARE", share)
     with Log(LogOptions((written(tmp_path / "log.csv", 700),))) as log:
         kinds, fresh = counted(log)
         with log.tables() as tables:

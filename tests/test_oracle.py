@@ -15,7 +15,7 @@ from oracle import DAY, HOUR, MINUTE, Oracle, period
 from strategies import BASE, ZONES, candidates, events, moments, policies, second_of
 
 from retarget.events import Candidate
-from retarget.policy import Policy
+from retarget.policy.load import Policy
 
 T = int(datetime(2026, 3, 4, 12, tzinfo=UTC).timestamp())
 """A Wednesday, noon in UTC."""
@@ -520,8 +520,8 @@ def test_the_oracle_is_independent() -> None:
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert {name for name in imported if name and name.startswith("retarget")} == {
         "retarget.events",
-        "retarget.grammar",
-        "retarget.policy",
+        "retarget.policy.grammar",
+        "retarget.policy.load",
     }
 
 

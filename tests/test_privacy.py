@@ -24,8 +24,8 @@ from conftest import Clock
 from servers import Server
 
 from retarget import AsyncRetargeter, Candidate, Claim, Event, MemoryStore, Policy, Retargeter, RetargetError
-from retarget.explain import explain
-from retarget.visitors import Visitors
+from retarget.calls.visitors import Visitors
+from retarget.operate.explain import explain
 
 IDS = {
     "an address": "anna.meier@example.com",

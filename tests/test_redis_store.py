@@ -23,15 +23,15 @@ from retarget import (
     Policy,
     Retargeter,
     StoreError,
-    lanes,
-    redis_protocol,
-    timeline,
 )
-from retarget.changes import DENIED, Alternative, Entry, Guard, Write
-from retarget.connections import target_of_url
-from retarget.redis_protocol import Ask, writing
-from retarget.redis_store import RedisStore
-from retarget.store import Store
+from retarget.stores.redis import connection as lanes
+from retarget.stores.redis import protocol as redis_protocol
+from retarget.stores.redis.protocol import Ask, writing
+from retarget.stores.redis.store import RedisStore
+from retarget.stores.redis.target import target_of_url
+from retarget.timelines import timeline
+from retarget.timelines.store import Store
+from retarget.timelines.writes import DENIED, Alternative, Entry, Guard, Write
 
 NOW = 1_794_312_000
 HEAD = timeline.head(86_400, shield=False)

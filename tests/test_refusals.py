@@ -17,7 +17,8 @@ from driving import PROMPT, TIMEOUT, Ads, held, opened, refused, refuses_writes,
 from nodes import Node
 from waiting import until, within
 
-from retarget import NotExecuted, Policy, StoreError, wire
+from retarget import NotExecuted, Policy, StoreError
+from retarget.timelines import keys as wire
 
 CAPS = '[campaign.a]\ncaps = ["50 per day"]\n[campaign.b]\ncaps = ["1 per day"]\n'
 POLICY = Policy.from_text(CAPS)

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from oracle import Oracle
 from strategies import events, policies, second_of
 
-from retarget.embedded import EmbeddedServer
+from retarget.demo.traffic import shop, write_csv
 from retarget.errors import InputError, LogError, NotExecuted
 from retarget.events import Candidate, Event
-from retarget.logs import Log, LogOptions, LogRow
-from retarget.memory import MemoryStore
-from retarget.policy import Policy
-from retarget.replay import Frequency, Replay, labels_of, open_log, replay
-from retarget.traffic import shop, write_csv
+from retarget.logs.log import Log, LogOptions, LogRow
+from retarget.operate.embedded import EmbeddedServer
+from retarget.policy.load import Policy
+from retarget.replay.run import Frequency, Replay, labels_of, open_log, replay
+from retarget.stores.memory import MemoryStore
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 DAY = 86_400
@@ -398,7 +398,7 @@ def test_shop_with_everything() -> None:
 
 def test_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many processes judge the visitors, and in however many shares, the figures are the same."""
-    monkeypatch.setattr("retarget.numbered.SHARE", 300)
+    monkeypatch.setattr("retarget.logs.kinds.SHARE", 300)
     rows = [*shop_rows(80), row(MONDAY, None, "brand", *[None] * 4, click=True)]
     told: list[tuple[int, int]] = []
     with opened(rows, "channel", "advertiser", "creative", "item") as log:

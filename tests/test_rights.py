@@ -14,8 +14,8 @@ from redis.exceptions import NoPermissionError
 from servers import Server
 
 from retarget import NotExecuted, Policy, Retargeter, StoreError
-from retarget.diagnosis import CLUSTER_RIGHTS, LEAST_RIGHTS
-from retarget.doctor import connect, examine
+from retarget.operate.diagnosis import CLUSTER_RIGHTS, LEAST_RIGHTS
+from retarget.operate.doctor import connect, examine
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "connect-to-redis.md"
 NOW = 1_794_312_000

@@ -14,10 +14,10 @@ import pytest
 from oracle import Oracle, moment
 
 from retarget import AnnoyanceLevel, Candidate, Event, InputError, MemoryStore, Policy, Retargeter, StoreError, Verdict
-from retarget.changes import MOST_TIMELINES
+from retarget.engine.plan import Reason
 from retarget.events import Subject
-from retarget.plan import Reason
-from retarget.store import State
+from retarget.timelines.store import State
+from retarget.timelines.writes import MOST_TIMELINES
 
 DAY = "2026-03-04T"
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from retarget.cluster import Address, Slots
+from retarget.stores.redis.slots import Address, Slots
 
 A, B, C = ("a", 7000), ("b", 7001), ("c", 7002)
 MAP = [

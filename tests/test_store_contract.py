@@ -13,8 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import Server
 
-from retarget import timeline
-from retarget.changes import (
+from retarget.errors import NotExecuted, StoreError
+from retarget.stores.memory import MemoryStore
+from retarget.timelines import timeline
+from retarget.timelines.store import State, Store
+from retarget.timelines.timeline import SESSIONS, SKEW
+from retarget.timelines.writes import (
     DENIED,
     FULL,
     IDS_KEPT,
@@ -27,10 +31,6 @@ from retarget.changes import (
     Guard,
     Write,
 )
-from retarget.errors import NotExecuted, StoreError
-from retarget.memory import MemoryStore
-from retarget.store import State, Store
-from retarget.timeline import SESSIONS, SKEW
 
 NOW = 1_794_312_000
 HOUR, DAY = 3_600, 86_400

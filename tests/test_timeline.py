@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retarget import timeline
-from retarget.timeline import LAST_MOMENT, SKEW
+from retarget.timelines import timeline
+from retarget.timelines.timeline import LAST_MOMENT, SKEW
 
 NOW = 1_794_312_000
 DAY = 86_400

@@ -20,9 +20,9 @@ import trustme
 from servers import Server
 
 from retarget import AsyncRetargeter, ConfigError, NotExecuted, Policy, Retargeter, StoreError
-from retarget.changes import Alternative, Entry, Write
-from retarget.diagnosis import Finding
-from retarget.doctor import connect, examine
+from retarget.operate.diagnosis import Finding
+from retarget.operate.doctor import connect, examine
+from retarget.timelines.writes import Alternative, Entry, Write
 
 NOW = 1_794_312_000
 POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncaps = ["1 per day"]')

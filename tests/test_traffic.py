@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from retarget.demo.traffic import MONDAY, Row, shop, write_csv
 from retarget.errors import InputError
-from retarget.traffic import MONDAY, Row, shop, write_csv
 
 DAY = 86_400
 ON_A_CAMPAIGN = {"impression", "click", "conversion", "dismiss"}

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from oracle import DAY, LONGEST, SESSION_AT_MOST, SKEW, end_moment, moment, spread_gap
 from servers import Server
 
-from retarget import Candidate, MemoryStore, Policy, PolicyError, Retargeter, timeline
+from retarget import Candidate, MemoryStore, Policy, PolicyError, Retargeter
 from retarget.events import Subject
-from retarget.grammar import Cap, Condition, Span, labels_in
-from retarget.policy import Campaign, load_zone
+from retarget.policy.grammar import Cap, Condition, Span, labels_in
+from retarget.policy.load import Campaign, load_zone
+from retarget.timelines import timeline
 
 _RUNS = count()
 _STEPS = st.sampled_from([0, 0, 1, 5, 61, 599, 3_601, 86_400, 86_401, 172_801, 259_201, 3_000_000])

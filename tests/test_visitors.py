@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retarget import ConfigError, InputError, MemoryStore, Policy, Retargeter
-from retarget.visitors import PEPPER_BYTES, VISITOR_BYTES, Visitors
+from retarget.calls.visitors import PEPPER_BYTES, VISITOR_BYTES, Visitors
 
 PEPPER = b"sixteen bytes ok"
 OTHER = b"sixteen bytes no"

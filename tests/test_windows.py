@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import DAY, HOUR, MINUTE, wall
 
-from retarget.windows import (
+from retarget.timelines.windows import (
     SESSION_AT_MOST,
     Calendar,
     Days,

@@ -6,8 +6,8 @@ from hashlib import sha1
 
 import pytest
 
-from retarget import wire
-from retarget.changes import Alternative, Entry, Guard, Write
+from retarget.timelines import keys as wire
+from retarget.timelines.writes import Alternative, Entry, Guard, Write
 
 
 def test_a_key_carries_prefix_and_format() -> None:

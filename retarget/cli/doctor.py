@@ -10,8 +10,8 @@ from rich.text import Text
 
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, printable, write_json
-from retarget.diagnosis import SEVERITIES, Finding, Severity
-from retarget.doctor import Report, connect, examine
+from retarget.operate.diagnosis import SEVERITIES, Finding, Severity
+from retarget.operate.doctor import Report, connect, examine
 
 _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}
 

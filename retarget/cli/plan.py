@@ -11,13 +11,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from retarget.capacity import Capacity, Costs, Fleet, Workload, capacity, parse_bytes, parse_number, parse_share
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, table, write_json
+from retarget.engine.plan import Plan
 from retarget.errors import InputError
-from retarget.footprint import Layout
-from retarget.plan import Plan
-from retarget.policy import Policy
+from retarget.operate.capacity import Capacity, Costs, Fleet, Workload, capacity, parse_bytes, parse_number, parse_share
+from retarget.operate.redis_memory import Layout
+from retarget.policy.load import Policy
 
 
 class Spread(StrEnum):

@@ -13,12 +13,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TypeAlias
 
-from retarget.embedded import EmbeddedServer
+from retarget.demo.traffic import shop, write_csv
 from retarget.errors import ConfigError
-from retarget.logs import LogOptions
-from retarget.policy import Policy
-from retarget.replay import Replay, open_log, replay
-from retarget.traffic import shop, write_csv
+from retarget.logs.log import LogOptions
+from retarget.operate.embedded import EmbeddedServer
+from retarget.policy.load import Policy
+from retarget.replay.run import Replay, open_log, replay
 
 VISITORS = 10_000
 DAYS = 21

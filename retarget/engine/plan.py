@@ -1,0 +1,471 @@
+"""The plan: a policy compiled to facts. Every kind of rule becomes the one question here, and nowhere else.
+
+Rules:
+- A fact is "the n-th newest entry of this timeline is at or after the window's beginning". As time goes on and nothing
+  else happens, a fact can only become false.
+- A rule is a set of clauses; a clause holds if any of its literals does; a literal is a fact that must be true, or one
+  that must be false. A candidate is eligible iff all clauses of all its rules hold and the clock is open.
+- Clauses of one literal, which most are, go into two sets: `requires` and `forbids`.
+- What facts ask about is what events enter, and keep, and for how long.
+- A subject may be a template: `{item}` is filled from the candidate's labels. A label that is missing makes the fact
+  false: what cannot be named has not happened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal, NamedTuple, TypeAlias
+
+from retarget.engine.formula import TRUE, Formula, Term, all_of, any_of, negated
+from retarget.events import Candidate, Subject
+from retarget.policy.grammar import Cap, Condition, Span, fill
+from retarget.policy.load import Campaign, Policy, load_zone
+from retarget.timelines import timeline
+from retarget.timelines.timeline import ACTIVITY, IMPRESSION, MIN_KEEP, POINTS, SESSIONS
+from retarget.timelines.windows import (
+    Calendar,
+    Days,
+    Ends,
+    Flight,
+    Hours,
+    Opening,
+    Rolling,
+    Starts,
+    Window,
+    end_instant,
+    instant,
+    session,
+)
+
+Reason: TypeAlias = Literal[
+    "eligible", "cap", "gap", "annoyance", "audience", "exclude", "hours", "days", "start", "end",
+    "unknown visitor", "no consent", "store error", "full",
+]  # fmt: skip
+"""Why a candidate may be shown or not. In the docs: `docs/reference/verdicts.md`."""
+
+_NOMINAL = {"hour": 3_600, "day": 86_400, "week": 604_800, "month": 30 * 86_400}
+
+
+class Fact(NamedTuple):
+    """Is the n-th newest entry of this timeline at or after the window's beginning? (n below 1: always)."""
+
+    field: bytes
+    n: int
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule as written, and what it comes to. `counted` and `limit` are for telling: seen so many of so many."""
+
+    reason: Reason
+    text: str
+    formula: Formula = frozenset()
+    counted: Term | None = None
+    limit: int | None = None
+    opening: Opening | None = None
+    weight: int = 1
+
+
+BoundClause: TypeAlias = tuple[tuple[Fact, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What decides over one candidate: sets of numbered facts, and what the sets cannot say."""
+
+    candidate: Candidate
+    requires: frozenset[int]
+    forbids: frozenset[int]
+    clauses: tuple[tuple[frozenset[int], frozenset[int]], ...]
+    bound: tuple[BoundClause, ...]
+    openings: tuple[Opening, ...]
+    guards: tuple[BoundClause, ...]
+
+
+@dataclass(slots=True)
+class Asked:
+    """What all facts on one timeline come to: entries to keep, seconds they matter, whether a blocking rule asks."""
+
+    keep: int = MIN_KEEP
+    horizon: int = 0
+    shield: bool = False
+
+    def add(self, keep: int, horizon: int, *, shield: bool) -> None:
+        self.keep, self.horizon = max(self.keep, keep), max(self.horizon, horizon)
+        self.shield = self.shield or shield
+
+
+class Place(NamedTuple):
+    """Where an event enters: a timeline, how often, how many entries it keeps, its head, how long they matter."""
+
+    field: bytes
+    weight: int
+    keep: int
+    head: int
+    horizon: int
+
+
+@dataclass(slots=True)
+class _Patterns:
+    """The templates asked about, per event name."""
+
+    by_event: dict[str, dict[str, tuple[re.Pattern[str], Asked]]] = field(default_factory=dict)
+
+    def asked(self, event: str, template: str) -> Asked:
+        patterns = self.by_event.setdefault(event, {})
+        if template not in patterns:
+            literal = re.split(r"\{[^{}]*\}", template)
+            patterns[template] = (re.compile("(.+)".join(map(re.escape, literal)), re.DOTALL), Asked())
+        return patterns[template][1]
+
+    def matching(self, event: str, subject: str, kind: str, *, known: bool) -> Iterable[Asked]:
+        """What templates ask about this subject. A label's (of that kind) is only meant by a template that names it so,
+        and a campaign that the policy knows has had `{campaign}` filled in already.
+        """
+        for template, (pattern, asked) in self.by_event.get(event, {}).items():
+            if template.startswith(kind) and not (known and "{campaign}" in template) and pattern.fullmatch(subject):
+                yield asked
+
+
+class Plan:
+    """A compiled policy. Immutable once built; the caches only remember what would be computed again."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.zone = load_zone(policy.timezone)
+        self.retention = policy.retention.seconds
+        self.facts: dict[Fact, int] = {}
+        self.numbered: list[Fact] = []
+        self.windows: list[Window] = []
+        self.on: dict[bytes, list[tuple[int, slice, int, int]]] = {}
+        self.has_sessions = False
+        self.alive = Fact(ACTIVITY, 1, Rolling(policy.session.seconds))
+        self._asked: dict[bytes, Asked] = {}
+        self._patterns = _Patterns()
+        self.segments = self._segments()
+        self.compiled: dict[str, Compiled] = {}
+        self.quick: dict[Subject, tuple[frozenset[int], frozenset[int], Compiled | None]] = {}
+        self.always: list[str] = []
+        self.by_fact: dict[int, list[str]] = {}
+        self.position: dict[str, int] = {}
+        self._ask_shared()
+        for position, id_ in enumerate(policy.campaign):
+            self.position[id_] = position
+            compiled = self.compiled[id_] = self._index(id_, self._compile(Candidate(id_), known=True))
+            rest = compiled if compiled.clauses or compiled.bound or compiled.openings else None
+            self.quick[id_] = (compiled.requires, compiled.forbids, rest)
+        self.forbidding = frozenset(number for _, forbids, _ in self.quick.values() for number in forbids)
+        self._places = lru_cache(4_096)(self._enter)
+        self.bind = lru_cache(4_096)(self._bind)
+        self.bound_rules = lru_cache(4_096)(self._bound_rules)
+
+    # -- candidates -------------------------------------------------------------------------------------------------
+
+    def rules(self, candidate: Candidate) -> list[Rule]:
+        """Every rule that applies to the candidate, in the order of the policy file."""
+        rules = self.policy.rules(candidate.campaign)
+        assert rules is not None  # noqa: S101 - callers ask `knows` first
+        return [*self._clock(rules), *self._behaviour(rules), *self._caps(rules, self.labels(candidate))]
+
+    def labels(self, candidate: Candidate) -> dict[str, str]:
+        """The campaign's labels, the candidate's own before them, and `campaign` itself."""
+        own = self.policy.campaign.get(candidate.campaign)
+        return {**(own.labels if own else {}), **dict(candidate.labels), "campaign": candidate.campaign}
+
+    def knows(self, campaign: str) -> bool:
+        """Whether the policy can decide on this campaign."""
+        return campaign in self.compiled or self.policy.defaults is not None
+
+    def fact(self, term: Term, labels: dict[str, str]) -> Fact | None:
+        """The term about these labels; None (false) if one is missing."""
+        if term.event in (POINTS.decode(), ACTIVITY.decode()):
+            return Fact(term.event.encode(), term.n, term.window)
+        subject = None if term.subject is None else fill(term.subject, labels)
+        if term.subject is not None and subject is None:
+            return None
+        return Fact(timeline.name(term.event, subject), term.n, term.window)
+
+    def bind_formula(self, formula: Formula, labels: dict[str, str]) -> list[BoundClause]:
+        """The clauses about these labels. An empty one can never hold."""
+        clauses: list[BoundClause] = []
+        for clause in formula:
+            literals = [(self.fact(term, labels), wanted) for term, wanted in clause]
+            if not any(fact is None and not wanted for fact, wanted in literals):
+                known = [(fact, wanted) for fact, wanted in literals if fact is not None]
+                clauses.append(tuple(sorted(known, key=lambda literal: (literal[0].field, literal[0].n, literal[1]))))
+        return clauses
+
+    def _bound_rules(self, candidate: Candidate) -> tuple[tuple[Rule, tuple[BoundClause, ...]], ...]:
+        """Every rule that applies to the candidate with its clauses, for telling which of them forbids it."""
+        labels = self.labels(candidate)
+        return tuple((rule, tuple(self.bind_formula(rule.formula, labels))) for rule in self.rules(candidate))
+
+    def _bind(self, candidate: Candidate) -> Compiled:
+        if not candidate.labels and candidate.campaign in self.compiled:
+            return self.compiled[candidate.campaign]
+        return self._compile(candidate, known=False)
+
+    def _compile(self, candidate: Candidate, *, known: bool) -> Compiled:
+        """Sort a candidate's clauses. Facts of the policy's own campaigns are numbered; others stay as they are."""
+        rules, labels = self.rules(candidate), self.labels(candidate)
+        if known:
+            self._ask_rules(rules, candidate.campaign)
+        guards = dict.fromkeys(clause for rule in rules for clause in self.bind_formula(rule.formula, labels))
+        requires: set[int] = set()
+        forbids: set[int] = set()
+        clauses: list[tuple[frozenset[int], frozenset[int]]] = []
+        bound: list[BoundClause] = []
+        for clause in guards:
+            if known:
+                for fact, _ in clause:
+                    self._number(fact)
+            numbers = [(self.facts[fact], wanted) for fact, wanted in clause if fact in self.facts]
+            if not clause or len(numbers) < len(clause):
+                bound.append(clause)
+            elif len(numbers) == 1:
+                number, wanted = numbers[0]
+                (requires if wanted else forbids).add(number)
+            else:
+                wanted_ones = frozenset(number for number, wanted in numbers if wanted)
+                clauses.append((wanted_ones, frozenset(number for number, wanted in numbers if not wanted)))
+        openings = tuple(rule.opening for rule in rules if rule.opening is not None)
+        return Compiled(
+            candidate, frozenset(requires), frozenset(forbids), tuple(clauses), tuple(bound), openings, tuple(guards)
+        )
+
+    def _number(self, fact: Fact) -> None:
+        if fact in self.facts:
+            return
+        number = self.facts[fact] = len(self.facts)
+        self.numbered.append(fact)
+        if fact.n >= 1:
+            start = -timeline.ENTRY * fact.n
+            piece = slice(start, start + timeline.ENTRY or None)
+            if fact.window not in self.windows:
+                self.windows.append(fact.window)
+            window = self.windows.index(fact.window)
+            self.on.setdefault(fact.field, []).append((timeline.ENTRY * fact.n, piece, window, number))
+
+    def _index(self, id_: str, compiled: Compiled) -> Compiled:
+        """Note by which facts the campaign can be found at all: those of its smallest clause without a "must not"."""
+        choices = [compiled.requires] if compiled.requires else [c for c, against in compiled.clauses if not against]
+        if choices:
+            for number in min(choices, key=len) if not compiled.requires else [min(compiled.requires)]:
+                self.by_fact.setdefault(number, []).append(id_)
+        else:
+            self.always.append(id_)
+        return compiled
+
+    # -- rules, as formulas -----------------------------------------------------------------------------------------
+
+    def _clock(self, rules: Campaign) -> Iterable[Rule]:
+        if rules.start is not None:
+            yield Rule("start", f"start {rules.start.isoformat()}", opening=Starts(rules.start))
+        if rules.end is not None:
+            yield Rule("end", f"end {rules.end.isoformat()}", opening=Ends(rules.end))
+        if rules.days is not None:
+            yield Rule("days", f"days {rules.days.text}", opening=Days(rules.days.days))
+        if rules.hours is not None:
+            yield Rule("hours", f"hours {rules.hours.text}", opening=Hours(rules.hours.spans))
+
+    def _behaviour(self, rules: Campaign) -> Iterable[Rule]:
+        for clause in rules.audience:
+            terms = [self._term(condition, rules) for condition in clause]
+            text = " or ".join(condition.text for condition in clause)
+            single = clause[0].count if len(clause) == 1 else None
+            formula = any_of(map(self._reached, terms))
+            yield Rule("audience", text, formula, terms[0] if single else None, single)
+        for condition in rules.exclude:
+            term = self._term(condition, rules)
+            yield Rule("exclude", condition.text, negated(self._reached(term)), term, condition.count)
+
+    def _caps(self, rules: Campaign, labels: Mapping[str, str]) -> Iterable[Rule]:
+        if not rules.obeys:
+            return
+        for cap in rules.caps:
+            yield from self._cap(cap, "{campaign}", rules)
+        if rules.gap is not None:
+            term = Term(IMPRESSION, "{campaign}", 1, Rolling(rules.gap.seconds), 1)
+            yield Rule("gap", f"gap {rules.gap.text}", negated(self._reached(term)), term, 1)
+        for key, caps in self.policy.caps.items():
+            kind, _, value = key.partition(":")
+            if kind in labels and (not value or labels[kind] == value):
+                for cap in caps:
+                    yield from self._cap(cap, f"{kind}:{{{kind}}}", rules, prefix=f"{key}: ")
+        yield from self._annoyance(labels)
+
+    def _cap(self, cap: Cap, subject: str, rules: Campaign, prefix: str = "") -> Iterable[Rule]:
+        term = Term(IMPRESSION, subject, cap.limit, self._window(cap.window, rules), cap.limit)
+        yield Rule("cap", prefix + cap.text, negated(self._reached(term)), term, cap.limit)
+        seconds = _spacing(cap)
+        if seconds:
+            spaced = Term(IMPRESSION, subject, 1, Rolling(seconds), 1)
+            yield Rule("gap", f"{prefix}{cap.text}, spread", negated(self._reached(spaced)), spaced, 1)
+
+    def _annoyance(self, labels: Mapping[str, str]) -> Iterable[Rule]:
+        """The threshold of each segment: it binds, or she is not in the segment (or in an earlier one)."""
+        annoyance = self.policy.annoyance
+        if annoyance is None:
+            return
+        weight = annoyance.points.get(labels.get("channel", ""), 1)
+        for name, who, threshold in self.segments:
+            for cap in threshold:
+                window = self._window(cap.window, _NO_RULES)
+                term = Term(POINTS.decode(), None, cap.limit - weight + 1, window, cap.limit)
+                formula = any_of([negated(self._reached(term)), negated(who)])
+                yield Rule("annoyance", f"{name}: {cap.text}", formula, term, cap.limit, weight=weight)
+                seconds = _spacing(cap)
+                if seconds:
+                    spaced = Term(POINTS.decode(), None, 1, Rolling(seconds), 1)
+                    formula = any_of([negated(self._reached(spaced)), negated(who)])
+                    yield Rule("annoyance", f"{name}: {cap.text}, spread", formula, spaced, 1)
+
+    def _segments(self) -> list[tuple[str, Formula, list[Cap]]]:
+        """Each threshold with the formula of being the one in force; the general one last."""
+        annoyance = self.policy.annoyance
+        if annoyance is None:
+            return []
+        segments: list[tuple[str, Formula, list[Cap]]] = []
+        earlier: Formula = TRUE
+        for name, segment in annoyance.segment.items():
+            clauses = [any_of(self._reached(self._term(c, _NO_RULES)) for c in clause) for clause in segment.who]
+            who = all_of(clauses)
+            segments.append((f"segment {name}", all_of([earlier, who]), segment.threshold))
+            earlier = all_of([earlier, negated(who)])
+        return [*segments, ("annoyance", earlier, annoyance.threshold)]
+
+    def points(self, cap: Cap) -> Fact:
+        """The fact of a threshold being used up; for counting how far it is."""
+        return Fact(POINTS, cap.limit, self._window(cap.window, _NO_RULES))
+
+    def _term(self, condition: Condition, rules: Campaign) -> Term:
+        window = self._window(condition.window or Span("lifetime"), rules)
+        return Term(condition.event, condition.subject, condition.count, window, condition.count)
+
+    def _reached(self, term: Term) -> Formula:
+        """The formula of a term being true. What is counted within a session needs the session to last still."""
+        reached = frozenset([frozenset([(term, True)])])
+        if not term.window.anchored or term.n < 1:  # what costs more than the whole limit is too much in any session
+            return reached
+        self.has_sessions = True
+        alive = Term(ACTIVITY.decode(), None, 1, self.alive.window, 1)
+        return all_of([reached, frozenset([frozenset([(alive, True)])])])
+
+    def _window(self, span: Span, rules: Campaign) -> Window:
+        match span.period:
+            case "rolling":
+                return Rolling(span.seconds)
+            case "session":
+                return session()
+            case "flight" if rules.start is not None:
+                seconds = self.retention
+                if rules.end is not None:  # two days to spare: the flight may begin and end in different zones
+                    flight = end_instant(rules.end, self.zone) - instant(rules.start, self.zone)
+                    seconds = min(seconds, flight + 2 * 86_400)
+                return Flight(rules.start, seconds)
+            case "flight" | "lifetime":
+                return Rolling(self.retention)
+            case _:
+                return Calendar(span.period, sunday_first=self.policy.week_start == "sunday")
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def places(self, event: str, subject: Subject | None) -> tuple[Place, ...]:
+        """The timelines that an event enters. Only what some rule asks about is remembered."""
+        return self._places(event, subject)
+
+    def _enter(self, event: str, subject: Subject | None) -> tuple[Place, ...]:
+        candidate = subject if isinstance(subject, Candidate) else Candidate(subject) if subject is not None else None
+        labels = self.labels(candidate) if candidate else {}
+        rules = self.policy.rules(candidate.campaign) if candidate else None
+        places = [self._place(timeline.name(event), self._asked.get(timeline.name(event)))]
+        if candidate:
+            places.append(
+                self._subject_place(event, candidate.campaign, known=candidate.campaign in self.policy.campaign)
+            )
+            if rules is None or rules.counts:
+                kinds = (kind for kind in labels if kind != "campaign")
+                places += [self._subject_place(event, f"{kind}:{labels[kind]}", f"{kind}:") for kind in kinds]
+        if event == IMPRESSION and self.policy.annoyance and (rules is None or rules.counts):
+            weight = self.policy.annoyance.points.get(labels.get("channel", ""), 1)
+            places.append(self._place(POINTS, self._asked[POINTS], weight))
+        return tuple({place.field: place for place in places if place is not None}.values())
+
+    def _subject_place(self, event: str, subject: str, kind: str = "", *, known: bool = False) -> Place | None:
+        name, total = timeline.name(event, subject), Asked()
+        asked = [*self._patterns.matching(event, subject, kind, known=known), self._asked.get(name)]
+        for part in asked:
+            if part is not None:
+                total.add(part.keep, part.horizon, shield=part.shield)
+        return self._place(name, total if total.horizon else None)
+
+    def _place(self, name: bytes, asked: Asked | None, weight: int = 1) -> Place | None:
+        if asked is None:
+            return None
+        return Place(name, weight, asked.keep, timeline.head(asked.horizon, shield=asked.shield), asked.horizon)
+
+    def place_of(self, field: bytes) -> Place | None:
+        """What the policy asks of a timeline found by its name; None where it does not ask."""
+        if field in (ACTIVITY, SESSIONS):
+            return self.session_places()[field == SESSIONS] if self.has_sessions else None
+        text = field.decode(errors="replace")
+        event, subject = (IMPRESSION, text[1:]) if text[:1] == "i" else text[1:].partition(" ")[::2]
+        if field[:1] not in (b"i", b"e") or not subject:
+            return self._place(field, self._asked.get(field))
+        kind = f"{subject.partition(':')[0]}:"
+        labelled = any(template.startswith(kind) for template in self._patterns.by_event.get(event, ()))
+        return self._subject_place(event, subject, kind if labelled else "", known=subject in self.policy.campaign)
+
+    def session_places(self) -> tuple[Place, Place]:
+        """Where every event enters while a rule asks about sessions: the last activity, and the session's beginning."""
+        alive, begun = self.alive.window, session()
+        return (
+            Place(ACTIVITY, 1, 1, timeline.head(alive.horizon, shield=True), alive.horizon),
+            Place(SESSIONS, 1, 1, timeline.head(begun.horizon, shield=True), begun.horizon),
+        )
+
+    def _ask_shared(self) -> None:
+        """Note what is asked about without any one campaign: label caps, thresholds, segments, the defaults."""
+        anyone = Candidate("{campaign}")  # stands for every campaign that the policy does not name
+        for key, caps in self.policy.caps.items():
+            kind, _, value = key.partition(":")
+            for cap in caps:
+                subject = key if value else f"{kind}:{{{kind}}}"
+                self._ask_rules(self._cap(cap, subject, _NO_RULES))
+        self._ask_rules(self._annoyance({}))
+        for _, who, _ in self.segments:
+            self._ask_formula(who)
+        if self.policy.defaults is not None:
+            rules = self.policy.rules(anyone.campaign)
+            if rules is not None:
+                self._ask_rules([*self._behaviour(rules), *self._caps(rules, {})])
+
+    def _ask_rules(self, rules: Iterable[Rule], campaign: str = "{campaign}") -> None:
+        for rule in rules:
+            self._ask_formula(rule.formula, campaign)
+
+    def _ask_formula(self, formula: Formula, campaign: str = "{campaign}") -> None:
+        for clause in formula:
+            for term, wanted in clause:
+                subject = term.subject and term.subject.replace("{campaign}", campaign)
+                if subject is not None and "{" in subject:
+                    asked = self._patterns.asked(term.event, subject)
+                else:
+                    fact = self.fact(term, {"campaign": campaign})
+                    assert fact is not None  # noqa: S101 - nothing else to fill in
+                    asked = self._asked.setdefault(fact.field, Asked())
+                asked.add(term.keep, term.window.horizon, shield=not wanted)
+
+
+_NO_RULES = Campaign()
+
+
+def _spacing(cap: Cap) -> int:
+    """Seconds between two impressions that spread a cap evenly over its window's nominal length; 0 if not asked for."""
+    if not cap.spread:
+        return 0
+    return (cap.window.seconds or _NOMINAL[cap.window.period]) // cap.limit

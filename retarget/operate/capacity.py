@@ -1,0 +1,517 @@
+"""What a workload takes: memory, nodes, cores and network, by arithmetic from measured constants.
+
+Rules:
+- Memory comes from `footprint`: how a server stores one visitor. Time comes from `Costs`: what was measured, and where.
+- A figure that is not sure is taken on the safe side: tables are being moved, a write looks through all timelines.
+- What the arithmetic does not know is said first: `Capacity.unknown`.
+- Sizes are bytes, times seconds unless the name says `us` (microseconds), rates per second. No clock, no redis.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from itertools import chain
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from retarget.engine.plan import Plan
+from retarget.errors import InputError
+from retarget.operate.redis_memory import Field, Layout, Shape, tables
+from retarget.timelines.timeline import ENTRY, HEAD, IMPRESSION, MIN_KEEP
+from retarget.timelines.writes import IDS_KEPT, MOST_TIMELINES, RECORD
+
+Spread: TypeAlias = Literal["uneven", "even"]
+
+_PAGE = 4_096
+_TAIL = 1e-6
+_HASHED = len(b"p1:") + 16
+_PACKET = 66
+"""Ethernet 14, IPv4 20, TCP with timestamps 32 (RFC 9293, RFC 7323): a request and its reply are a packet each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Measured constants; `python -m benchmarks.capacity --measure` gives those of another machine.
+
+    These are of Redis 7.0.15 (Debian), Python 3.11.7, redis-py 8.1.0, a virtual x86_64 machine with 2 cores. Server
+    times are processor time of the main thread, reading sockets and parsing included, with 32 connections; the least of
+    five rounds, for other work on the machine only adds.
+    """
+
+    read_us: float = 6.8
+    """A visitor read without timelines."""
+    read_timeline_us: float = 0.09
+    """Each of her timelines more."""
+    write_us: float = 20.0
+    """A claim or a record, without what follows."""
+    write_entry_us: float = 4.0
+    """Each timeline that the event enters."""
+    write_guard_us: float = 1.2
+    """Each question of the rules that a claim must pass."""
+    write_timeline_us: float = 0.7
+    """Each of her timelines, which are all looked through when one begins and on the first entry of a day."""
+    decide_client_us: float = 27.0
+    """A decision in the ad server's process, without what follows; synchronous client, one call at a time."""
+    candidate_client_us: float = 0.14
+    """Each candidate more."""
+    claim_client_us: float = 53.0
+    record_client_us: float = 50.0
+    save_rate: float = 44e6
+    """Bytes of `used_memory` that a server saves in a second (SAVE to a local disk): 44 to 125e6 in three runs."""
+    write_pages: float = 2.8
+    """Pages of memory that a write copies while a child saves, with a million visitors."""
+    fragmentation: float = 1.11
+    """Resident memory beside `used_memory`, after a third of the visitors went and others came, three times over."""
+
+    @classmethod
+    def of(cls, measured: dict[str, float]) -> Costs:
+        """Constants by their names, those of this table for what is not given. Raises TypeError, ValueError."""
+        return cls(**{name: float(value) for name, value in measured.items()})
+
+    def read(self, timelines: float) -> float:
+        """Server microseconds of one decision."""
+        return self.read_us + timelines * self.read_timeline_us
+
+    def write(self, entries: float, guards: float, timelines: float) -> float:
+        """Server microseconds of one claim or record."""
+        each = entries * self.write_entry_us + guards * self.write_guard_us + timelines * self.write_timeline_us
+        return self.write_us + each
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Who is remembered, and what is asked.
+
+    `impressions`: how many of a visitor are remembered, on average. `campaigns`: over how many they are spread.
+    `visits`: how many other timelines she has. `spread`: "uneven" takes impressions as geometrically distributed, few
+    visitors with many; "even" gives each the same. `id_bytes`: bytes of a visitor's id, None with a pepper.
+    `qps`: calls a second, of which these shares are claims and records; the rest decide over `candidates`.
+    """
+
+    visitors: int
+    impressions: float = 20
+    campaigns: int = 4
+    visits: int = 0
+    spread: Spread = "uneven"
+    id_bytes: int | None = 36
+    campaign_bytes: int = 12
+    prefix_bytes: int = 3
+    event_ids: bool = False
+    qps: float = 0
+    share_of_claims: float = 0.05
+    share_of_records: float = 0.05
+    candidates: int = 10
+
+    def __post_init__(self) -> None:
+        _check(self.visitors >= 1, "visitors", self.visitors, "at least 1")
+        _check(1 <= self.impressions <= 10_000, "impressions", self.impressions, "from 1 to 10,000")
+        _check(1 <= self.campaigns <= MOST_TIMELINES, "campaigns", self.campaigns, f"from 1 to {MOST_TIMELINES}")
+        _check(0 <= self.visits <= MOST_TIMELINES, "visits", self.visits, f"from 0 to {MOST_TIMELINES}")
+        _check(self.id_bytes is None or 1 <= self.id_bytes <= 510, "id_bytes", self.id_bytes, "from 1 to 510")
+        _check(1 <= self.campaign_bytes <= 256, "campaign_bytes", self.campaign_bytes, "from 1 to 256")
+        _check(self.qps >= 0, "qps", self.qps, "0 or more")
+        for name in ("share_of_claims", "share_of_records"):
+            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        _check(self.share_of_claims + self.share_of_records <= 1, "share_of_records", self.share_of_records,
+               "no more than claims leave")  # fmt: skip
+
+    @property
+    def share_of_decisions(self) -> float:
+        """What is neither claimed nor recorded."""
+        return 1 - self.share_of_claims - self.share_of_records
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What servers there are: the memory of each node, copies of each primary, what is left free, how busy one may be.
+
+    `utilisation`: the share of its core that a primary may be busy. At 0.5 a call waits, on average, half as long as a
+    call takes (M/D/1); at 0.8 twice as long. `saves`: whether servers write their memory to disk (RDB, or rewriting an
+    AOF) or to new replicas, for which they fork.
+    """
+
+    node_memory: float = 64e9
+    replicas: int = 1
+    headroom: float = 0.2
+    utilisation: float = 0.5
+    saves: bool = True
+    layout: Layout = field(default_factory=Layout)
+
+    def __post_init__(self) -> None:
+        _check(self.node_memory >= 1e8, "node_memory", self.node_memory, "at least 100 MB")
+        _check(0 <= self.replicas <= 10, "replicas", self.replicas, "from 0 to 10")
+        _check(0 <= self.headroom <= 0.9, "headroom", self.headroom, "from 0 to 0.9")
+        _check(0.01 <= self.utilisation <= 0.95, "utilisation", self.utilisation, "from 0.01 to 0.95")
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What it takes. `*_bytes` of a node are of one primary; its replicas have as much."""
+
+    timelines: float
+    """Timelines of a visitor, on average."""
+    beyond_listpack: float
+    """The share of visitors who do not fit into a small hash, and take several times the memory."""
+    visitor_bytes: float
+    """Bytes of one visitor on average, her part of the tables included (two slots in each)."""
+    visitor_bytes_least: float
+    """The same with one slot: which it is depends on how near the number of visitors is to a power of two."""
+    longest_value: int
+    """Bytes of the longest timeline: with hash-max-listpack-value at least so large, all stay in the small hash."""
+    visitor_bytes_small: float
+    """Bytes of one visitor on average with such a setting, two slots."""
+    data_bytes: float
+    """All visitors, once."""
+    data_bytes_replicated: float
+    node_used_bytes: float
+    """`used_memory` of a primary."""
+    node_resident_bytes: float
+    """With fragmentation."""
+    node_copied_bytes: float
+    """What writes copy while a child saves."""
+    node_saving_seconds: float
+    primaries: int
+    nodes: int
+    primaries_by_memory: int
+    primaries_by_cpu: int
+    decided_by: Literal["memory", "CPU", "neither: one server is enough"]
+    server_us: float
+    """Microseconds that a primary's core works for one call, on average."""
+    server_us_decide: float
+    server_us_claim: float
+    server_us_record: float
+    calls_per_core: float
+    """Calls a second that one core bears at the utilisation asked for."""
+    server_busy: float
+    """The share of its core that each primary is busy."""
+    wait_us: float
+    """Microseconds that a call waits for its turn, on average (M/G/1)."""
+    client_cores: float
+    """Cores that ad servers spend on these calls, at the utilisation asked for."""
+    network_in: float
+    """Bytes a second into all primaries, with packet headers."""
+    network_out: float
+    unknown: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"unknown": list(self.unknown)}
+
+
+# -- who is remembered -------------------------------------------------------------------------------------------------
+
+
+class _Kept(NamedTuple):
+    """A timeline that an impression enters: the bytes of its name, how often, how many it keeps, for how long."""
+
+    name: int
+    weight: int
+    keep: int
+    horizon: int
+
+
+def shapes(workload: Workload, plan: Plan | None = None) -> list[tuple[float, Shape]]:
+    """The visitors there are, as the server sees them, each with her share of all."""
+    places = _places(workload, plan)
+    others = tuple(_others(workload, plan))
+    name = _HASHED if workload.id_bytes is None else 1 + workload.id_bytes
+    key = workload.prefix_bytes + 1 + name
+    found: dict[Shape, float] = {}
+    for share, impressions in _numbers(workload):
+        ids = min(IDS_KEPT, impressions) if workload.event_ids else 0
+        halves = (min(ids, IDS_KEPT // 2), ids - min(ids, IDS_KEPT // 2))
+        remembered = tuple(Field(2, RECORD * half) for half in halves if half)
+        shape = Shape(key, (*_timelines(places, impressions), *others, *remembered))
+        found[shape] = found.get(shape, 0) + share
+    return [(share, shape) for shape, share in found.items()]
+
+
+def _numbers(workload: Workload) -> Iterator[tuple[float, int]]:
+    """How many impressions visitors have, at least one: shares and numbers."""
+    mean = workload.impressions
+    if workload.spread == "even":
+        whole = math.floor(mean)
+        yield whole + 1 - mean, whole
+        if mean > whole:
+            yield mean - whole, whole + 1
+        return
+    # In steps of a fortieth of the mean: finer ones change nothing that can be seen.
+    step = max(1, round(mean / 40))
+    stays = (1 - 1 / mean) ** step
+    left, number = 1.0, (step + 1) // 2
+    while left * stays > _TAIL:
+        yield left * (1 - stays), number
+        left, number = left * stays, number + step
+    yield left, number
+
+
+def _places(workload: Workload, plan: Plan | None) -> list[list[tuple[object, _Kept]]]:
+    """Of each campaign that a visitor is shown, the timelines that its impressions enter."""
+    numbers = range(workload.campaigns)
+    if plan is None:
+        return [[(number, _Kept(1 + workload.campaign_bytes, 1, MIN_KEEP, 1))] for number in numbers]
+    known = list(plan.policy.campaign)
+    step = max(1, len(known) // workload.campaigns)
+    names = [*known[::step][: workload.campaigns]]
+    if len(names) < workload.campaigns and plan.policy.defaults is not None:
+        names += [f"{number:0{workload.campaign_bytes}}" for number in range(workload.campaigns - len(names))]
+    return [
+        [(p.field, _Kept(len(p.field), p.weight, p.keep, p.horizon)) for p in plan.places(IMPRESSION, name)]
+        for name in names
+    ]
+
+
+def _timelines(places: list[list[tuple[object, _Kept]]], impressions: int) -> Iterator[Field]:
+    """The timelines of a visitor whose impressions are spread over these campaigns, and over the longest memory.
+
+    One that remembers for less time has as many entries less, but never none: what is dead is taken out a day later.
+    """
+    total: dict[object, tuple[_Kept, int]] = {}
+    shown = places[: min(impressions, len(places))]
+    for number, entered in enumerate(shown):
+        times = impressions // len(shown) + (number < impressions % len(shown))
+        for name, kept in entered:
+            total[name] = (kept, (total[name][1] if name in total else 0) + times * kept.weight)
+    longest = max((kept.horizon for kept, _ in total.values()), default=1)
+    for kept, entries in total.values():
+        lasting = max(1, math.ceil(entries * kept.horizon / longest))
+        yield Field(kept.name, HEAD + ENTRY * min(kept.keep, lasting))
+
+
+def _others(workload: Workload, plan: Plan | None) -> Iterator[Field]:
+    """What else is remembered of a visitor: other events, her session."""
+    single = HEAD + ENTRY
+    if plan is None:
+        yield from [Field(len(b"evisit ") + workload.campaign_bytes, single)] * workload.visits
+        return
+    asked = dict.fromkeys(fact.field for fact in plan.numbered if fact.field[:1] == b"e")
+    yield from (Field(len(name), single) for name in list(asked)[: workload.visits])
+    if plan.has_sessions:
+        yield from (Field(len(place.field), single) for place in plan.session_places())
+
+
+# -- what it takes -----------------------------------------------------------------------------------------------------
+
+
+def capacity(
+    workload: Workload, fleet: Fleet | None = None, *, plan: Plan | None = None, costs: Costs | None = None
+) -> Capacity:
+    """What the workload takes on such a fleet; `plan` says which timelines there are (`Plan(policy)`).
+
+    Raises InputError where no number of nodes is enough.
+    """
+    fleet, costs = fleet or Fleet(), costs or Costs()
+    likely = shapes(workload, plan)
+    calls = _Calls(workload, plan, costs, likely)
+    by_cpu = max(1, math.ceil(workload.qps * calls.mean / 1e6 / fleet.utilisation - 1e-9))
+    layouts = {several: replace(fleet.layout, cluster=fleet.layout.cluster or several) for several in (False, True)}
+    sizes = {several: _mean_size(likely, layout) for several, layout in layouts.items()}
+
+    def node(primaries: int) -> _Node:
+        return _Node.of(workload, fleet, costs, sizes[primaries > 1], primaries)
+
+    by_memory = _least(lambda primaries: node(primaries).fits(fleet), workload.visitors)
+    primaries = max(by_memory, by_cpu)
+    chosen = node(primaries)
+    layout, own, table = layouts[primaries > 1], sizes[primaries > 1], tables(1)
+    longest = max(one.value for _, shape in likely for one in shape.fields)
+    data = workload.visitors * (own + table.most)
+    rate = workload.qps / primaries / 1e6
+    busy = rate * calls.mean
+    return Capacity(
+        timelines=calls.timelines,
+        beyond_listpack=sum(share for share, shape in likely if not fleet.layout.is_small(shape.fields)),
+        visitor_bytes=own + table.most,
+        visitor_bytes_least=own + table.least,
+        longest_value=longest,
+        visitor_bytes_small=_mean_size(likely, replace(layout, value=max(longest, layout.value))) + table.most,
+        data_bytes=data,
+        data_bytes_replicated=data * (1 + fleet.replicas),
+        node_used_bytes=chosen.used,
+        node_resident_bytes=chosen.resident,
+        node_copied_bytes=chosen.copied,
+        node_saving_seconds=chosen.saving if fleet.saves else 0,
+        primaries=primaries,
+        nodes=primaries * (1 + fleet.replicas),
+        primaries_by_memory=by_memory,
+        primaries_by_cpu=by_cpu,
+        decided_by=("neither: one server is enough" if primaries == 1 else "memory" if by_memory >= by_cpu else "CPU"),
+        server_us=calls.mean,
+        server_us_decide=calls.decide,
+        server_us_claim=calls.claim,
+        server_us_record=calls.record,
+        calls_per_core=1e6 * fleet.utilisation / calls.mean,
+        server_busy=busy,
+        wait_us=rate * calls.mean_square / 2 / (1 - busy),
+        client_cores=workload.qps * calls.client / 1e6 / fleet.utilisation,
+        network_in=workload.qps * calls.sent,
+        network_out=workload.qps * calls.received,
+        unknown=tuple(_unknown(workload, plan, fleet)),
+    )
+
+
+class _Node(NamedTuple):
+    """A primary: bytes that it uses, that are resident, that are copied while it saves; seconds that saving takes."""
+
+    used: float
+    resident: float
+    copied: float
+    saving: float
+
+    @classmethod
+    def of(cls, workload: Workload, fleet: Fleet, costs: Costs, own: float, primaries: int) -> _Node:
+        """One of so many, each with its share of visitors and writes.
+
+        A write copies a few pages of those there are, each as likely as another. So of P pages N copies touch
+        P (1 - e^(-N/P)), the occupancy problem's expectation (Feller, An Introduction to Probability Theory, IV.2).
+        """
+        visitors = math.ceil(workload.visitors / primaries)
+        used = EMPTY_SERVER + visitors * own + tables(visitors).moving
+        resident = used * costs.fragmentation
+        saving = used / costs.save_rate
+        writes = workload.qps / primaries * (workload.share_of_claims + workload.share_of_records)
+        pages = resident / _PAGE
+        touched = -math.expm1(-writes * saving * costs.write_pages / pages) if fleet.saves else 0.0
+        return cls(used, resident, resident * touched, saving)
+
+    def fits(self, fleet: Fleet) -> bool:
+        return self.resident + self.copied <= fleet.node_memory * (1 - fleet.headroom)
+
+
+EMPTY_SERVER = 16e6
+"""A server without visitors: itself, the replication backlog, buffers of some hundred connections."""
+
+
+class _Calls:
+    """What the average call takes: microseconds of the server and of the client, bytes of the network."""
+
+    def __init__(self, workload: Workload, plan: Plan | None, costs: Costs, likely: list[tuple[float, Shape]]) -> None:
+        shares = (workload.share_of_decisions, workload.share_of_claims, workload.share_of_records)
+        entered = _places(workload, plan)
+        names = [kept.name for _, kept in chain(*entered)]
+        entries = len(names) / max(1, len(entered))
+        name = sum(names) / max(1, len(names))
+        guards = _guards(plan)
+        self.timelines = sum(share * len(shape.fields) for share, shape in likely)
+        self.decide = costs.read(self.timelines)
+        self.claim = costs.write(entries, guards, self.timelines)
+        self.record = costs.write(entries, 0, self.timelines)
+        times = (self.decide, self.claim, self.record)
+        self.mean = _weighted(shares, times)
+        self.mean_square = _weighted(shares, [time**2 for time in times])
+        decided = costs.decide_client_us + workload.candidates * costs.candidate_client_us
+        self.client = _weighted(shares, (decided, costs.claim_client_us, costs.record_client_us))
+        key = likely[0][1].key
+        state = sum(share * _reply(shape) for share, shape in likely)
+        # see data-format.md: an alternative, its entries and its guards; the timelines of the first one are named again
+        one = 15 + entries * (12 + name)
+        asked = guards * (9 + name)
+        script = _words(7, 40, 1, key, 10, 5 * workload.event_ids, 0)
+        claim = script + _words(workload.candidates * (one + asked)) + _each(name) * entries - 4
+        record = script + _words(one) + _each(name) * entries - 4
+        requests = (_words(7, key), claim, record)
+        self.sent = _weighted(shares, requests) + 2 * _PACKET  # the request, and the acknowledgement of the reply
+        self.received = _weighted(shares, (state, 4, 4)) + 2 * _PACKET
+
+
+def _guards(plan: Plan | None) -> float:
+    """The questions that one campaign's rules come to, on average."""
+    if plan is None or not plan.compiled:
+        return 1
+    return sum(sum(map(len, compiled.guards)) for compiled in plan.compiled.values()) / len(plan.compiled)
+
+
+def _reply(shape: Shape) -> float:
+    """The bytes of a visitor on the wire (RESP2)."""
+    return _words(*chain(*shape.fields))
+
+
+def _words(*lengths: float) -> float:
+    """A list of texts on the wire: `*N`, then `$LENGTH` and the text for each, lines ended by two bytes."""
+    return 3 + len(str(len(lengths))) + sum(map(_each, lengths))
+
+
+def _each(length: float) -> float:
+    return length + 5 + len(str(int(length)))
+
+
+def _weighted(shares: tuple[float, ...], values: tuple[float, ...] | list[float]) -> float:
+    return sum(share * value for share, value in zip(shares, values, strict=True))
+
+
+def _mean_size(likely: list[tuple[float, Shape]], layout: Layout) -> float:
+    return sum(share * layout.visitor(shape) for share, shape in likely)
+
+
+def _least(enough: Callable[[int], bool], most: int) -> int:
+    """The least number that is enough, where all above it are too."""
+    high = 1
+    while not enough(high):
+        if high > most:
+            raise InputError("node_memory: so small a node holds nothing beside the server itself")
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _unknown(workload: Workload, plan: Plan | None, fleet: Fleet) -> Iterator[str]:
+    """What the arithmetic does not know."""
+    yield (
+        "Times were measured on one machine, and the same machine differs by a factor of two from hour to hour: "
+        "measure yours with `python -m benchmarks.capacity --measure`."
+    )
+    yield (
+        "Memory is that of Redis 7.0 with jemalloc, where it was off by less than 1 % for a million visitors. Valkey "
+        "9.1 took 7 to 32 % less; other versions were not measured."
+    )
+    if workload.spread == "uneven":
+        yield "How many impressions your visitors really have: the plan takes a geometric distribution around the mean."
+    else:
+        yield "How many impressions your visitors really have: the plan takes the same number for each."
+    if plan is None:
+        yield "What your rules ask about: without a policy an impression enters one timeline, that of its campaign."
+    yield (
+        f"How unevenly slots and hot visitors load the nodes; visitors whose time is over stay until the server comes "
+        f"by, up to a tenth. The headroom of {fleet.headroom:.0%} is for that."
+    )
+    yield "TLS, proxies, the stream to replicas, the delay of your network, and what else runs on these machines."
+
+
+# -- numbers as people write them --------------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)\s*([A-Za-z%]*)\s*")
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "bn": 1e9, "t": 1e12}
+
+
+def parse_number(text: str) -> float:
+    """A number such as 5e8, 500M, 400k or 1,000. Raises InputError."""
+    return _parsed(text, _UNITS, "a number such as 5e8, 500M or 400k")
+
+
+def parse_bytes(text: str) -> float:
+    """A size such as 64GB, 64GiB or 512MB. Raises InputError."""
+    units = {f"{letter}{tail}": (1e3 if tail != "ib" else 1_024.0) ** power
+             for power, letter in enumerate("kmgt", 1) for tail in ("", "b", "ib")}  # fmt: skip
+    return _parsed(text, {"": 1.0, "b": 1.0, **units}, "a size such as 64GB or 64GiB")
+
+
+def parse_share(text: str) -> float:
+    """A share such as 0.05 or 5%. Raises InputError."""
+    return _parsed(text, {"": 1.0, "%": 0.01}, "a share such as 0.05 or 5%")
+
+
+def _parsed(text: str, units: dict[str, float], wanted: str) -> float:
+    match = _NUMBER.fullmatch(text)
+    if match is None or match[2].lower() not in units:
+        raise InputError(f"{text!r:.60} is not {wanted}")
+    return float(re.sub("[_,]", "", match[1])) * units[match[2].lower()]
+
+
+def _check(good: bool, name: str, value: object, right: str) -> None:  # noqa: FBT001 - what is checked
+    if not good:
+        raise InputError(f"{name}={value!r:.40}: {right}")

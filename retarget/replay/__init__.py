@@ -1,0 +1,1 @@
+"""A log under a policy."""

@@ -1,0 +1,169 @@
+"""The store in memory: the same answers as Redis, in one process. For tests, replays and try-outs.
+
+Rules:
+- It does what write.lua does, step for step, on the same bytes; the contract suite and the state machine compare them.
+- Threads may share it: one lock around each write.
+- Time is an argument here too: a visitor goes when a caller's `now` has passed the moment she is kept until.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from retarget.errors import StoreError
+from retarget.stores.redis.breaker import Health
+from retarget.timelines import timeline
+from retarget.timelines.store import State
+from retarget.timelines.windows import DAY
+from retarget.timelines.writes import (
+    DENIED,
+    FULL,
+    IDS_KEPT,
+    LATE,
+    MOST_TIMELINES,
+    RECORD,
+    Alternative,
+    Answer,
+    Guard,
+    Write,
+)
+
+_ID = 5
+
+
+class MemoryStore:
+    """Visitors' timelines in a dictionary. `len(store)` is the number of visitors."""
+
+    def __init__(self) -> None:
+        self._visitors: dict[bytes, dict[bytes, bytes]] = {}
+        self._until: dict[bytes, int] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._visitors)
+
+    def read(self, key: bytes) -> State:
+        return self._visitors.get(key, {})
+
+    def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
+        return [self.read(key) for key in keys]
+
+    def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
+        return [self.write(write) for write in writes]
+
+    def delete(self, key: bytes) -> bool:
+        with self._lock:
+            self._until.pop(key, None)
+            return self._visitors.pop(key, None) is not None
+
+    def health(self) -> tuple[Health, ...]:
+        return ()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def expire(self, now: int) -> None:
+        """Drop the visitors that need not be kept any longer at `now`."""
+        with self._lock:
+            for key in [key for key, until in self._until.items() if until < now]:
+                del self._until[key], self._visitors[key]
+
+    def ttl(self, key: bytes, now: int) -> int | None:
+        """Seconds for which the visitor is kept still, None for one who is not known."""
+        return self._until[key] - now if key in self._until else None
+
+    def write(self, write: Write) -> Answer:
+        with self._lock:
+            state = self._visitors.get(write.key, {})
+            ids = state.get(b"#0", b"") + state.get(b"#1", b"")
+            if write.id:
+                for start in range(0, len(ids), RECORD):
+                    if ids[start : start + _ID] == write.id:
+                        return ids[start + _ID : start + RECORD]
+            held = timeline.live_holds(state, write.now)
+            for number, alternative in enumerate(write.alternatives, 1):
+                if _hold(state, held, alternative.guards):
+                    return self._apply(write, state, ids, alternative) or number
+            return DENIED
+
+    def _apply(self, write: Write, state: dict[bytes, bytes], ids: bytes, alternative: Alternative) -> int:
+        """Apply it and return 0, or return why not."""
+        full = any(entry.keep for entry in alternative.entries) and len(state) >= MOST_TIMELINES
+        prune, after, days = full, dict(state), set[int]()
+        entered, gone = set(), set()
+        mark = state.get(write.hold)
+        for entry in alternative.entries:
+            field = entry.field or write.hold
+            raw = after.get(field)
+            if not entry.keep:
+                moment = entry.at or (timeline.newest(mark) if mark is not None else -1)
+                left = None if raw is None else timeline.remove(raw, moment, entry.weight)
+                if raw is not None and left is None:
+                    gone.add(field)
+                    del after[field]
+                elif left is not None and left != raw:
+                    entered.add(field)
+                    after[field] = left
+                continue
+            value = timeline.add(raw, entry.at, entry.weight, entry.keep, entry.head, write.now)
+            if value is not None:
+                after[field] = value
+                entered.add(field)
+                prune = prune or raw is None
+                days.add(0 if raw is None else timeline.newest(raw) // DAY)
+        if alternative.entries and not (entered or gone):
+            return LATE
+        if prune or (days and write.now // DAY not in days):
+            dead = _to_prune(state, write.now, full=full)
+            if dead is None:
+                return FULL
+            for field in dead - entered - gone:
+                after.pop(field, None)
+        if write.id:
+            ids = (ids + write.id + alternative.outcome)[-IDS_KEPT * RECORD :]
+            after[b"#0"] = ids[:64]
+            if len(ids) > 64:
+                after[b"#1"] = ids[64:]
+        if entered or write.id:
+            self._until[write.key] = max(self._until.get(write.key, 0), write.now + alternative.ttl)
+        if after:
+            self._visitors[write.key] = after
+        else:
+            self._visitors.pop(write.key, None)
+            self._until.pop(write.key, None)
+        return 0
+
+
+def _hold(state: State, held: dict[bytes, list[int]], guards: tuple[Guard, ...]) -> bool:
+    clause = False
+    for guard in guards:
+        clause = clause or _at_least(state, guard, len(held.get(guard.field, ()))) is guard.wanted
+        if not guard.more:
+            if not clause:
+                return False
+            clause = False
+    return True
+
+
+def _at_least(state: State, guard: Guard, held: int) -> bool:
+    if guard.n <= held:
+        return True
+    since = guard.since
+    if guard.anchored and timeline.SESSIONS in state:
+        since = max(since, timeline.newest(state[timeline.SESSIONS]))
+    entry = timeline.nth_newest(state.get(guard.field, b""), guard.n - held)
+    return entry is not None and entry >= since
+
+
+def _to_prune(state: State, now: int, *, full: bool) -> set[bytes] | None:
+    """What can go: what matters no more and, in a full visitor, the oldest that no blocking rule asks about."""
+    timelines = {field: raw for field, raw in state.items() if not field.startswith(b"#")}
+    live = {field: raw for field, raw in timelines.items() if timeline.is_live(raw, now)}
+    dead = timelines.keys() - live.keys()
+    if full and len(live) >= MOST_TIMELINES:
+        interests = sorted((timeline.newest(raw), field) for field, raw in live.items() if not timeline.is_shield(raw))
+        if len(live) - len(interests) >= MOST_TIMELINES:
+            return None
+        dead |= {field for _, field in interests[: len(live) - MOST_TIMELINES + 1]}
+    return dead
