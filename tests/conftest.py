@@ -6,37 +6,20 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-import clusters
-import driving
-import nodes
 import pytest
-import servers
-from clusters import Cluster
-from nodes import Node
-from servers import Server
 
 from retarget.policy.load import Policy
 from retarget.retargeter import Retargeter
 from retarget.timelines.store import Store
+from tests.support import clusters, driving, nodes, servers
+from tests.support.clusters import Cluster
+from tests.support.fixtures import KINDS, REAL, Ads, Clock, Start
+from tests.support.nodes import Node
+from tests.support.servers import Server
 
-REAL = [name for name in ("redis", "valkey") if servers.available(name)]
-KINDS = ["memory", *REAL]
-collect_ignore = (
-    [] if "redis" in REAL else ["test_tls.py", "test_footprint.py"]
-)  # the wheel's Valkey has no TLS, no jemalloc
-
-Start = Callable[[str], Server]
-Ads = Callable[..., Retargeter]
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self, now: int) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+collect_ignore = (  # the wheel's Valkey has no TLS, no jemalloc
+    [] if "redis" in REAL else ["server/test_tls.py", "unit/operate/test_redis_memory.py"]
+)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ Rules:
 - Every piece is rounded up to what the allocator hands out for it (its size class), as `used_memory` counts it.
 - A visitor is the length of her key and the lengths of her fields' names and values: what they say does not matter.
 - Sizes are bytes. Where they come from stands beside each: Redis 7.0's sources, and jemalloc's manual.
-- No redis and no clock: `benchmarks/capacity.py` and `tests/test_capacity.py` compare this with real servers.
+- No redis and no clock: `python -m benchmarks.capacity` and the tests compare this with real servers.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ State: TypeAlias = Mapping[bytes, bytes]
 
 
 class Store(Protocol):
-    """Where visitors' timelines are kept. Every store passes the same contract: `tests/test_store_contract.py`."""
+    """Where visitors' timelines are kept. Every store passes one contract suite."""
 
     def read(self, key: bytes) -> State:
         """The visitor's timelines; empty for one who is not known. Raises StoreError."""

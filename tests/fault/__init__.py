@@ -1,0 +1,1 @@
+"""What is left when servers, links and processes fail."""

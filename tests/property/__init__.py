@@ -1,0 +1,1 @@
+"""The oracle, the state machine, the fuzzers."""

@@ -1,0 +1,231 @@
+"""How long a visitor is kept: never without an end, never longer than the longest window that asks for what she did.
+
+Over random policies and histories, in memory to the second and on real servers by their own clock. How long that is,
+is worked out here from the policy's own words, as the oracle does it, beside what the stored bytes say of themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from itertools import count
+from typing import TypeAlias
+
+import pytest
+import redis
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from retarget import Candidate, MemoryStore, Policy, PolicyError, Retargeter
+from retarget.events import Subject
+from retarget.policy.grammar import Cap, Condition, Span, labels_in
+from retarget.policy.load import Campaign, load_zone
+from retarget.timelines import timeline
+from tests.property.oracle import DAY, LONGEST, SESSION_AT_MOST, SKEW, end_moment, moment, spread_gap
+from tests.support import servers, strategies
+from tests.support.fixtures import Clock
+from tests.support.servers import Server
+
+_RUNS = count()
+_STEPS = st.sampled_from([0, 0, 1, 5, 61, 599, 3_601, 86_400, 86_401, 172_801, 259_201, 3_000_000])
+_LATE = st.sampled_from([0, 0, 0, -1, -60, -3_599, -86_400, -200_000, 1, 300])
+_ZONES = 2 * DAY
+"""Dates are days of the visitor's own zone: a flight may begin in one zone and end in another."""
+
+Stored: TypeAlias = Mapping[bytes, bytes]
+
+
+class Asked:
+    """For how many seconds a policy asks about an event, read from its rules one by one."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.zone = load_zone(policy.timezone)
+
+    def seconds(self, event: str, subject: Subject | None) -> int:
+        """The longest window of any rule that may count this event; 0 for one that no rule asks about."""
+        policy = self.policy
+        shared = [cap for caps in policy.caps.values() for cap in caps]
+        conditions: list[tuple[Condition, Campaign | None]] = []
+        if policy.annoyance is not None:
+            segments = policy.annoyance.segment.values()
+            shared += [*policy.annoyance.threshold, *(cap for s in segments for cap in s.threshold)]
+            conditions += [(condition, None) for s in segments for clause in s.who for condition in clause]
+        everyone = [rules for name in (*policy.campaign, strategies.STRANGER) if (rules := policy.rules(name))]
+        own: list[tuple[Cap, Campaign | None]] = []
+        gaps = []
+        for rules in everyone:
+            own += [(cap, rules) for cap in rules.caps]
+            gaps += [rules.gap.seconds] if rules.gap is not None else []
+            conditions += [(c, rules) for c in (*rules.exclude, *(c for clause in rules.audience for c in clause))]
+        caps = [*((cap, None) for cap in shared), *own]
+        windows = [*(cap.window for cap, _ in caps), *(condition.window for condition, _ in conditions)]
+        asked = [self._length(c.window, rules) for c, rules in conditions if _meant(c, event, subject)]
+        if event == "impression":
+            asked += [*gaps, *(self._length(cap.window, rules) for cap, rules in caps)]
+            asked += [gap for cap, _ in caps if (gap := spread_gap(cap)) is not None]
+        if Span("session") in windows:
+            asked += [policy.session.seconds, SESSION_AT_MOST]
+        return max(asked, default=0)
+
+    def _length(self, span: Span | None, rules: Campaign | None) -> int:
+        retention = self.policy.retention.seconds
+        if span is None or span.period == "lifetime":
+            return retention
+        if span.period == "rolling":
+            return span.seconds
+        if span.period == "session":
+            return SESSION_AT_MOST
+        if span.period == "flight":
+            if rules is None or rules.start is None or rules.end is None:
+                return retention
+            return min(retention, end_moment(rules.end, self.zone) - moment(rules.start, self.zone) + _ZONES)
+        return LONGEST[span.period]
+
+
+def _meant(condition: Condition, event: str, subject: Subject | None) -> bool:
+    """Whether the condition may count this event; a template may be filled with anything."""
+    if condition.event != event or condition.subject is None or labels_in(condition.subject):
+        return condition.event == event
+    name = subject.campaign if isinstance(subject, Candidate) else subject
+    return ":" in condition.subject or condition.subject == name
+
+
+class Kept:
+    """One visitor's history on one policy: what every store is asked for, and until when it may keep her."""
+
+    def __init__(self, policy: Policy, clock: Clock, stores: list[MemoryStore | str]) -> None:
+        self.prefix = f"rt:ttl-{next(_RUNS)}:"
+        self.clock = clock
+        self.asked = Asked(policy)
+        self.memory = next(store for store in stores if isinstance(store, MemoryStore))
+        options = {"clock": clock, "prefix": self.prefix}
+        self.ads = [Retargeter(policy, s, timeout=servers.PATIENCE, **options) for s in stores]  # type: ignore[arg-type]
+        self.until = 0
+        self.longest = 0
+        self.ahead = False
+
+    @property
+    def key(self) -> bytes:
+        return f"{self.prefix}1:v".encode()
+
+    def happens(self, event: str, subject: Subject | None, at: int) -> None:
+        """An event; whoever counts it may keep the visitor so much longer."""
+        self._allowed(event, subject, at)
+        before = dict(self.memory.read(self.key))
+        answers = [ads.record("v", event, subject, at=at) for ads in self.ads]
+        assert len(set(answers)) == 1
+        self._checked(before)
+
+    def is_shown(self, candidates: list[Subject]) -> None:
+        """A claim, granted or not."""
+        for candidate in candidates:
+            self._allowed("impression", candidate, self.clock.now)
+        before = dict(self.memory.read(self.key))
+        claims = [ads.claim("v", candidates) for ads in self.ads]
+        assert len({claim and claim.candidate for claim in claims}) == 1
+        self._checked(before)
+
+    def _allowed(self, event: str, subject: Subject | None, at: int) -> None:
+        seconds = self.asked.seconds(event, subject)
+        if seconds:
+            self.until = max(self.until, at + seconds + 1)
+            self.longest = max(self.longest, at + seconds + 1 - self.clock.now)
+        self.ahead = self.ahead or at > self.clock.now
+
+    def _checked(self, before: Stored) -> None:
+        """In memory: she is kept as long as her newest entries matter, and not a second longer."""
+        now, state = self.clock.now, self.memory.read(self.key)
+        ttl = self.memory.ttl(self.key, now)
+        assert (ttl is None) is (not state)
+        if ttl is None:
+            return
+        ends = {field: timeline.newest(raw) + timeline.horizon_of(raw) for field, raw in state.items()}
+        assert now + ttl <= self.until
+        if state != before:
+            assert min(ends.values()) >= now - DAY or self.ahead, "dead for a day, written again, and there still"
+            rounding = {field: timeline.horizon_of(raw) // 500 for field, raw in state.items()}
+            assert now + ttl > max(end - rounding[field] for field, end in ends.items())
+        for field, raw in state.items():
+            if raw != before.get(field):
+                assert timeline.moments(raw)[0] >= now - timeline.horizon_of(raw) - SKEW
+
+    def on_server(self, client: redis.Redis) -> None:
+        """On a server: her key has an end, by the server's clock, which stands still beside the policy's."""
+        keys = list(client.scan_iter(match=self.prefix + "*", count=1_000))
+        assert set(keys) <= {self.key}
+        for key in keys:
+            assert 0 < client.ttl(key) <= self.longest
+            assert client.hgetall(key) == dict(self.memory.read(key))
+
+    def forgotten(self, clients: list[redis.Redis]) -> None:
+        """Forget leaves nothing: no key under the prefix, and nothing to forget again."""
+        known = self.ads[0].forget("v")
+        assert [ads.forget("v") for ads in self.ads[1:]] == [known] * (len(self.ads) - 1)
+        assert [ads.forget("v") for ads in self.ads] == [False] * len(self.ads)
+        assert len(self.memory) == 0
+        for client in clients:
+            assert list(client.scan_iter(match=self.prefix + "*", count=1_000)) == []
+
+
+@pytest.fixture(scope="module")
+def clients(fleet: dict[str, Server]) -> Iterator[dict[str, redis.Redis]]:
+    """A client of every real server by its address, to look behind the library's back."""
+    with ExitStack() as stack:
+        yield {s.url: stack.enter_context(s.client(socket_timeout=servers.PATIENCE)) for s in fleet.values()}
+
+
+def history(data: st.DataObject, clients: dict[str, redis.Redis], most: int) -> Kept:
+    """Random events and claims of one visitor by a random policy, checked after each."""
+    policy = Policy.model_validate(data.draw(strategies.policies(), "policy"))
+    clock = Clock(strategies.BASE)
+    try:
+        kept = Kept(policy, clock, [MemoryStore(), *clients])
+    except PolicyError as error:  # more clauses than we take: a refusal, not a wrong answer
+        assume("clauses" not in str(error))
+        raise
+    for _ in range(data.draw(st.integers(1, most), "how many")):
+        clock.now += data.draw(_STEPS, "seconds")
+        if data.draw(st.booleans(), "an event"):
+            event = data.draw(strategies.events(policy, at=st.just(0)), "event")
+            kept.happens(event.event, event.subject, clock.now + data.draw(_LATE, "late"))
+        else:
+            kept.is_shown(data.draw(st.lists(strategies.candidates(policy), min_size=1, max_size=3), "candidates"))
+        for client in clients.values():
+            kept.on_server(client)
+    return kept
+
+
+def _settings(examples: int) -> settings:
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    return settings(max_examples=examples, deadline=None, suppress_health_check=checks)
+
+
+@given(st.data())
+@_settings(80)
+def test_nothing_outlives_the_longest_window_that_asks_for_it(
+    clients: dict[str, redis.Redis], data: st.DataObject
+) -> None:
+    """In memory and on every server, whatever the policy and the history; and forgotten, nothing is left at all."""
+    kept = history(data, clients, 15)
+    kept.forgotten(list(clients.values()))
+
+
+@given(st.data())
+@_settings(100)
+def test_when_her_time_has_passed_nothing_is_left(data: st.DataObject) -> None:
+    """In memory: a second after the last window has closed on her last entry the visitor is gone whole."""
+    kept = history(data, {}, 20)
+    kept.memory.expire(kept.until + 1)
+    assert len(kept.memory) == 0
+    assert dict(kept.memory.read(kept.key)) == {}
+
+
+@pytest.mark.soak
+@given(st.data())
+@_settings(5_000)
+def test_nothing_outlives_its_window_in_five_thousand_histories(data: st.DataObject) -> None:
+    """The same in memory, five thousand times."""
+    kept = history(data, {}, 40)
+    kept.memory.expire(kept.until + 1)
+    assert len(kept.memory) == 0

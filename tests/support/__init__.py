@@ -1,0 +1,1 @@
+"""Helpers: servers, clusters, a proxy, drivers of both clients, strategies."""

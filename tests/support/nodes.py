@@ -1,0 +1,148 @@
+"""Servers that a test may kill, stop and start again on the same port: single ones, and those of clusters."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.support.servers import PATIENCE, program
+from tests.support.waiting import until
+
+_FIRST_PORT, _PORTS, _BUS = 11_000, 10_000, 10_000
+_numbers = itertools.count(os.getpid() * 37)
+
+
+def quiet_port() -> int:
+    """A port that nobody listens on, nor on the one 10,000 above it (a cluster's bus).
+
+    Below those that the system gives to connections: one of them could take the port of a server that is down, or a
+    client that tries to reach it could connect to itself.
+    """
+    for number in itertools.islice(_numbers, _PORTS):
+        port = _FIRST_PORT + number % _PORTS
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):  # noqa: SIM117 - the second after the first
+            with socket.create_server(("127.0.0.1", port + _BUS)):
+                return port
+    raise OSError("no free port")
+
+
+class Node:
+    """One server. Options are those of the command line, without their dashes; what is there wins over the defaults."""
+
+    def __init__(self, name: str, folder: Path, options: Mapping[str, str], *, port: int = 0) -> None:
+        self.name, self.folder, self.port = name, folder, port or quiet_port()
+        self.options: dict[str, str] = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(folder),
+            "save": "",
+            "appendonly": "no",
+            "daemonize": "no",
+            **options,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name} on {self.port}>"
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it."""
+        return [program(self.name), *(word for key, value in self.options.items() for word in (f"--{key}", value))]
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self.process is not None and self.process.poll() is None
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A client that says at once what it meets."""
+        given = {"retry": Retry(NoBackoff(), 0), "socket_timeout": PATIENCE, "protocol": 2, **options}
+        return redis.Redis(host="127.0.0.1", port=self.port, **given)
+
+    def ask(self, *words: Any) -> Any:
+        """One command on a connection of its own."""
+        with self.client() as client:
+            return client.execute_command(*words)
+
+    def info(self, section: str) -> dict[str, Any]:
+        """What INFO says of a section."""
+        with self.client(socket_timeout=1) as client:
+            return dict(client.info(section))
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start the process; wait until it answers, `ready=False`: be it that it is loading."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until(lambda: self._answers(ready=ready) or not self.running, f"{self} answers")
+        if not self.running:
+            raise RuntimeError(f"{self} did not start:\n{(self.folder / 'log').read_text()[-2_000:]}")
+
+    def _answers(self, *, ready: bool) -> bool:
+        try:
+            return bool(self.ask("PING"))
+        except redis.ConnectionError as error:
+            return not ready and isinstance(error, redis.BusyLoadingError)
+        except redis.ResponseError:  # MASTERDOWN and the like
+            return True
+
+    def kill(self) -> None:
+        """`kill -9`; return when it is gone."""
+        if self.process is not None:
+            self.process.kill()  # ends one that is stopped, too
+            self.process.wait(PATIENCE)
+
+    def restart(self, *, ready: bool = True) -> None:
+        """`kill -9`, and start again with what is on the disk."""
+        self.kill()
+        self.start(ready=ready)
+
+    def pause(self) -> None:
+        """SIGSTOP: the kernel still accepts connections and bytes for it, nothing is answered."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: what came meanwhile is executed now."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def node(name: str, options: Mapping[str, str] = {}, *, port: int = 0) -> Iterator[Node]:
+    """A running server with a folder of its own; both are gone at the end."""
+    with folders() as folder:
+        one = Node(name, folder, options, port=port)
+        try:
+            one.start()
+            yield one
+        finally:
+            one.kill()
+
+
+@contextmanager
+def folders() -> Iterator[Path]:
+    """A folder that is gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="rt-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

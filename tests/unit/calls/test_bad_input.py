@@ -1,0 +1,616 @@
+"""What callers get wrong: a clear error that says what would be right and whose fault it is, and nothing changed."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retarget import Candidate, ConfigError, Event, InputError, MemoryStore, Policy, PolicyError, Retargeter
+from tests.support.fixtures import Ads, Clock
+
+TEXT = """
+[annoyance]
+threshold = ["50 per day"]
+[caps]
+item = ["9 per day"]
+[campaign.a]
+caps = ["9 per day"]
+exclude = ["click a"]
+[campaign.b]
+audience = ["visit product/{item}"]
+"""
+NAUGHTY = [
+    "{",
+    "{campaign}",
+    "{item}",
+    "}{",
+    "a:b",
+    "*",
+    "@",
+    "^",
+    "#0",
+    "#1",
+    "i",
+    "e",
+    " ",
+    "a b",
+    "../..",
+    "%s%d",
+    "'; DROP",
+    '"',
+    "\\",
+    "\N{GRINNING FACE}",
+    "\N{LATIN SMALL LETTER E WITH ACUTE}",
+    "e\N{COMBINING ACUTE ACCENT}",
+    "\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 80,
+    "0",
+    "None",
+    "-1",
+    "x" * 256,
+]
+UNPRINTABLE = ["a\nb", "\0", "a\0b", "\t", "\x1b[31m", "\r\n", "\N{RIGHT-TO-LEFT OVERRIDE}x"]
+
+
+@pytest.fixture
+def memory() -> MemoryStore:
+    """The store that the tests here look into."""
+    return MemoryStore()
+
+
+@pytest.fixture
+def shop(memory: MemoryStore, clock: Clock) -> Iterator[Retargeter]:
+    """A retargeter whose visitor `v` has some history; after the test not a byte of it may have changed."""
+    shop = Retargeter(Policy.from_text(TEXT), memory, clock=clock)
+    shop.claim("v", ["a"], id="before")
+    shop.record("v", "visit", "product/x")
+    before = shop.export("v"), len(memory)
+    yield shop
+    assert (shop.export("v"), len(memory)) == before
+
+
+# -- visitors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("visitor", [*NAUGHTY, *UNPRINTABLE, "x" * 500])
+def test_a_visitors_id_may_be_any_text(ads: Ads, visitor: str) -> None:
+    """Up to some 500 bytes, whatever is in it: counted for her, for nobody else, exported and forgotten."""
+    shop = ads(TEXT)
+    assert shop.claim(visitor, ["a"], id="x") is not None
+    assert shop.record("v", "impression", "a") is True
+    exported = shop.export(visitor)
+    assert exported["visitor"] == visitor
+    assert len(exported["timelines"]["impression a"]["at"]) == 1
+    assert shop.forget(visitor) is True
+    assert shop.export(visitor)["timelines"] == {}
+    assert shop.forget("v") is True
+
+
+@pytest.mark.parametrize(
+    ("visitor", "said"),
+    [
+        ("", "has 1 to 510 bytes; this one has 0"),
+        ("secret" * 170_000, "has 1 to 510 bytes; this one has 1020000"),
+        ("secret\N{GRINNING FACE}" * 60, "has 1 to 510 bytes; this one has 600"),
+        ("secret\ud800", "not valid Unicode"),
+        (b"secret", "not bytes"),
+        (4711, "not int"),
+        (True, "not bool"),
+        (47.11, "not float"),
+        (["secret"], "not list"),
+        ({"secret": 1}, "not dict"),
+    ],
+    ids=["empty", "1 MB", "too long in bytes", "lone surrogate", "bytes", "int", "bool", "float", "list", "dict"],
+)
+def test_what_is_no_visitor_is_refused_without_being_told(shop: Retargeter, visitor: Any, said: str) -> None:
+    """Every call says what an id must be, and never repeats the id, which may be a person's."""
+    calls: list[Callable[[], object]] = [
+        lambda: shop.decide(visitor),
+        lambda: shop.claim(visitor, ["a"], id="x"),
+        lambda: shop.record(visitor, "impression", "a"),
+        lambda: shop.record_many([(visitor, "impression", "a")]),
+        lambda: list(shop.decide_many([visitor])),
+        lambda: shop.export(visitor),
+        lambda: shop.forget(visitor),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=said) as raised:
+            call()
+        assert "visitor" in str(raised.value)
+        assert "secret" not in str(raised.value) + repr(raised.value.__cause__)
+        assert "4711" not in str(raised.value)
+
+
+def test_the_length_of_a_visitors_id_does_not_depend_on_the_prefix(memory: MemoryStore) -> None:
+    """510 bytes are 510 bytes behind a prefix of accents too."""
+    shop = Retargeter(Policy.from_text(TEXT), memory, prefix="\N{LATIN SMALL LETTER E WITH ACUTE}" * 20)
+    assert shop.claim("x" * 510, ["a"]) is not None
+
+
+def test_no_visitor_has_no_data(shop: Retargeter) -> None:
+    """None is nobody to export or forget: an error, while decide, claim and record take her."""
+    for call in (shop.export, shop.forget):
+        with pytest.raises(InputError, match="visitor"):
+            call(None)  # type: ignore[arg-type]
+    assert shop.record(None, "impression", "a") is False
+
+
+# -- campaigns, subjects, labels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", NAUGHTY)
+def test_campaigns_subjects_and_labels_may_be_any_printable_text(ads: Ads, text: str) -> None:
+    """Up to 256 bytes: a cap on each counts by itself, and nothing takes one for another."""
+    shop = ads('[defaults]\ncaps = ["1 per day"]\nexclude = ["dismiss {campaign}"]\n[caps]\nitem = ["1 per day"]')
+    labelled = Candidate("labelled", item=text)
+    assert shop.claim("v", [text]) is not None
+    assert shop.decide("v", [text, "plain", labelled]).eligible == ("plain", labelled)
+    assert shop.claim("v", [labelled]) is not None
+    assert shop.decide("v", [labelled, Candidate("other", item=text), "plain"]).eligible == ("plain",)
+    assert shop.record("w", "dismiss", text) is True
+    assert shop.decide("w", [text, "plain"]).eligible == ("plain",)
+
+
+@pytest.mark.parametrize("name", ["{item}", "{campaign}", "a b", "\N{GRINNING FACE}", "x" * 256, "#0", "*", "a.b"])
+def test_a_policys_own_campaigns_may_be_called_anything_printable(ads: Ads, name: str) -> None:
+    """Its cap counts its own impressions and nobody else's; only a name like a template is refused."""
+    text = f'[campaign."{name}"]\ncaps = ["1 per day"]\n[campaign.z]\ncaps = ["1 per day"]'
+    if "{" in name:
+        with pytest.raises(PolicyError) as raised:
+            ads(text)
+        assert name in str(raised.value)
+        return
+    shop = ads(text)
+    assert shop.record("v", "impression", "stranger") is True
+    assert shop.claim("v", [name]) is not None
+    assert shop.decide("v").eligible == ("z",)
+    assert shop.export("v")["timelines"].keys() == {f"impression {name}"}
+
+
+WRONG_TEXTS = [
+    ("", "0 bytes"),
+    ("x" * 257, "257 bytes"),
+    ("x" * 1_000_000, "1000000 bytes"),
+    *((text, "control characters") for text in UNPRINTABLE),
+    ("\ud800", "Unicode"),
+    (5, "int"),
+    (b"a", "bytes"),
+    (True, "bool"),
+    (1.5, "float"),
+    (["a"], "list"),
+    ({"a": 1}, "dict"),
+    (("a",), "tuple"),
+]
+WRONG_IDS = [f"{number}" for number in range(len(WRONG_TEXTS))]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG_TEXTS, ids=WRONG_IDS)
+def test_a_campaign_that_cannot_be_one_is_refused(shop: Retargeter, text: Any, said: str) -> None:
+    """In decide, claim and record: an error of a readable length that says what is wrong with it."""
+    for call in (
+        lambda: shop.decide("v", ["a", text]),
+        lambda: shop.claim("v", [text, "a"]),
+        lambda: shop.claim("v", [Candidate(text), "a"]),
+        lambda: shop.record("v", "impression", text),
+        lambda: shop.record("v", "click", Candidate(text)),
+        lambda: list(shop.decide_many(["v"], [text])),
+        lambda: shop.record_many([("v", "impression", "a"), ("v", "impression", text)]),
+    ):
+        with pytest.raises(InputError, match=said) as raised:
+            call()
+        assert len(str(raised.value)) < 400
+        assert "campaign" in str(raised.value)
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "NoneType"), *WRONG_TEXTS], ids=["None", *WRONG_IDS])
+def test_a_label_that_cannot_be_one_is_refused(shop: Retargeter, text: Any, said: str) -> None:
+    """The error names the label's kind."""
+    for call in (
+        lambda: shop.decide("v", [Candidate("b", item=text)]),
+        lambda: shop.claim("v", [Candidate("a", item=text)]),
+        lambda: shop.record("v", "impression", Candidate("a", item=text)),
+    ):
+        with pytest.raises(InputError, match=said) as raised:
+            call()
+        assert len(str(raised.value)) < 400
+        assert "item" in str(raised.value)
+
+
+def test_a_candidate_of_none_is_refused(shop: Retargeter) -> None:
+    """None among the candidates is a slip, no "every campaign"."""
+    for call in (shop.decide, shop.claim):
+        with pytest.raises(InputError, match="NoneType"):
+            call("v", [None])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("candidates", ["a", "", Candidate("a"), 5, True, 1.5, object()])
+def test_candidates_must_come_as_a_list(shop: Retargeter, candidates: Any) -> None:
+    """A single text would be taken letter by letter: refused, saying what to give."""
+    for call in (
+        lambda: shop.decide("v", candidates),
+        lambda: shop.claim("v", candidates),
+        lambda: list(shop.decide_many(["v"], candidates)),
+    ):
+        with pytest.raises(InputError, match=r"candidates=.*give a list of campaign ids"):
+            call()
+
+
+def test_visitors_must_come_as_a_list(shop: Retargeter) -> None:
+    """`decide_many("v1")` would decide on the visitors `v` and `1`: refused like candidates given as a text."""
+    for visitors in ("visitor-1", 5, None):
+        with pytest.raises(InputError, match="visitors"):
+            list(shop.decide_many(visitors))  # type: ignore[arg-type]
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "",
+        " ",
+        "a b",
+        "1click",
+        "click!",
+        "cl\nick",
+        "\0",
+        "x" * 65,
+        "x" * 1_000_000,
+        "\ud800",
+        5,
+        None,
+        b"click",
+        ["click"],
+        True,
+    ],
+)
+def test_what_is_no_event_name_is_refused(shop: Retargeter, event: Any) -> None:
+    """Letters, digits, . - and _, at most 64, no digit first: the message says so, and stays short."""
+    for call in (
+        lambda: shop.record("v", event, "a"),
+        lambda: shop.record_many([("v", "click", "a"), ("v", event, "a")]),
+    ):
+        with pytest.raises(InputError, match="no event name: letters, digits") as raised:
+            call()
+        assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "event", ["Click", "video.complete-50", "\N{LATIN SMALL LETTER E WITH ACUTE}v\u00e9nement", "x" * 64, "_x"]
+)
+def test_event_names_may_be_words_of_any_language(ads: Ads, event: str) -> None:
+    """What a policy may ask about can be recorded."""
+    shop = ads(f'[campaign.a]\nexclude = ["{event}"]')
+    assert shop.record("v", event) is True
+    assert shop.decide("v").eligible == ()
+
+
+def test_an_impression_needs_its_campaign(shop: Retargeter) -> None:
+    """Of what was it an impression?"""
+    with pytest.raises(InputError, match="campaign as the subject"):
+        shop.record("v", "impression")
+
+
+@pytest.mark.parametrize("id_", ["", "\ud800", 5, b"x", True, ["x"], 1.5])
+def test_what_is_no_event_id_is_refused(shop: Retargeter, id_: Any) -> None:
+    """A text that is not empty: the message says so."""
+    for call in (
+        lambda: shop.record("v", "click", "a", id=id_),
+        lambda: shop.claim("v", ["a"], id=id_),
+        lambda: shop.record_many([Event("v", "click", "a", id=id_)]),
+    ):
+        with pytest.raises(InputError, match="id="):
+            call()
+
+
+@pytest.mark.parametrize("id_", [*NAUGHTY, *UNPRINTABLE, "x" * 1_000_000], ids=range(len(NAUGHTY + UNPRINTABLE) + 1))
+def test_an_event_id_may_be_any_text_of_any_length(ads: Ads, id_: str) -> None:
+    """It is remembered by its hash: known when it comes again, and others are not."""
+    shop = ads(TEXT)
+    assert [shop.record("v", "click", "a", id=id_) for _ in range(2)] == [True, False]
+    assert shop.record("v", "click", "a", id=id_ + "x") is True
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        5,
+        None,
+        "click",
+        b"click",
+        (),
+        ("v",),
+        ("v", "click", "a", None, None, "too many"),
+        {},
+        {"visitor": "v"},
+        {"visitor": "v", "event": "click", "when": 5},
+        {1: 2},
+    ],
+)
+def test_what_is_no_event_is_refused_and_nothing_of_its_batch_begun(shop: Retargeter, row: Any) -> None:
+    """`record_many` says what a row must be, and the good rows before it are not counted."""
+    with pytest.raises(InputError, match="is no event"):
+        shop.record_many([("v", "click", "a"), row])
+
+
+@pytest.mark.parametrize("events", [5, None])
+def test_events_must_come_as_a_list(shop: Retargeter, events: Any) -> None:
+    """What cannot be gone through is refused."""
+    with pytest.raises(InputError, match="events"):
+        shop.record_many(events)
+
+
+def test_a_single_event_is_no_list_of_events(shop: Retargeter) -> None:
+    """A tuple or mapping of one event is not taken for several."""
+    for events in (("v", "click", "a"), {"visitor": "v", "event": "click"}, "click"):
+        with pytest.raises(InputError, match="no event"):
+            shop.record_many(events)  # type: ignore[arg-type]
+
+
+# -- times -------------------------------------------------------------------------------------------------------------
+
+WRONG_TIMES: list[tuple[Any, str]] = [
+    (datetime(2026, 11, 10), "no time zone"),  # noqa: DTZ001 - that is the case
+    (math.nan, "no moment"),
+    (math.inf, "no moment"),
+    (-math.inf, "no moment"),
+    (True, "no moment"),
+    ("2026-11-10T12:00:00Z", "no moment"),
+    ("1794312000", "no moment"),
+    (b"1", "no moment"),
+    ([1_794_312_000], "no moment"),
+    (Decimal(5), "no moment"),
+    (timedelta(1), "no moment"),
+    (datetime(2026, 11, 10).date(), "no moment"),  # noqa: DTZ001
+    (-1, "out of range"),
+    (-0.5, "out of range"),
+    (1_794_312_000_000, "milliseconds"),
+    (1_794_312_000_000.0, "milliseconds"),
+    (1_794_312_000_000_000, "out of range"),
+    (2**32, "out of range"),
+    (1e300, "out of range"),
+    (10**400, "moment|out of range"),
+    (datetime(9999, 12, 31, tzinfo=UTC), "out of range"),
+    (datetime(1, 1, 1, tzinfo=UTC), "out of range"),
+    (datetime(1969, 12, 31, tzinfo=UTC), "out of range"),
+]
+
+
+@pytest.mark.parametrize(("moment", "said"), WRONG_TIMES, ids=[f"{n}" for n in range(len(WRONG_TIMES))])
+def test_what_is_no_moment_is_refused(shop: Retargeter, moment: Any, said: str) -> None:
+    """Naive, not finite, not a number, out of range, in milliseconds: the message names the argument and the cure."""
+    for name, call in (
+        ("now", lambda: shop.decide("v", now=moment)),
+        ("now", lambda: shop.claim("v", ["a"], now=moment)),
+        ("now", lambda: list(shop.decide_many(["v"], now=moment))),
+        ("at", lambda: shop.record("v", "click", "a", at=moment)),
+        ("at", lambda: shop.record_many([("v", "click", "a", moment)])),
+    ):
+        with pytest.raises(InputError, match=f"^{name}=.*({said})") as raised:
+            call()
+        assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("now", [0, 1, 2**32 - 301])
+def test_the_first_and_the_last_second_are_moments(ads: Ads, now: int) -> None:
+    """1970 and 2106: decided, claimed, explained, without an overflow anywhere."""
+    shop = ads(
+        '[campaign.a]\ncaps = ["1 per calendar month", "2 per lifetime"]\ngap = "1 day"\nhours = "00:00-24:00"',
+        clock=lambda: now,
+    )
+    assert shop.claim("v", now=now) is not None
+    assert shop.claim("v", now=now) is None
+    verdict = shop.decide("v", now=now)["a"]
+    assert verdict.eligible_at is not None
+    assert verdict.eligible_at.timestamp() > now
+
+
+@pytest.mark.parametrize(
+    "zone",
+    ["Mars/Olympus", "", "europe/zurich ", "../etc/passwd", "\0", "\ud800", "x" * 1_000_000, 5, b"UTC", ["UTC"], UTC],
+)
+def test_an_unknown_zone_is_refused(shop: Retargeter, zone: Any) -> None:
+    """The message names the argument and a zone that is one, and stays short."""
+    for call in (
+        lambda: shop.decide("v", timezone=zone),
+        lambda: shop.claim("v", ["a"], timezone=zone),
+        lambda: list(shop.decide_many(["v"], timezone=zone)),
+    ):
+        with pytest.raises(InputError, match=r"timezone.*Europe/Zurich") as raised:
+            call()
+        assert len(str(raised.value)) < 300
+
+
+# -- setting up --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["policy.toml", {"campaign": {}}, None, Path("policy.toml"), Policy])
+def test_a_retargeter_needs_a_policy(policy: Any) -> None:
+    """A file name or plain data in its place is refused, saying how to load one; when set later too."""
+    with pytest.raises((ConfigError, InputError), match=r"Policy\.from_toml"):
+        Retargeter(policy, "memory://")
+    shop = Retargeter(Policy.from_text("[campaign.a]"), "memory://")
+    with pytest.raises((ConfigError, InputError), match=r"Policy\.from_toml"):
+        shop.policy = policy
+    assert shop.decide("v").eligible == ("a",)
+
+
+@pytest.mark.parametrize("prefix", [5, None, b"rt:", "\ud800"])
+def test_a_prefix_is_a_text(prefix: Any) -> None:
+    """Anything else is refused when set up, not at the first visitor."""
+    with pytest.raises(ConfigError, match="prefix"):
+        Retargeter(Policy.from_text("[campaign.a]"), "memory://", prefix=prefix)
+
+
+# -- a lot -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_million_candidates_are_decided_on(clock: Clock) -> None:
+    """All known to the policy: in order; claimed too."""
+    shop = Retargeter(
+        Policy.from_text("".join(f'[campaign.c{n}]\ncaps = ["1 per day"]\n' for n in range(500))),
+        "memory://",
+        clock=clock,
+    )
+    for number in range(0, 500, 2):
+        shop.claim("v", [f"c{number}"])
+    candidates = [f"c{number % 500}" for number in range(1_000_000)]
+    eligible = shop.decide("v", candidates).eligible
+    claim = shop.claim("v", candidates)
+    assert len(eligible) == 500_000
+    assert set(eligible) == {f"c{number}" for number in range(1, 500, 2)}
+    assert claim is not None
+    assert claim.campaign == "c1"
+
+
+def test_thousands_of_candidates_each_with_its_verdict(clock: Clock) -> None:
+    """Items of a catalogue: a decision on each, and the verdict of each, which is looked up and not searched for."""
+    shop = Retargeter(Policy.from_text('[defaults]\n[caps]\nitem = ["1 per day"]'), "memory://", clock=clock)
+    shop.record("v", "impression", Candidate("shop", item="7"))
+    candidates = [Candidate("shop", item=f"{n}") for n in range(5_000)]
+    decision = shop.decide("v", candidates)
+    assert [n for n, candidate in enumerate(candidates) if not decision[candidate].eligible] == [7]
+
+
+@pytest.mark.parametrize(
+    "who", ['"x{n}", "y{n}", "z{n}"', '{{ any = ["x{n}", "y{n}"] }}, {{ any = ["z{n}", "w{n}"] }}']
+)
+def test_a_policy_that_multiplies_out_is_refused_not_run(who: str) -> None:
+    """Twenty segments of several conditions each: an error that says what to simplify, at once; no endless loading."""
+    segments = "".join(
+        f'[annoyance.segment.s{n}]\nwho = [{who.format(n=n)}]\nthreshold = ["9 per day"]\n' for n in range(20)
+    )
+    text = f'[annoyance]\nthreshold = ["5 per day"]\n{segments}[campaign.a]'
+    program = "import sys, retarget; retarget.Retargeter(retarget.Policy.from_text(sys.argv[1]), 'memory://')"
+    done = subprocess.run([sys.executable, "-c", program, text], timeout=60, capture_output=True, check=False)
+    assert b"PolicyError" in done.stderr
+    assert b"clauses" in done.stderr
+
+
+# -- policies ----------------------------------------------------------------------------------------------------------
+
+WRONG_POLICIES = [
+    ('caps = ["1 per month"]', ["campaign.x.caps[0]", "1 per month", '"30 days" (rolling)', '"calendar month"']),
+    ('caps = ["2 per year"]', ["campaign.x.caps[0]", "2 per year", '"365 days" (rolling)']),
+    ('caps = ["3 per day", "three per day"]', ["campaign.x.caps[1]", "three per day", "LIMIT per WINDOW"]),
+    ('caps = ["0 per day"]', ["campaign.x.caps[0]", "0 per day", "from 1 to 10,000", "end"]),
+    ('caps = ["-3 per day"]', ["campaign.x.caps[0]", "-3 per day", "from 1 to 10,000"]),
+    ('caps = ["10001 per day"]', ["campaign.x.caps[0]", "10001 per day", "never binds"]),
+    ('caps = "3 per day"', ["campaign.x.caps", "list"]),
+    ("caps = [3]", ["campaign.x.caps[0]", "3", "per day"]),
+    ('caps = ["3 per calendar fortnight"]', ["campaign.x.caps[0]", "calendar fortnight", "calendar week"]),
+    ('caps = [{ cap = "3 per day", sprad = true }]', ["campaign.x.caps[0]", "sprad", "spread"]),
+    ('caps = [{ cap = "3 per session", spread = true }]', ["campaign.x.caps[0]", "3 per session", "gap"]),
+    ('caps = ["3 per 10000 days"]', ["campaign.x.caps[0]", "10000 days", "7,320 days"]),
+    ('gap = "2"', ["campaign.x.gap", "'2'", "90 minutes"]),
+    ("gap = 7200", ["campaign.x.gap", "7200", "quotes"]),
+    ('gap = "1 month"', ["campaign.x.gap", "1 month", "30 days"]),
+    ('audience = ["visit within soon"]', ["campaign.x.audience[0]", "soon", "30 days"]),
+    ('audience = ["2nd visit"]', ["campaign.x.audience[0]", "2nd visit", "[N] EVENT [SUBJECT]"]),
+    ('audience = ["0 visit"]', ["campaign.x.audience[0]", "0 visit", "exclude"]),
+    ('audience = ["visit red shoes"]', ["campaign.x.audience[0]", "visit red shoes", "double quotes"]),
+    ("audience = [{ any = [] }]", ["campaign.x.audience[0]", "any"]),
+    ('audience = ["visit product/{the item}"]', ["campaign.x.audience[0]", "double quotes"]),
+    ('exclude = "purchase"', ["campaign.x.exclude", "list"]),
+    ('hours = "8-21"', ["campaign.x.hours", "8-21", "08:00-21:00"]),
+    ('hours = "08:00-08:00"', ["campaign.x.hours", "08:00-08:00"]),
+    ('hours = "08:00-25:00"', ["campaign.x.hours", "08:00-25:00"]),
+    ('days = "mon-someday"', ["campaign.x.days", "mon-someday", "mon-sat"]),
+    ('start = "soon"', ["campaign.x.start", "soon", "2026-11-01"]),
+    ("start = 2026-12-24\nend = 2026-11-01", ["campaign.x", "ends (2026-11-01)", "starts (2026-12-24)"]),
+    ("cost = -1", ["campaign.x.cost", "-1", "0"]),
+    ("cost = nan", ["campaign.x.cost", "nan"]),
+    ('cost = "cheap"', ["campaign.x.cost", "cheap", "number"]),
+    ('obeys = "no"', ["campaign.x.obeys", "no", "bool"]),
+    ('obeys = false\ncaps = ["1 per day"]', ["campaign.x", "obeys = false", "take one out"]),
+    ('cap = ["3 per day"]', ["campaign.x.cap", "unknown key", "'caps'"]),
+    ("labels = { advertiser = 5 }", ["campaign.x.labels.advertiser", "5"]),
+    ('labels = { "an advertiser" = "a" }', ["campaign.x.labels", "an advertiser", "letters, digits"]),
+    ('labels = { advertiser = "" }', ["campaign.x.labels.advertiser", "1 to 256"]),
+]
+
+
+@pytest.mark.parametrize(("rule", "said"), WRONG_POLICIES, ids=[rule for rule, _ in WRONG_POLICIES])
+def test_a_wrong_policy_is_told_by_campaign_key_text_and_cure(rule: str, said: list[str]) -> None:
+    """One problem, one line, which names the place, what was read there, and what would be right."""
+    with pytest.raises(PolicyError) as raised:
+        Policy.from_text(f"[campaign.fine]\n[campaign.x]\n{rule}")
+    assert len(raised.value.problems) == 1
+    for part in said:
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[campaign", ["no TOML"]),
+        ('timezone = "Mars"', ["timezone", "Mars", "Europe/Zurich"]),
+        ('retention = "for ever"', ["retention", "for ever", "30 days"]),
+        ('on_store_error = "ignore"', ["on_store_error", "ignore", "block", "allow", "raise"]),
+        ('on_no_consent = "raise"', ["on_no_consent", "raise", "block", "allow"]),
+        ("campaigns = {}", ["campaigns", "unknown key", "'campaign'"]),
+        ("[annoyance]\nthreshold = []", ["annoyance.threshold", "1 item"]),
+        ('[annoyance]\nthreshold = ["3 per flight"]', ["annoyance.threshold", "3 per flight", "another window"]),
+        ('[annoyance]\nthreshold = ["3 per day"]\npoints = { call = 0 }', ["annoyance.points.call", "0", "1"]),
+        ('[annoyance]\nthreshold = ["3 per day"]\npoints = { call = 1.5 }', ["annoyance.points.call", "1.5"]),
+        (
+            '[annoyance]\nthreshold = ["3 per day"]\n[annoyance.segment.s]\nthreshold = ["1 per day"]',
+            ["annoyance.segment.s.who"],
+        ),
+        ('[caps]\ncampaign = ["3 per day"]', ["caps.campaign", "[defaults]"]),
+        ('[caps]\n"channel:" = ["3 per day"]', ["caps.channel:", "channel:email"]),
+        ('[caps]\nitem = ["3 per fortnight"]', ["caps.item[0]", "3 per fortnight"]),
+        ('[defaults]\nlabels = { a = "b" }', ["defaults.labels", "unknown key"]),
+        ('[campaign."item:x"]\n[caps]\nitem = ["3 per day"]', ["campaign.item:x", "rename"]),
+        ('[campaign."a\\nb"]', ["campaign", "control characters"]),
+        ('[campaign.""]', ["campaign", "1 to 256"]),
+    ],
+)
+def test_a_wrong_policy_is_told_by_place_text_and_cure(text: str, said: list[str]) -> None:
+    """What belongs to no campaign is told as clearly."""
+    with pytest.raises(PolicyError) as raised:
+        Policy.from_text(text)
+    for part in said:
+        assert part in str(raised.value)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """One a line, each with its place; the error knows them apart."""
+    text = '[campaign.a]\ncaps = ["1 per month", "0 per day"]\n[campaign.b]\ngap = 5\nhour = "1"'
+    with pytest.raises(PolicyError) as raised:
+        Policy.from_text(text)
+    assert len(raised.value.problems) == 4
+    assert str(raised.value).splitlines() == raised.value.problems
+
+
+def test_a_policy_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Missing, a folder, not UTF-8, wrong: the message begins with the path."""
+    binary, wrong = tmp_path / "binary.toml", tmp_path / "wrong.toml"
+    binary.write_bytes(b"\xff\xfe")
+    wrong.write_text('[campaign.a]\ncaps = ["1 per month"]')
+    for path in (tmp_path / "missing.toml", tmp_path, binary, wrong):
+        with pytest.raises(PolicyError) as raised:
+            Policy.from_toml(path)
+        assert str(raised.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("data", [5, None, "text", ["campaign"], {"campaign": []}, {"campaign": {"a": 5}}, {1: 2}])
+def test_data_of_the_wrong_shape_is_a_policy_error(data: Any) -> None:
+    """`model_validate` of anything at all."""
+    with pytest.raises(PolicyError):
+        Policy.model_validate(data)
+
+
+def test_a_policy_cannot_be_changed_behind_the_plans_back() -> None:
+    """Frozen: another policy is set instead."""
+    policy = Policy.from_text("[campaign.a]")
+    with pytest.raises(Exception, match="frozen"):
+        policy.timezone = "Europe/Zurich"  # type: ignore[misc]

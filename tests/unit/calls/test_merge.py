@@ -1,0 +1,657 @@
+"""merging.py: what one id did becomes the other's, whoever else merges or records meanwhile, wherever it breaks off.
+
+The reference is one visitor who did it all herself. Interleavings drive the steps by hand: at every point where a merge
+waits for the store, anything else may happen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retarget import InputError, MemoryStore, NotExecuted, Policy, Retargeter, StoreError
+from retarget.calls import merge as merging
+from retarget.calls.requests import Steps
+from retarget.calls.visitors import Visitors
+from retarget.engine.plan import Plan
+from retarget.timelines import timeline
+from retarget.timelines.store import Store
+from retarget.timelines.writes import MOST_TIMELINES
+from tests.support import servers
+from tests.support.fixtures import REAL, Ads, Clock
+from tests.support.servers import Server
+
+NOW = 1_794_312_000
+DAY = 86_400
+POLICY = Policy.from_text("""
+    [annoyance]
+    threshold = ["30 per week", "12 per day"]
+    points = { mail = 3 }
+    [caps]
+    advertiser = ["5 per day"]
+    item = ["2 per day"]
+    [campaign.a]
+    labels = { advertiser = "ann", channel = "mail" }
+    caps = ["3 per day", "6 per week", "9 per lifetime"]
+    [campaign.b]
+    labels = { advertiser = "ann" }
+    gap = "2 hours"
+    audience = ["2 visit shop within week"]
+    [campaign.c]
+    exclude = ["buy within 3 days"]
+    caps = [{ cap = "4 per day", spread = true }]
+    [campaign.d]
+    caps = ["2 per calendar day"]
+""")
+EVENTS = [
+    ("impression", "a"),
+    ("impression", "b"),
+    ("impression", "c"),
+    ("impression", "d"),
+    ("visit", "shop"),
+    ("buy", None),
+]
+KEYS = Visitors("rt:", None)
+COUNTED = Policy.from_text('[campaign.a]\ncaps = ["1000 per day"]')
+
+
+def answers(ads: Retargeter, visitor: str, now: int) -> list[Any]:
+    """All that is said of a visitor: each verdict, and the annoyance."""
+    decision = ads.decide(visitor, now=now)
+    return [*(decision[candidate] for candidate in decision), decision.annoyance]
+
+
+def kept(ads: Retargeter, visitor: str) -> dict[str, list[str]]:
+    """Her timelines; when the last reserved impression ends stays behind, and says nothing alone."""
+    lines = ads.export(visitor)["timelines"]
+    return {name: line["at"] for name, line in lines.items() if name != "reserved until"}
+
+
+def count(ads: Retargeter, visitor: str) -> int:
+    """How many impressions of a are remembered of her, the reserved ones included."""
+    lines = kept(ads, visitor)
+    return len(lines.get("impression a", [])) + len(lines.get("reserved impression a", []))
+
+
+# -- the same as one visitor -------------------------------------------------------------------------------------------
+
+HISTORIES = st.lists(
+    st.tuples(
+        st.sampled_from(["s", "t"]),
+        st.sampled_from(EVENTS),
+        st.integers(0, 9 * DAY) | st.sampled_from([0, DAY, 7 * DAY]),
+    ),
+    max_size=14,
+)
+
+
+@pytest.fixture(scope="module")
+def everywhere(start: Callable[[str], Server]) -> list[Store]:
+    """A store in memory and one on each real server."""
+    return [MemoryStore(), *(servers.open_store(start(name).url) for name in REAL)]
+
+
+_runs = itertools.count()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(HISTORIES, HISTORIES, st.integers(0, 8 * DAY))
+def test_after_a_merge_she_is_as_one_who_did_it_all(
+    everywhere: list[Store], before: list[Any], after: list[Any], later: int
+) -> None:
+    """Random histories of two ids, merged, and again after more: every verdict is that of one who did it all."""
+    run = next(_runs)
+    for store in everywhere:
+        ads = Retargeter(POLICY, store, clock=lambda: NOW, prefix=f"rt:merge{run}:")
+        for history in (before, after):
+            for who, event, ago in history:
+                for visitor in (who, "one"):
+                    ads.record(visitor, *event, at=NOW - ago)
+            something = answers(ads, "s", NOW) != answers(ads, "nobody", NOW)
+            assert ads.merge("s", into="t") or not something
+            assert ads.merge("s", into="t") is False
+            for now in (NOW, NOW + later):
+                assert answers(ads, "t", now) == answers(ads, "one", now)
+                assert answers(ads, "s", now) == answers(ads, "nobody", now)
+
+
+def test_points_keep_their_weight(ads: Ads) -> None:
+    """An impression of three points is three entries of one moment, and stays three."""
+    one = ads('[annoyance]\nthreshold = ["9 per day"]\npoints = { mail = 3 }\n[campaign.a]\nlabels.channel = "mail"')
+    assert one.record_many([("s", "impression", "a"), ("s", "impression", "a"), ("t", "impression", "a")]) == [True] * 3
+    one.merge("s", into="t")
+    level = one.decide("t").annoyance
+    assert level is not None
+    assert (level.points, one.claim("t")) == (9, None)
+
+
+def test_both_orders_of_a_session(ads: Ads, clock: Clock) -> None:
+    """Where both are in a session, the one that began first has begun both; her cap per session counts all of it."""
+    for prefix, first, second in (("x", "s", "t"), ("y", "t", "s")):
+        one = ads('[campaign.a]\ncaps = ["3 per session"]')
+        s, t = prefix + "s", prefix + "t"
+        for visitor in (prefix + first, prefix + second, prefix + first):
+            one.record(visitor, "impression", "a")
+            clock.now += 800
+        clock.now -= 800
+        assert one.merge(s, into=t)
+        assert not one.decide(t).eligible
+        assert one.decide(s).eligible
+        clock.now += 1_700
+        one.record(t, "visit", "shop")
+        assert not one.decide(t).eligible  # still the same session
+        clock.now += 1_801
+        assert one.decide(t).eligible
+
+
+def test_only_one_of_them_in_a_session(ads: Ads, clock: Clock) -> None:
+    """A session that is over begins nothing: the one that lasts does, whichever of them has it."""
+    for over, lasting in (("s", "t"), ("t", "s")):
+        one = ads('[campaign.a]\ncaps = ["2 per session"]')
+        one.record_many([(over, "impression", "a")] * 2)
+        clock.now += 1_801
+        one.record(lasting, "impression", "a")
+        assert one.merge("s", into="t")
+        assert one.claim("t")
+        assert not one.claim("t")
+
+
+def test_a_session_kept_alive_by_a_reservation(ads: Ads, clock: Clock) -> None:
+    """A reserved impression keeps a session going, also where it is merged."""
+    one = ads('[campaign.a]\ncaps = ["4 per session"]\n[campaign.b]')
+    one.record_many([("s", "impression", "a")] * 2)
+    assert one.claim("s", ["b"], hold="6 hours")
+    clock.now += 3 * 3_600
+    one.record("t", "impression", "a")
+    assert one.merge("s", into="t")
+    assert one.claim("t")
+    assert not one.claim("t", ["a"])
+
+
+def test_a_session_longer_than_a_day(ads: Ads, clock: Clock) -> None:
+    """Its beginning is not remembered any more: merged with one that began an hour ago it still counts for a day."""
+    one = ads('session = "3 hours"\n[campaign.a]\ncaps = ["4 per session"]')
+    for hour in range(32):
+        if hour in (12, 13):
+            one.record("s", "impression", "a")
+        if hour == 30:
+            one.record("t", "impression", "a")
+        one.record("s", "visit", "shop")
+        clock.now += 3_600
+    assert one.merge("s", into="t")
+    assert one.claim("t")
+    assert not one.claim("t")
+
+
+# -- reservations ------------------------------------------------------------------------------------------------------
+
+
+def test_reserved_impressions_move_and_lapse(ads: Ads, clock: Clock) -> None:
+    """They count for the other until their own end, and no longer; the first has room again at once."""
+    one = ads('[campaign.a]\ncaps = ["2 per day"]')
+    assert one.claim("s", hold="10 minutes")
+    assert one.claim("s", hold="20 minutes")
+    assert one.merge("s", into="t")
+    assert one.decide("t").eligible == ()
+    assert one.decide("s").eligible == ("a",)
+    clock.now += 599
+    assert one.claim("t") is None
+    clock.now += 1
+    assert one.decide("t").eligible == ("a",)
+    assert one.claim("t")
+    assert one.claim("t") is None
+    clock.now += 600
+    assert one.claim("t")
+
+
+def test_a_confirmation_after_a_merge_comes_late(ads: Ads) -> None:
+    """It was shown and counts, under the id of the bid; merged again it moves too. A release does nothing."""
+    one = ads('[campaign.a]\ncaps = ["3 per day"]')
+    claim, lost = one.claim("s", hold="10 minutes"), one.claim("s", hold="10 minutes")
+    assert claim is not None
+    assert lost is not None
+    one.merge("s", into="t")
+    assert one.release(lost) is False
+    assert one.confirm(claim) == "late"
+    assert one.confirm(claim) == "repeated"
+    assert count(one, "s") == 1
+    assert one.merge("s", into="t")
+    assert count(one, "s") == 0
+    assert count(one, "t") == 3
+
+
+def test_a_reservation_that_comes_back_counts_until_it_lapses(ads: Ads, clock: Clock) -> None:
+    """Confirmed late while it was elsewhere, then merged back: counted twice until its end, never too little.
+
+    Confirming it again is a repeat and changes nothing; releasing it gives the place back.
+    """
+    one = ads('[campaign.a]\ncaps = ["2 per day"]')
+    for released in (False, True):
+        claim = one.claim("s", hold="10 minutes")
+        assert claim is not None
+        assert one.merge("s", into="t")
+        assert one.confirm(claim) == "late"
+        assert one.merge("t", into="s")
+        assert one.decide("s").eligible == ()
+        assert one.confirm(claim) == "repeated"
+        assert one.decide("s").eligible == ()
+        if released:
+            assert one.release(claim) is True
+        else:
+            clock.now += 600
+        assert one.decide("s").eligible == ("a",)
+        assert one.forget("s")
+
+
+def test_nothing_but_a_lapsed_reservation_is_nothing(ads: Ads, clock: Clock) -> None:
+    """What matters no more is not moved: there was nothing."""
+    one = ads('[campaign.a]\ncaps = ["2 per day"]')
+    one.claim("s", hold="1 second")
+    clock.now += 2
+    assert one.merge("s", into="t") is False
+    assert one.decide("t").eligible == ("a",)
+    assert one.claim("s", hold="1 minute")
+    assert one.merge("s", into="t") is True
+    assert one.merge("s", into="t") is False
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_one_id_given_twice_is_refused(ads: Ads) -> None:
+    """It would move nothing for ever; the message does not tell the id."""
+    with pytest.raises(InputError, match="the same visitor") as raised:
+        ads("[campaign.a]").merge("visitor-1", into="visitor-1")
+    assert "visitor-1" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("source", "into"), [("", "t"), ("s", ""), ("s" * 511, "t"), (7, "t"), ("s", None)])
+def test_what_is_no_id_is_refused(ads: Ads, source: Any, into: Any) -> None:
+    """Before anything is read."""
+    with pytest.raises(InputError):
+        ads("[campaign.a]").merge(source, into=into)
+
+
+def test_what_is_unknown_is_nothing_to_move(ads: Ads) -> None:
+    """False, and nobody comes to be known by it."""
+    one = ads('[campaign.a]\ncaps = ["2 per day"]')
+    assert one.merge("s", into="t") is False
+    one.record("t", "impression", "a")
+    assert one.merge("s", into="t") is False
+    assert one.forget("s") is False
+
+
+def fill(server: Server, key: bytes, *, shields: int, interests: int = 0) -> None:
+    """A visitor with so many timelines."""
+    with server.client() as client:
+        for number in range(shields + interests):
+            head = timeline.head(DAY, shield=number < shields)
+            client.hset(key, f"i{number}", head.to_bytes(2) + (NOW - number).to_bytes(4))
+
+
+def test_a_full_target_loses_nothing(server: Server) -> None:
+    """No room where it is merged into: NotExecuted, all of it still counts for the first; with room again it moves."""
+    ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
+    ads.record_many([("s", "impression", "a", NOW)] * 2)
+    before = answers(ads, "s", NOW)
+    fill(server, KEYS.key("t"), shields=MOST_TIMELINES)
+    with server.client() as client:
+        full = client.hgetall(KEYS.key("t"))
+        for _ in range(3):
+            with pytest.raises(NotExecuted, match="full"):
+                ads.merge("s", into="t")
+            assert answers(ads, "s", NOW) == before
+            assert client.hgetall(KEYS.key("t")) == full
+        client.delete(KEYS.key("t"))
+    assert ads.merge("s", into="t") is True
+    assert answers(ads, "t", NOW) == before
+    assert answers(ads, "s", NOW) == answers(ads, "nobody", NOW)
+
+
+def test_a_full_source_moves_nothing(server: Server) -> None:
+    """There is no room to note what is moved: NotExecuted, and nothing is counted for the other, let alone twice."""
+    ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
+    fill(server, KEYS.key("s"), shields=MOST_TIMELINES)
+    with server.client() as client:
+        full = client.hgetall(KEYS.key("s"))
+        with pytest.raises(NotExecuted, match="full"):
+            ads.merge("s", into="t")
+        assert client.hgetall(KEYS.key("s")) == full
+        assert not client.exists(KEYS.key("t"))
+
+
+def test_many_interests_move_as_far_as_there_is_room(server: Server) -> None:
+    """Hundreds of timelines: what blocks is all there, and the note is not dropped for want of room."""
+    ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
+    fill(server, KEYS.key("s"), shields=200, interests=200)
+    fill(server, KEYS.key("t"), shields=150, interests=100)
+    steps = merge_steps("s", "t")
+    store = servers.open_store(server.url)
+    request = next(steps)
+    for _ in range(2):  # noted, not delivered
+        request = steps.send(perform(store, request))
+    for number in range(5):
+        ads.record("s", "impression", f"more{number}")
+    assert ads.merge("s", into="t")
+    with server.client() as client:
+        left, moved = client.hgetall(KEYS.key("s")), client.hgetall(KEYS.key("t"))
+    assert {field for field in left if not field.startswith(b"#")} == set()
+    assert {b"i%d" % number for number in range(200)} <= moved.keys()
+    assert not any(field.startswith(b"M") for field in moved)
+    store.close()
+
+
+@pytest.mark.parametrize("whose", ["s", "t"])
+@pytest.mark.parametrize("harm", [{"ia": "seven.."}, {"ia": ""}, {"other": "x"}, "wrong type"])
+def test_what_is_no_timeline_stops_a_merge_before_it_begins(server: Server, whose: str, harm: Any) -> None:
+    """At either end: a StoreError that says so, and neither visitor has changed."""
+    ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
+    ads.record_many([(visitor, "impression", "b") for visitor in "st"])
+    with server.client() as client:
+        if harm == "wrong type":
+            client.set(KEYS.key(whose), "x")
+        else:
+            client.hset(KEYS.key(whose), mapping=harm)
+        before = [client.dump(KEYS.key(visitor)) for visitor in "st"]
+        with pytest.raises(StoreError, match=r"corrupt|WRONGTYPE"):
+            ads.merge("s", into="t")
+        assert [client.dump(KEYS.key(visitor)) for visitor in "st"] == before
+
+
+def test_ids_that_are_none_stop_a_merge_and_lose_nothing(server: Server) -> None:
+    """They are looked at when it is delivered: a StoreError; what each is shown is what it was, and is merged later."""
+    ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
+    ads.record_many([(visitor, "impression", "b") for visitor in "st"])
+    before = [answers(ads, visitor, NOW) for visitor in "st"]
+    with server.client() as client:
+        client.hset(KEYS.key("t"), "#0", "xyz")
+        with pytest.raises(StoreError, match="CORRUPT"):
+            ads.merge("s", into="t")
+        assert [answers(ads, visitor, NOW) for visitor in "st"] == before
+        client.hdel(KEYS.key("t"), "#0")
+    assert ads.merge("s", into="t")
+    ads.record_many([("one", "impression", "b")] * 2)
+    assert answers(ads, "t", NOW) == answers(ads, "one", NOW)
+
+
+def test_a_head_that_is_too_long_does_not_stop_a_merge(server: Server) -> None:
+    """A horizon that no policy asks for (nobody's, or a broken one) is moved as any other."""
+    ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
+    with server.client() as client:
+        client.hset(KEYS.key("s"), "iz", bytes.fromhex("ffff") + NOW.to_bytes(4))
+        assert ads.merge("s", into="t")
+        assert b"iz" in client.hgetall(KEYS.key("t"))
+
+
+# -- how long it is kept, and how much it is ---------------------------------------------------------------------------
+
+
+def test_it_is_kept_no_longer_than_it_matters(server: Server) -> None:
+    """The target lives as long as its own rules or what came to it ask for, and the source no longer than before."""
+    ads = Retargeter(
+        Policy.from_text('[campaign.a]\ncaps = ["3 per week"]\n[campaign.b]\ncaps = ["1 per day"]'),
+        server.url,
+        timeout=servers.PATIENCE,
+    )
+    ads.record("s", "impression", "a", at=NOW - 5 * DAY)
+    ads.record("t", "impression", "b", at=NOW)
+    with server.client() as client:
+        source = client.ttl(KEYS.key("s"))
+        ads.merge("s", into="t", now=NOW)
+        assert client.ttl(KEYS.key("s")) in (-2, *range(source + 1))
+        assert 2 * DAY < client.ttl(KEYS.key("t")) <= 2 * DAY * 1.002 + 700
+        ads.record("u", "impression", "b", at=NOW)
+        ads.merge("u", into="v", now=NOW)
+        assert 0 < client.ttl(KEYS.key("v")) <= DAY * 1.002 + 2
+
+
+def test_the_dead_stay_behind(ads: Ads, clock: Clock) -> None:
+    """What no rule looks back to any more is not moved, nor are the entries that are too old of what is."""
+    one = ads('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncaps = ["3 per week"]')
+    one.record("s", "impression", "a")
+    clock.now += 2 * DAY
+    one.record("s", "impression", "b")
+    one.merge("s", into="t")
+    assert set(one.export("t")["timelines"]) == {"impression b"}
+
+
+@pytest.mark.parametrize("size", [101, 250, 1_000])
+def test_a_long_timeline_goes_in_several_parcels(ads: Ads, size: int) -> None:
+    """More than one write should move: all of it comes, each moment as often as it was, and nothing is left."""
+    one = ads('[campaign.a]\ncaps = ["1000 per day"]\n[campaign.b]\ncaps = ["1 per day"]')
+    rng = random.Random(size)
+    moments = sorted(NOW - rng.randrange(size // 2) for _ in range(size))
+    one.record_many([("s", "impression", "a", at) for at in moments])
+    one.record("s", "impression", "b")
+    shown = one.export("s")["timelines"]
+    assert one.merge("s", into="t")
+    assert one.export("t")["timelines"] == shown
+    assert kept(one, "s") == {}
+    assert one.decide("t")["b"].eligible is False
+
+
+def test_what_the_policy_does_not_ask_about_is_moved_too(ads: Ads) -> None:
+    """A campaign that is gone today may be back tomorrow: none of what is remembered of it gets lost."""
+    one = ads('[campaign.a]\ncaps = ["300 per day"]')
+    old = one.policy
+    one.record_many([("s", "impression", "a", NOW - n) for n in range(250)])
+    one.record_many([("t", "impression", "a", NOW - n) for n in range(20)])
+    one.policy = Policy.from_text('[campaign.b]\ncaps = ["1 per day"]')
+    assert one.merge("s", into="t")
+    one.policy = old
+    assert count(one, "t") == 270
+
+
+@pytest.mark.parametrize("timelines", [60, 250])
+def test_many_long_timelines_go_in_several_parcels(ads: Ads, timelines: int) -> None:
+    """Thousands of entries in hundreds of timelines."""
+    one = ads('[defaults]\ncaps = ["40 per day"]')
+    one.record_many([("s", "impression", f"c{n % timelines}", NOW - n) for n in range(5_000)])
+    shown = one.export("s")["timelines"]
+    assert one.merge("s", into="t")
+    assert one.export("t")["timelines"] == shown
+    assert kept(one, "s") == {}
+
+
+# -- whoever else is at it ---------------------------------------------------------------------------------------------
+
+
+def merge_steps(source: str, into: str, policy: Policy = POLICY) -> Steps[bool]:
+    """A merge to be driven by hand."""
+    return merging.merging(Plan(policy), KEYS.key(source), KEYS.key(into), NOW)
+
+
+def perform(store: Store, request: Any) -> Any:
+    """What the store answers."""
+    return getattr(store, request.verb)(request.argument)
+
+
+class Merge:
+    """A merge that goes one request at a time. `late`: its answers are lost, though the store did what was asked."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.steps, self.over = store, merge_steps("s", "t"), False
+        self.request: Any = next(self.steps)
+
+    def step(self) -> None:
+        """Make the next request, and go on to the one after it."""
+        if self.over:
+            return
+        try:
+            self.request = self.steps.send(perform(self.store, self.request))
+        except StopIteration:
+            self.over = True
+
+
+def begun(store: Store) -> Retargeter:
+    """A source with some history, entries of one second and a reservation among it, and a target with some."""
+    ads = Retargeter(POLICY, store, clock=lambda: NOW)
+    for visitor in ("s", "t", "one"):
+        ads.forget(visitor)
+    for who, event, ago in (("s", "visit", 5), ("s", "impression", 5), ("s", "impression", 5), ("t", "impression", 5)):
+        for visitor in (who, "one"):
+            ads.record(visitor, event, "shop" if event == "visit" else "b", at=NOW - ago)
+    return ads
+
+
+def happens(ads: Retargeter, number: int) -> None:
+    """Something happens to the source (and to the one who does all), often in one second with what was moved."""
+    event, subject = [("impression", "b"), ("visit", "shop"), ("impression", "a"), ("impression", "b")][number % 4]
+    for visitor in ("s", "one"):
+        ads.record(visitor, event, subject, at=NOW - 5 * (number % 2))
+
+
+def assert_all_there(ads: Retargeter) -> None:
+    """After a merge that is not disturbed the target has all of it, once, and the source nothing."""
+    ads.merge("s", into="t")
+    assert kept(ads, "t") == kept(ads, "one")
+    assert answers(ads, "t", NOW) == answers(ads, "one", NOW)
+    assert kept(ads, "s") == {}
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_merge_broken_off_anywhere_is_finished_by_the_next(store: Store, after: int) -> None:
+    """After each of its steps: what is moved counts for one of them at least, and once when it is finished."""
+    ads = begun(store)
+    merge = Merge(store)
+    for _ in range(after):
+        merge.step()
+    assert sum(len(kept(ads, visitor).get("impression b", [])) for visitor in "st") >= 3
+    happens(ads, after)
+    assert_all_there(ads)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_whenever_something_happens_during_a_merge_it_is_kept(size: int) -> None:
+    """One or two events, at every place between the steps of a merge."""
+    for places in itertools.combinations_with_replacement(range(6), size):
+        store = MemoryStore()
+        ads = begun(store)
+        merge = Merge(store)
+        for step in range(6):
+            for number, place in enumerate(places):
+                if place == step:
+                    happens(ads, number + step)
+            merge.step()
+        assert_all_there(ads)
+
+
+def test_two_merges_in_every_order_count_once() -> None:
+    """All interleavings of the first steps of two merges, with an event somewhere among them."""
+    for number, order in enumerate(_orders(5, 5)):
+        store = MemoryStore()
+        ads = begun(store)
+        merges = [Merge(store), Merge(store)]
+        for step, who in enumerate(order):
+            if step == number % 10:
+                happens(ads, step)
+            merges[who].step()
+        assert_all_there(ads)
+
+
+def test_a_merge_that_read_before_another_moved_it_moves_nothing_again(store: Store) -> None:
+    """It read, then all was moved by another, then it goes on: what it read is out of date, and it sees that."""
+    ads = begun(store)
+    slow = Merge(store)
+    slow.step()  # it has read
+    assert [ads.merge("s", into="t") for _ in range(2)] == [True, False]
+    happens(ads, 0)
+    while not slow.over:
+        slow.step()
+    assert_all_there(ads)
+
+
+def _orders(zeros: int, ones: int) -> list[tuple[int, ...]]:
+    """Every way to take turns."""
+    places = itertools.combinations(range(zeros + ones), ones)
+    return [tuple(int(turn in chosen) for turn in range(zeros + ones)) for chosen in places]
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_merges_events_and_breaks_in_random_order_count_once(seed: int) -> None:
+    """Three merges at a time, some broken off for ever, some begun anew, events in between: nothing lost or doubled."""
+    rng, store = random.Random(seed), MemoryStore()
+    ads = begun(store)
+    merges = [Merge(store) for _ in range(3)]
+    for number in range(40):
+        match rng.randrange(6):
+            case 0:
+                happens(ads, rng.randrange(8))
+            case 1 if number < 30:
+                merges[rng.randrange(3)] = Merge(store)
+            case _:
+                merges[rng.randrange(3)].step()
+    assert_all_there(ads)
+
+
+def room(ads: Retargeter, visitor: str) -> int:
+    """How many impressions of a she may be shown still: found by trying, on a copy in memory."""
+    store = MemoryStore()
+    key = KEYS.key(visitor)
+    store._visitors[key] = dict(ads._store.read(key))
+    store._until[key] = NOW
+    copy = Retargeter(ads.policy, store, clock=lambda: NOW)
+    return sum(copy.claim(visitor, ["a"]) is not None for _ in range(20))
+
+
+def test_a_reservation_made_during_a_merge_counts_all_along(store: Store) -> None:
+    """Shorter, as long, or longer than the one that is moved: at each step it counts for the source, or was moved."""
+    policy = Policy.from_text('[campaign.a]\ncaps = ["9 per day"]')
+    for after, hold in itertools.product(range(5), ["5 minutes", "10 minutes", "20 minutes"]):
+        ads = Retargeter(policy, store, clock=lambda: NOW)
+        for visitor in "st":
+            ads.forget(visitor)
+        assert ads.claim("s", hold="10 minutes")
+        merge = Merge(store)
+        for step in range(5):
+            if step == after:
+                assert ads.claim("s", hold=hold)
+            merge.step()
+            held = sum(9 - room(ads, visitor) for visitor in "st")
+            assert held >= 1 + (step >= after), (after, hold, step)
+        ads.merge("s", into="t")
+        assert (room(ads, "s"), room(ads, "t")) == (9, 7)
+
+
+def test_what_is_repeated_to_the_old_id_after_a_merge_is_known(ads: Ads) -> None:
+    """Ids stay with the old id: a repeat that comes late counts nothing."""
+    one = ads('[campaign.a]\ncaps = ["9 per day"]')
+    assert one.record("s", "impression", "a", id="imp-1")
+    assert one.merge("s", into="t")
+    assert one.record("s", "impression", "a", id="imp-1") is False
+    assert one.merge("s", into="t") is False
+    assert count(one, "t") == 1
+
+
+def test_threads_that_merge_while_another_records(store: Store) -> None:
+    """Four merge the same pair again and again while one records to the source: at the end each event counts once."""
+    ads = Retargeter(COUNTED, store, clock=lambda: NOW)
+    done, failed = threading.Event(), []
+
+    def merging_on() -> None:
+        try:
+            while not done.is_set():
+                ads.merge("s", into="t")
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failed.append(error)
+
+    threads = [threading.Thread(target=merging_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(150):
+            assert ads.record("s", "impression", "a", id=f"imp-{number}")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(servers.PATIENCE)
+    ads.merge("s", into="t")
+    assert failed == []
+    assert (count(ads, "s"), count(ads, "t")) == (0, 150)

@@ -1,0 +1,530 @@
+"""doctor.py and diagnosis.py: what of a server would break the promises is found, with a cure that helps."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import redis
+from redis.sentinel import SentinelConnectionPool
+
+from retarget import ConfigError, NotExecuted, Policy, Retargeter
+from retarget.calls.visitors import VISITOR_BYTES
+from retarget.cli import main
+from retarget.operate.diagnosis import (
+    CLUSTER_RIGHTS,
+    LEAST_RIGHTS,
+    SEVERITIES,
+    TOPICS,
+    Connection,
+    Finding,
+    Seen,
+    diagnose,
+    least_rights,
+)
+from retarget.operate.doctor import Report, connect, examine
+from tests.support import servers
+from tests.support.fixtures import REAL
+from tests.support.servers import Server
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+WELL = ("--maxmemory", "512mb", "--appendonly", "yes")
+PASSWORD = "correct-horse"  # noqa: S105 - must not show
+COMMANDS = [word.removeprefix("+") for word in LEAST_RIGHTS.split() if word.startswith("+")]
+FOUND = re.compile(r"CONFIG SET (\S+) ([^;,]+)")
+
+
+def on(report: Report, topic: str) -> list[tuple[str, str]]:
+    """What a report says on a topic."""
+    return [(finding.severity, finding.found) for finding in report.findings if finding.topic == topic]
+
+
+def on_url(url: str, prefix: str = "rt:") -> Report:
+    """A report on the server there, for those who wait as long as a busy machine may take."""
+    with connect(url) as client:
+        return examine(client, prefix=prefix, timeout=servers.PATIENCE)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_server_that_is_set_up_well_draws_nothing_but_notes(name: str) -> None:
+    """The settings that the docs advise, and a user of his own: no error, no warning, and nothing left there."""
+    with servers.run(name, *WELL) as server, server.client() as admin:
+        admin.execute_command("ACL SETUSER", "ads", "on", f">{PASSWORD}", *LEAST_RIGHTS.split(), "+info", "+config|get")
+        report = on_url(server.admin_url.replace("//", f"//ads:{PASSWORD}@"))
+        assert admin.dbsize() == 0
+    graves = {finding.topic: finding.severity for finding in report.findings}
+    assert [topic for topic, severity in graves.items() if severity != "ok"] == ["access", "replication"]
+    assert on(report, "access") == [("note", "not looked at, for want of rights: TIME")]
+    assert on(report, "login") == [("ok", "logged in as ads, with a password")]
+    assert report.server.lower().startswith(name)
+    assert report.address == f"127.0.0.1:{server.port}"
+    assert report.worst == "note"
+    assert PASSWORD not in json.dumps(report.to_dict())
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    ("options", "topic", "severity", "found"),
+    [
+        (("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"), "eviction", "warning", "allkeys-lru: visitors"),
+        (("--maxmemory", "64mb", "--maxmemory-policy", "volatile-ttl"), "eviction", "warning", "volatile-ttl: visi"),
+        (("--maxmemory-policy", "volatile-lru"), "eviction", "note", "volatile-lru, without effect"),
+        ((), "memory", "note", "without a limit on a machine of"),
+        ((), "persistence", "warning", "nothing is kept on disk"),
+        (
+            ("--save", "3600 1"),
+            "persistence",
+            "warning",
+            "snapshots only (3600 1): a crash now would lose the last 0 ch",
+        ),
+        (("--appendonly", "yes", "--appendfsync", "no"), "persistence", "warning", "about 30 seconds"),
+        (("--hash-max-listpack-value", "16"), "layout", "warning", "512 fields of up to 16 bytes"),
+        (("--hash-max-listpack-entries", "20"), "layout", "warning", "20 fields of up to 64 bytes"),
+        (("--maxclients", "40"), "connections", "warning", "1 of 40 connections in use; each process opens up to 64"),
+        (("--timeout", "300"), "connections", "note", "closed after 5 min without a call"),
+        (("--busy-reply-threshold", "0"), "scripts", "note", "busy-reply-threshold 0"),
+        (("--min-replicas-to-write", "1"), "replication", "error", "0 good replicas where min-replicas-to-write is 1"),
+        (("--min-replicas-to-write", "1"), "write", "error", "NOREPLICAS"),
+        (("--cluster-enabled", "yes"), "cluster", "note", "one node of a cluster"),
+        (("--cluster-enabled", "yes"), "write", "error", "ClusterDownError"),
+    ],
+)
+def test_a_bad_setting_is_found_and_its_cure_helps(
+    name: str, options: tuple[str, ...], topic: str, severity: str, found: str
+) -> None:
+    """Real servers set up badly: what is wrong is told; where the cure is settings, they are taken and it is gone."""
+    if "--cluster-enabled" in options:
+        options += ("--cluster-port", str(servers.free_port()))
+    with servers.run(name, *options) as server, connect(server.admin_url) as client:
+        said = [finding for finding in examine(client).findings if finding.topic == topic]
+        assert [finding.severity for finding in said if found in finding.found] == [severity]
+        cure = next(finding.cure for finding in said if found in finding.found)
+        assert cure
+        settings = FOUND.findall(cure)
+        for setting, value in settings:
+            client.config_set(setting, value)
+        if settings:
+            assert [finding.severity for finding in examine(client).findings if finding.topic == topic] == ["ok"]
+        client.config_set("appendonly", "no")  # a server that is just writing its first file does not end
+
+
+def test_a_node_of_a_cluster_is_tried_with_a_key_of_its_own() -> None:
+    """A node sends away who asks for another's key: other names are tried until one is its own."""
+    keys: list[bytes] = []
+
+    def answer(command: list[bytes]) -> bytes:
+        keys.extend(command[1:] if command[0] == b"HGETALL" else [])
+        return b"-MOVED 1 127.0.0.1:7001\r\n" if len(set(keys)) < 6 else b"-READONLY no\r\n"
+
+    with servers.fake(answer) as told:
+        report = on_url(told.url)
+    assert len(set(keys)) == 6
+    assert all(key.startswith(b"rt:1:") and len(key) > 5 + VISITOR_BYTES for key in keys)
+    assert on(report, "write")[0][1].startswith("a write failed: ReadOnlyError")
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(("policy", "topic"), [("noeviction", "memory"), ("allkeys-random", "eviction")])
+def test_a_full_server_is_found(name: str, policy: str, topic: str) -> None:
+    """Memory at its limit: writes are refused, or keys are gone already."""
+    with servers.run(name, "--maxmemory", "8mb", "--maxmemory-policy", policy) as server, server.client() as admin:
+        for n in range(200):
+            try:
+                admin.set(f"other:{n}", b"x" * 100_000)
+            except redis.OutOfMemoryError:
+                break
+        if policy == "noeviction":
+            admin.config_set("maxmemory", "2mb")
+        report = on_url(server.admin_url)
+    assert [severity for severity, _ in on(report, topic)] == ["error"]
+    refused = [found for severity, found in on(report, "write") if severity == "error"]
+    assert [found.startswith("a write failed: OutOfMemoryError") for found in refused] == [True] * (topic == "memory")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_replica_is_found_with_the_address_of_its_primary(name: str) -> None:
+    """A replica takes no writes; its primary is told that a failover loses some."""
+    with servers.run(name) as primary, servers.run(name) as replica, replica.client(socket_timeout=30) as admin:
+        admin.execute_command("REPLICAOF", "127.0.0.1", primary.port)
+        report = on_url(replica.admin_url)
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+    (finding,) = (finding for finding in report.findings if finding.topic == "replication")
+    assert (finding.severity, finding.cure.split()[-1]) == ("error", f"redis://127.0.0.1:{primary.port}")
+    assert ("error", "a write failed") in [(grave, said[:14]) for grave, said in on(report, "write")]
+
+
+# -- rights ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def user(server: Server, *rights: str) -> Iterator[str]:
+    """The address of a server for a user with these rights."""
+    with server.client() as admin:
+        admin.execute_command("ACL SETUSER", "limited", "on", f">{PASSWORD}", *rights)
+        yield server.admin_url.replace("//", f"//limited:{PASSWORD}@")
+        admin.acl_deluser("limited")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_right_that_is_missing_is_named(server: Server, command: str) -> None:
+    """One command less than the least: that one is named, the cure gives it, and nothing is left there."""
+    with user(server, *LEAST_RIGHTS.split(), f"-{command}") as url, server.client() as admin:
+        report = on_url(url)
+        assert on(report, "rights") == [("error", f"the user limited may not run {command.upper()}")]
+        assert on(report, "write") == []
+        assert admin.dbsize() == 0
+        cure = next(finding.cure for finding in report.findings if finding.topic == "rights")
+        assert cure == f"ACL SETUSER limited {LEAST_RIGHTS}"
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_cluster_takes_more_rights(name: str) -> None:
+    """A node of a cluster tells which server has whom, and takes visitors that are on their way to it."""
+    with servers.run(name, "--cluster-enabled", "yes", "--cluster-port", str(servers.free_port())) as server:
+        with user(server, *LEAST_RIGHTS.split(), "+info") as url:
+            (finding,) = (finding for finding in on_url(url).findings if finding.topic == "rights")
+            assert finding.found == "the user limited may not run CLUSTER SLOTS, ASKING"
+            assert finding.cure == f"ACL SETUSER limited {LEAST_RIGHTS} {CLUSTER_RIGHTS}"
+        with user(server, *LEAST_RIGHTS.split(), "+info", *CLUSTER_RIGHTS.split()) as url:
+            assert on(on_url(url), "rights") == [("ok", "the user limited may run every command that is needed")]
+
+
+def test_keys_out_of_reach_are_told_with_the_prefix(server: Server) -> None:
+    """A user of other keys may run everything, on nothing of ours; the cure names the prefix that was asked about."""
+    with user(server, *LEAST_RIGHTS.split()) as url:
+        assert on(on_url(url), "rights") == [("ok", "the user limited may run every command that is needed")]
+        (finding,) = (finding for finding in on_url(url, prefix="ads:").findings if finding.topic == "rights")
+    assert finding.severity == "error"
+    assert finding.found.startswith(
+        "the user limited may not touch keys that begin with 'ads:': EVAL, EVALSHA, HGETALL"
+    )
+    assert least_rights("ads:") in finding.cure
+    assert "~ads:* " in finding.cure
+
+
+def test_what_may_not_be_looked_at_is_said_and_nothing_concluded(server: Server) -> None:
+    """As a managed service's user: no INFO, no CONFIG, no TIME. One note with the cure, and what can be tried is."""
+    with user(server, *LEAST_RIGHTS.split()) as url:
+        report = on_url(url)
+    assert {finding.topic for finding in report.findings} == {
+        *("rights", "write", "access", "login", "transport", "latency")
+    }
+    (finding,) = (finding for finding in report.findings if finding.topic == "access")
+    assert (finding.severity, report.worst, report.server) == ("note", "note", "a server")
+    assert "CONFIG GET, INFO, TIME" in finding.found
+    assert "+config|get +info +time" in finding.cure
+
+
+def test_a_user_who_may_ask_is_called_by_name(server: Server) -> None:
+    """ACL WHOAMI, where it may be run, tells who it is."""
+    with user(server, "~other:*", "-@all", "+acl|whoami") as url:
+        (finding,) = (finding for finding in on_url(url).findings if finding.topic == "rights")
+    assert finding.found.startswith("the user limited may not run EVAL, ")
+    assert finding.cure.startswith("ACL SETUSER limited ~rt:* ")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_command_that_was_taken_away_is_told(name: str) -> None:
+    """`rename-command`, as some providers have it."""
+    with servers.run(name, "--rename-command", "EVALSHA", "") as server:
+        assert on(on_url(server.admin_url), "rights") == [("error", "the server does not know EVALSHA")]
+
+
+def test_nothing_is_changed(server: Server) -> None:
+    """Data, settings and scripts are what they were, whatever had been there."""
+
+    def all_there_is(client: redis.Redis) -> object:
+        keys = sorted(client.keys("*"))
+        return [(key, client.dump(key), client.ttl(key) > 0) for key in keys], client.config_get("*")
+
+    with server.client() as client, Retargeter(Policy.from_text("[campaign.a]\ncaps=['1 per day']"), client) as ads:
+        ads.claim("visitor-1", ["a"])
+        client.set("rt:1:", "somebody else's")
+        before = all_there_is(client)
+        assert on(examine(client), "write") == [("ok", "a write came back whole, and is deleted")]
+        assert all_there_is(client) == before
+
+
+# -- how it is reached -------------------------------------------------------------------------------------------------
+
+
+def test_a_unix_socket_is_examined(server: Server) -> None:
+    """`unix://` is an address like any other, and nobody listens on the way."""
+    report = on_url(server.unix_url)
+    assert report.address == server.socket
+    assert on(report, "transport") == [("ok", "in clear, within this machine")]
+    assert on(report, "write")[0][0] == "ok"
+
+
+def test_a_primary_that_a_sentinel_names_is_called_by_its_own_address(server: Server) -> None:
+    """What the Sentinel says is the primary is examined, and judged by where that is."""
+
+    class Sentinel:
+        def discover_master(self, service: str) -> tuple[str, int]:
+            return {"shop": ("127.0.0.1", server.port)}[service]
+
+    pool = SentinelConnectionPool("shop", Sentinel(), protocol=2, socket_timeout=1)  # type: ignore[no-untyped-call]
+    with closing(pool), redis.Redis(connection_pool=pool) as client:
+        report = examine(client)
+    assert report.address == f"127.0.0.1:{server.port}"
+    assert on(report, "write")[0][0] == "ok"
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_both_protocols_tell_the_same(server: Server, protocol: int) -> None:
+    """A client of one's own, RESP2 or RESP3."""
+    with server.client(protocol=protocol) as client:
+        report = examine(client)
+    assert {severity for severity, _ in [*on(report, "write"), *on(report, "rights"), *on(report, "clock")]} == {"ok"}
+    assert on(report, "layout") == [("ok", "small hashes have up to 512 fields of up to 64 bytes")]
+
+
+def test_a_password_is_asked_for_by_name() -> None:
+    """No password, or a wrong one: the set-up's fault, said without the password that was given."""
+    with servers.run("valkey") as server, server.client() as admin:
+        admin.config_set("requirepass", PASSWORD)
+        for url in (server.admin_url, server.admin_url.replace("//", "//:battery-staple@")):
+            with pytest.raises(ConfigError, match="redis://USER:PASSWORD@HOST:PORT/0") as raised:
+                on_url(url)
+            assert "staple" not in str(raised.value)
+        report = on_url(server.admin_url.replace("//", f"//:{PASSWORD}@"))
+    assert on(report, "login") == [("note", "logged in as default, who is meant to do everything")]
+
+
+def test_a_server_that_is_not_there_is_not_executed() -> None:
+    """Nobody listens, nobody answers, or what answers is no server of the kind: our own error each time."""
+    with pytest.raises(NotExecuted, match="refused"):
+        on_url(f"redis://127.0.0.1:{servers.free_port()}")
+    for reply in (None, b"*1\r\n:5\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
+        with servers.fake(lambda command, reply=reply: reply) as told, pytest.raises(NotExecuted, match="examined"):  # type: ignore[misc]
+            on_url(told.url)
+
+
+def test_a_server_that_only_loads_is_told_to_be_loading() -> None:
+    """INFO is answered while everything else is refused: the reason is found, and no error raised."""
+    info = b"redis_version:7.0.15\r\nloading:1\r\nloading_eta_seconds:240\r\n"
+
+    def answer(command: list[bytes]) -> bytes:
+        return b"$%d\r\n%s\r\n" % (len(info), info) if command[0] == b"INFO" else b"-LOADING Redis is loading\r\n"
+
+    with servers.fake(answer) as told:
+        report = on_url(told.url)
+    assert on(report, "loading") == [("error", "it still reads its data from disk, for about 4 min more")]
+    assert on(report, "write")[0][1].startswith("a write failed: BusyLoadingError")
+
+
+def test_a_server_that_runs_scripts_otherwise_is_found() -> None:
+    """Something that speaks the protocol and counts nothing: the write that was tried did not come back."""
+
+    def answer(command: list[bytes]) -> bytes:
+        return (
+            b":1\r\n" if command[0] in (b"EVAL", b"UNLINK") else b"*0\r\n" if command[0] == b"HGETALL" else b"-ERR\r\n"
+        )
+
+    with servers.fake(answer) as told:
+        (finding,) = (finding for finding in on_url(told.url).findings if finding.topic == "write")
+    assert finding.severity == "error"
+    assert "answered 1, and then there was {}" in finding.found
+    assert finding.cure.startswith("use Redis 7.0 or newer")
+
+
+def test_what_cannot_be_examined_is_refused(server: Server) -> None:
+    """A client that decodes, one that is none, a URL that is none: ConfigError with what would do."""
+    with server.client(decode_responses=True) as client, pytest.raises(ConfigError, match="decode_responses=False"):
+        examine(client)
+    with server.client() as client, pytest.raises(ConfigError, match="prefix"):
+        examine(client, prefix="\ud800")
+    with pytest.raises(ConfigError, match=r"give a redis\.Redis"):
+        examine(server.admin_url)  # type: ignore[arg-type]
+    for url, said in (
+        ("memory://", "is no server"),
+        ("localhost:6379", "redis://localhost:6379/0"),
+        ("redis://localhost:port", "redis://localhost:6379/0"),
+        ("redis+cluster://localhost:7000", "each node by itself"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            connect(url)
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("hours", "found"), [(1, "60 min behind"), (-3, "3 h ahead of")])
+def test_a_clock_that_is_off_is_found(server: Server, hours: int, found: str) -> None:
+    """The server's clock is compared with the one that is passed in."""
+    with server.client() as client:
+        seconds, _ = client.time()
+        report = examine(client, clock=lambda: seconds + 3600 * hours)
+    assert on(report, "clock") == [("warning", f"the server's clock is {found} the one here")]
+
+
+@pytest.mark.parametrize(
+    ("takes", "severity", "found"),
+    [
+        (0.0004, "ok", "takes 0.4 ms, the longest of 100 0.4 ms, where the time-out is 100 ms"),
+        (0.06, "warning", "takes 60 ms, the longest of 34 60 ms"),
+        (0.12, "error", "takes 120 ms"),
+    ],
+)
+def test_round_trips_are_measured_beside_the_timeout(server: Server, takes: float, severity: str, found: str) -> None:
+    """Up to a hundred reads, no longer than two seconds, by the timer that is passed in."""
+    ticks = itertools.chain(
+        [0.0], itertools.chain.from_iterable((n * takes, (n + 1) * takes) for n in itertools.count())
+    )
+    with server.client() as client:
+        asked, opened = on(examine(client, timer=lambda: next(ticks)), "latency")
+    assert (asked[0], opened[0]) == (severity, severity)
+    assert found in asked[1]
+    assert opened[1] == f"a connection takes {1000 * takes:g} ms to open, within the time-out of a call"
+
+
+# -- what servers rarely are, from what was seen -----------------------------------------------------------------------
+
+SEEN = Seen(
+    connection=Connection("ads.example:6379", local=False, tls=True, verified=True, password=True, user="ads"),
+    info={"redis_version": "7.4.1", "role": "master"},
+    settings={},
+    refused={},
+    write="",
+    round_trips=(),
+    connecting=None,
+    ahead=None,
+    not_seen=(),
+    prefix="rt:",
+    timeout=0.1,
+    connections=64,
+)
+
+
+def with_info(**info: object) -> Seen:
+    """The same with more of INFO."""
+    return replace(SEEN, info={**SEEN.info, **info})
+
+
+def reached(**how: object) -> Seen:
+    """The same, reached otherwise."""
+    return replace(SEEN, connection=replace(SEEN.connection, **how))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (with_info(redis_version="6.2.14"), "error server: Redis 6.2.14 is too old; use Redis 7.0 or newer, or Valkey"),
+        (with_info(redis_version="6.2.14", valkey_version="9.1.2"), "ok server: Valkey 9.1.2, up for 0 s"),
+        (with_info(redis_mode="sentinel"), "error server: this is a Sentinel, which keeps no data; "),
+        (with_info(maxmemory_policy="allkeys-lfu", evicted_keys=7000), "allkeys-lfu: 7,000 keys are gone already; CON"),
+        (with_info(used_memory=95, maxmemory=100), "warning memory: 95 B of 100 B used; CONFIG SET maxmemory 1mb"),
+        (with_info(used_memory=3 << 30, maxmemory=0), "note memory: 3 GB used, without a limit: at its end"),
+        (with_info(used_memory=9, maxmemory=0, total_system_memory=10), "warning memory: 9 B used, without a limit"),
+        (with_info(aof_enabled=1, aof_last_write_status="err"), "error persistence: the last write to the append-only"),
+        (with_info(aof_enabled=1), "ok persistence: appendonly yes"),
+        (
+            with_info(aof_enabled=0, rdb_changes_since_last_save=1234),
+            "snapshots at best: a crash now would lose the last 1,234",
+        ),
+        (
+            replace(with_info(aof_enabled=1, rdb_last_bgsave_status="err"), settings={"save": "60 1"}),
+            "error persistence: the last snapshot failed, so writes are refused",
+        ),
+        (with_info(connected_slaves=1), "note replication: a primary with 1 replica: one that is cut off still takes"),
+        (
+            replace(with_info(connected_slaves=2, min_slaves_good_slaves=2), settings={"min-replicas-to-write": "1"}),
+            "ok replication: a primary with 2 replicas: cut off, it stops taking writes after 10 seconds",
+        ),
+        (with_info(maxclients=9000, rejected_connections=12), "0 of 9,000 connections in use, 12 were refused; each"),
+        (
+            with_info(maxclients=9000, connected_clients=8990),
+            "warning connections: 8,990 of 9,000 connections in use; ",
+        ),
+        (
+            replace(SEEN, settings={"hash-max-ziplist-value": "64", "hash-max-ziplist-entries": "64"}),
+            "warning layout: small hashes have up to 64 fields of up to 64 bytes; CONFIG SET hash-max-listpack-entries",
+        ),
+        (replace(SEEN, settings={"lua-time-limit": "5000"}), "ok scripts: busy-reply-threshold 5000"),
+        (
+            replace(SEEN, round_trips=[0.001] * 99 + [0.2]),
+            "is 100 ms; a server nearer by, or a longer time-out: timeout=0.4",
+        ),
+        (
+            replace(SEEN, connecting=0.07),
+            "warning latency: a connection takes 70 ms to open, within the time-out of a call",
+        ),
+        (replace(SEEN, ahead=-20), "ok clock: the server's clock is 20 s behind the one here"),
+        (
+            replace(SEEN, write="ReadOnlyError: no"),
+            "error write: a write failed: ReadOnlyError: no; give the address of",
+        ),
+        (replace(SEEN, write="MISCONF no"), "error write: a write failed: MISCONF no; free the disk"),
+        (reached(verified=False), "warning transport: TLS, but anybody can pass for the server; take ssl_cert_reqs"),
+        (reached(tls=False), "note transport: in clear over the network; rediss:// in the place of redis://"),
+        (SEEN, "ok transport: TLS, and the server's certificate and name are verified"),
+        (reached(password=False), "warning login: no password; ACL SETUSER ads on >PASSWORD ~rt:* resetchannels -@all"),
+        (reached(user=None), "ok login: logged in as a user, with a password"),
+    ],
+)
+def test_what_was_seen_leads_to_the_finding(seen: Seen, said: str) -> None:
+    """What tests cannot make of a real server, from what such a one would tell."""
+    found = [finding for finding in diagnose(seen) if said in str(finding)]
+    assert len(found) == 1, [str(finding) for finding in diagnose(seen)]
+    assert found[0].why == TOPICS[found[0].topic]
+
+
+def test_findings_that_ask_for_something_say_what() -> None:
+    """Whatever is not well has a cure; what is well has none."""
+    for seen in (SEEN, with_info(maxmemory_policy="allkeys-lru", maxmemory=1, used_memory=2), reached(tls=False)):
+        assert all(bool(finding.cure) == (finding.severity != "ok") for finding in diagnose(seen))
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_what_is_found(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """The gravest first, each with why and the cure; exit code 1 for warnings. The JSON has the same."""
+    patient = ["doctor", server.admin_url, "--timeout", str(servers.PATIENCE)]
+    assert main(patient) == 1
+    told = capsys.readouterr()
+    assert told.err == ""
+    lines = [" ".join(line.split()) for line in told.out.splitlines()]
+    assert re.fullmatch(r"(Redis|Valkey) [\d.]+ at 127\.0\.0\.1:\d+: 1 warning, 3 notes", lines[0])
+    assert lines[2] == "warning persistence nothing is kept on disk: a restart forgets every visitor"
+    assert lines[3] == TOPICS["persistence"]
+    assert lines[4].startswith("CONFIG SET appendonly yes;")
+    assert "ok write a write came back whole, and is deleted" in lines
+
+    assert main([*patient, "--json", "-"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert (data["errors"], data["warnings"], data["notes"]) == (0, 1, 3)
+    assert asdict(Finding("warning", "persistence", lines[2].split(maxsplit=2)[2], lines[3], "")).keys() <= {
+        key for finding in data["findings"] for key in finding
+    }
+
+
+def test_exit_codes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0 with notes at most, 2 with errors, and 2 with one line on standard error where it cannot be examined."""
+    path = tmp_path / "report.json"
+    with user(server, *LEAST_RIGHTS.split()) as url:
+        assert main(["doctor", url, "--timeout", str(servers.PATIENCE)]) == 0
+        assert main(["doctor", url, "--prefix", "other:", "--json", str(path)]) == 2
+    assert json.loads(path.read_text())["errors"] == 1
+    capsys.readouterr()
+    assert main(["doctor", f"redis://127.0.0.1:{servers.free_port()}"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"retarget: the server cannot be examined: .+\n", told.err)
+
+
+def test_the_page_tells_all_that_is_looked_at() -> None:
+    """check-a-server.md has a table of the topics with why they matter, and one of the severities, as the code has."""
+    page = (DOCS / "how-to" / "check-a-server.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
+    assert [row for row in rows if row[0] in SEVERITIES] == list(SEVERITIES.items())
+    told: Callable[[tuple[str, str]], bool] = lambda row: row[0] in TOPICS  # noqa: E731
+    assert [row for row in rows if told(row)] == list(TOPICS.items())

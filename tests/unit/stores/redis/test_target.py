@@ -1,0 +1,261 @@
+"""connections.py: what a URL or a client given stands for, and what cannot serve is refused with what would."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+
+from retarget import AsyncRetargeter, ConfigError, Policy, Retargeter, RetargetWarning
+from retarget.stores.redis.target import CONNECTIONS, Target, target_of_client, target_of_url
+from tests.support.servers import Server
+
+POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]')
+BOTH = pytest.mark.parametrize("awaited", [False, True])
+
+
+def options(target: Target) -> dict[str, Any]:
+    """Where a target leads, and as whom."""
+    names = ("host", "port", "path", "db", "username", "password")
+    return {name: target.options[name] for name in names if target.options.get(name) is not None}
+
+
+SERVERS: list[tuple[str, str, dict[str, Any]]] = [
+    ("redis://", "localhost:6379", {"host": "localhost", "port": 6379}),
+    ("redis://ads-db", "ads-db:6379", {"host": "ads-db", "port": 6379}),
+    ("redis://ads-db:7000/3", "ads-db:7000", {"host": "ads-db", "port": 7000, "db": 3}),
+    ("redis://ads-db?db=4", "ads-db:6379", {"host": "ads-db", "port": 6379, "db": 4}),
+    ("rediss://ads-db", "ads-db:6379", {"host": "ads-db", "port": 6379}),
+    ("redis://[::1]:7000/0", "::1:7000", {"host": "::1", "port": 7000, "db": 0}),
+    ("redis://:geheim@ads-db", "ads-db:6379", {"host": "ads-db", "port": 6379, "password": "geheim"}),
+    (
+        "redis://ads:p%40ss%2F@ads-db",
+        "ads-db:6379",
+        {"host": "ads-db", "port": 6379, "username": "ads", "password": "p@ss/"},
+    ),
+    ("unix:///run/valkey.sock", "/run/valkey.sock", {"path": "/run/valkey.sock"}),
+    (
+        "unix://ads:geheim@/run/valkey.sock?db=2",
+        "/run/valkey.sock",
+        {"path": "/run/valkey.sock", "db": 2, "username": "ads", "password": "geheim"},
+    ),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("url", "name", "where"), SERVERS)
+def test_a_server(url: str, name: str, where: dict[str, Any], *, awaited: bool) -> None:
+    """Host, port, database, name and password, or a socket's path; one server, no map to learn."""
+    target = target_of_url(url, 0.1, awaited=awaited)
+    assert options(target) == where
+    assert (target.name, target.start, target.most) == (name, None, CONNECTIONS)
+    secure = "SSL" in target.kind.__name__
+    assert secure is url.startswith("rediss")
+    assert target.kind.__module__.startswith("redis.asyncio") is awaited
+
+
+CLUSTERS: list[tuple[str, list[tuple[str, int]], dict[str, Any]]] = [
+    ("redis+cluster://", [("localhost", 6379)], {}),
+    ("redis+cluster://one", [("one", 6379)], {}),
+    ("redis+cluster://one:7000/0", [("one", 7000)], {}),
+    ("redis+cluster://one:7000,two,[::1]:7002", [("one", 7000), ("two", 6379), ("::1", 7002)], {}),
+    ("redis+cluster://[fe80::1],two,", [("fe80::1", 6379), ("two", 6379)], {}),
+    (
+        "rediss+cluster://ads:p%2Css@one:7000,two",
+        [("one", 7000), ("two", 6379)],
+        {"username": "ads", "password": "p,ss"},
+    ),
+    ("redis+cluster://:geheim@one", [("one", 6379)], {"password": "geheim"}),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("url", "start", "where"), CLUSTERS)
+def test_a_cluster(url: str, start: list[tuple[str, int]], where: dict[str, Any], *, awaited: bool) -> None:
+    """Any number of hosts to begin with; name and password are everyone's, each connection goes to its own."""
+    target = target_of_url(url, 0.1, awaited=awaited)
+    assert target.start == start
+    assert options(target) == where
+    for address in start:
+        connection = target.connection(address)
+        assert (connection.host, connection.port) == address
+        assert ("SSL" in type(connection).__name__) is url.startswith("rediss")
+
+
+SENTINELS: list[tuple[str, str, list[tuple[str, int]], dict[str, Any]]] = [
+    ("redis+sentinel://one/ads", "ads", [("one", 26379)], {}),
+    ("redis+sentinel://one:5000,two,[::1]/ads/2", "ads", [("one", 5000), ("two", 26379), ("::1", 26379)], {"db": 2}),
+    (
+        "redis+sentinel://u:p%40@one/ads?sentinel_username=s&sentinel_password=w",
+        "ads",
+        [("one", 26379)],
+        {"username": "u", "password": "p@"},
+    ),
+    ("rediss+sentinel://one/ads", "ads", [("one", 26379)], {}),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("url", "service", "hosts", "where"), SENTINELS)
+def test_sentinels(
+    url: str, service: str, hosts: list[tuple[str, int]], where: dict[str, Any], *, awaited: bool
+) -> None:
+    """The Sentinels, the service's name, and the database and password of the primary; the Sentinels' own apart."""
+    target = target_of_url(url, 0.1, awaited=awaited)
+    assert target.name == f"{service} (Sentinel)"
+    assert target.start is None
+    assert {name: option for name, option in options(target).items() if name in where} == where
+    sentinels = target.pool.sentinel_manager.sentinels
+    asked = [s.connection_pool.connection_kwargs for s in sentinels]
+    assert [(kwargs["host"], kwargs["port"]) for kwargs in asked] == hosts
+    theirs = ("s", "w") if "sentinel_password" in url else (None, None)
+    assert {(kwargs.get("username"), kwargs.get("password")) for kwargs in asked} == {theirs}
+    assert ("SSL" in target.kind.__name__) is url.startswith("rediss")
+    assert sum(kwargs["socket_timeout"] for kwargs in asked) < 0.1  # all of them silent: some time is left
+
+
+@BOTH
+@pytest.mark.parametrize("form", ["redis://h", "redis+cluster://h", "redis+sentinel://h/s", "unix:///s"])
+def test_what_the_library_opens_serves_well(form: str, *, awaited: bool) -> None:
+    """No retries of its own, the call's time-out, plain replies, nothing said on connecting; the URL's options kept."""
+    target = target_of_url(f"{form}?max_connections=7&client_name=ads&retry_on_timeout=no", 0.2, awaited=awaited)
+    assert target.most == 7
+    wanted = {
+        "protocol": 2,
+        "socket_timeout": 0.2,
+        "health_check_interval": 0,
+        "client_name": "ads",
+        "retry_on_timeout": False,
+    }
+    assert {name: target.options[name] for name in wanted} == wanted
+    assert target.options["retry"].get_retries() == 0
+    assert "max_connections" not in target.options
+    assert target.connection(("h", 1) if target.start else None) is not None
+
+
+WRONG = [
+    ("", "redis://localhost:6379/0"),
+    ("localhost:6379", "redis://localhost:6379/0"),
+    ("http://localhost", "redis://localhost:6379/0"),
+    ("memory://here", "memory://"),
+    ("redis+raft://h", r"\+raft is not known"),
+    ("redis://h:port", "(?i)port"),
+    ("redis://h:99999", "(?i)port"),
+    ("redis://[::1", "(?i)ipv6"),
+    ("redis://h/first", "the database is a number, not 'first'"),
+    ("redis://h/²", "the database is a number"),
+    ("redis://h?max_connections=0", "max_connections"),
+    ("redis://h?max_connections=many", "max_connections"),
+    ("redis://h?socket_timeout=soon", "socket_timeout"),
+    ("redis://h?colour=red", "colour"),
+    ("unix://", "redis://localhost:6379/0"),
+    ("unix+cluster:///s", "redis://localhost:6379/0"),
+    ("unix+sentinel:///s", "redis://localhost:6379/0"),
+    ("redis+cluster://h:port", "(?i)port"),
+    ("redis+cluster://one,two:99999", "(?i)port"),
+    ("redis+cluster://h/3", "one database"),
+    ("redis+sentinel://h", "name for the service is missing"),
+    ("redis+sentinel:///", "name for the service is missing"),
+    ("redis+sentinel://h/ads/first", "the database is a number, not 'first'"),
+    ("redis://h?decode_responses=true", "decode_responses=False"),
+    ("unix:///s?decode_responses=1", "decode_responses=False"),
+    ("redis+cluster://h?decode_responses=yes", "decode_responses=False"),
+    ("redis+sentinel://h/ads?decode_responses=True", "decode_responses=False"),
+]
+
+
+@pytest.mark.parametrize(("url", "said"), WRONG)
+def test_a_url_that_cannot_serve_is_refused_with_what_would(url: str, said: str) -> None:
+    """By both clients, before anything is sent; a password in it is not told."""
+    secret = url.replace("://", "://ads:geheim@", 1) if url.startswith("redis") and "[" not in url else url
+    for client in (Retargeter, AsyncRetargeter):
+        for given in (url, secret):
+            with pytest.raises(ConfigError, match=said) as raised:
+                client(POLICY, given)
+            assert "geheim" not in f"{raised.value} {raised.value.__cause__}"
+
+
+def test_nothing_is_sent_when_it_is_set_up() -> None:
+    """Nor is a name looked up: a store that is down stops no process from starting."""
+    for url in ("redis://nowhere.invalid", "redis+cluster://nowhere.invalid", "redis+sentinel://nowhere.invalid/ads"):
+        assert all(health.up for health in Retargeter(POLICY, url).health())
+        assert all(health.up for health in AsyncRetargeter(POLICY, url).health())
+
+
+# -- clients given -----------------------------------------------------------------------------------------------------
+
+PLAIN: dict[str, Any] = {"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
+
+
+def test_of_a_client_the_settings_of_its_connections_are_used(server: Server) -> None:
+    """Where it leads and who it is; not its retries, its time-outs, its protocol or its notices."""
+    retry = Retry(ExponentialBackoff(), 3)
+    client = redis.Redis.from_url("redis://u:p@h:7/3", retry=retry, socket_timeout=9, protocol=3)
+    target = target_of_client(client, 0.2)
+    made = target.connection()
+    assert (made.host, made.port, made.db, made.username, made.password) == ("h", 7, 3, "u", "p")
+    assert (made.socket_timeout, made.socket_connect_timeout, made.protocol) == (0.2, 0.2, 2)
+    assert made.retry.get_retries() == 0
+    assert (target.name, target.most, target.start) == ("h:7", CONNECTIONS, None)
+    few = redis.Redis(connection_pool=redis.ConnectionPool(max_connections=3, **PLAIN))
+    assert target_of_client(few, 0.2).most == 3
+    sentinel: Any = redis.sentinel.Sentinel
+    ads = sentinel([("h", 1)]).master_for("ads")
+    assert target_of_client(ads, 0.2).name == "ads"
+
+
+def test_a_pool_of_ones_own_kind_is_warned_of_at_the_callers_line() -> None:
+    """What it does more than redis-py's is not done here: the line that made the retargeter is told."""
+
+    class Pool(redis.ConnectionPool):
+        """One that counts, say."""
+
+    client = redis.Redis(connection_pool=Pool(port=1))
+    with pytest.warns(RetargetWarning, match="a Pool, is not used") as caught:
+        Retargeter(POLICY, client)  # the line
+    assert caught[0].filename == __file__
+    with open(__file__, encoding="utf-8") as lines:  # noqa: PTH123 - one line of it
+        assert "# the line" in lines.readlines()[caught[0].lineno - 1]
+
+
+DECODING: list[tuple[Any, Any]] = [
+    (Retargeter, redis.Redis(decode_responses=True, **PLAIN)),
+    (AsyncRetargeter, redis.asyncio.Redis(decode_responses=True, **PLAIN)),
+    (AsyncRetargeter, redis.asyncio.RedisCluster(host="h", decode_responses=True)),
+]
+
+
+@pytest.mark.parametrize(("made", "client"), DECODING)
+def test_a_client_that_decodes_is_refused(made: Any, client: Any) -> None:
+    """Packed timelines are no text: each kind of client, with the cure."""
+    with pytest.raises(ConfigError, match="decode_responses=False"):
+        made(POLICY, client)
+
+
+def test_a_client_of_the_other_kind_is_refused(server: Server) -> None:
+    """Sync for the sync one, asyncio for the other: the error says which would be right."""
+    with pytest.raises(ConfigError, match="AsyncRetargeter"):
+        Retargeter(POLICY, redis.asyncio.Redis(port=server.port, **PLAIN))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"redis\.asyncio\.Redis"):
+        AsyncRetargeter(POLICY, redis.Redis(port=server.port, **PLAIN))  # type: ignore[arg-type]
+
+
+def test_a_server_of_a_given_client_is_called_by_its_address(server: Server) -> None:
+    """Health and errors name host and port, or the socket."""
+    with server.client() as client, redis.Redis(unix_socket_path=server.socket, **PLAIN) as other:
+        assert [health.server for health in Retargeter(POLICY, client).health()] == [f"127.0.0.1:{server.port}"]
+        assert [health.server for health in Retargeter(POLICY, other).health()] == [server.socket]
+
+    async def awaited() -> None:
+        async with redis.asyncio.Redis(host="127.0.0.1", port=server.port, **PLAIN) as client:
+            ads = AsyncRetargeter(POLICY, client, timeout=5)
+            assert (await ads.decide("v")).degraded is None
+            assert [health.server for health in ads.health()] == [f"127.0.0.1:{server.port}"]
+            await ads.close()
+
+    asyncio.run(awaited())
