@@ -24,9 +24,9 @@ from retarget.engine.plan import Plan
 from retarget.operate.capacity import Workload, capacity
 from retarget.operate.redis_memory import Field, Shape
 from retarget.stores.memory import MemoryStore
-from retarget.timelines import keys as wire
+from retarget.stores.redis import script
 from retarget.timelines import timeline
-from retarget.timelines.writes import Alternative, Answer, Entry, Guard, Write
+from retarget.timelines.writes import Alternative, Answer, Enter, Guard, Write
 
 _LANES = 32
 
@@ -50,8 +50,8 @@ class _Lanes:
                     raise RuntimeError("the server refused a command")
 
 
-def _entries(names: Sequence[bytes], now: int) -> tuple[Entry, ...]:
-    return tuple(Entry(name, now, 1, 16, HEAD_CODE) for name in names)
+def _entries(names: Sequence[bytes], now: int) -> tuple[Enter, ...]:
+    return tuple(Enter(name, now, 1, 16, HEAD_CODE) for name in names)
 
 
 def server_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
@@ -62,7 +62,7 @@ def server_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
     found: dict[str, float] = {}
     with server() as port, client(port) as connected, ExitStack() as stack:
         lanes = _Lanes(port, stack)
-        connected.script_load(wire.SCRIPT)
+        connected.script_load(script.SCRIPT)
 
         def key(number: int) -> bytes:
             return KEY + b"%08d" % number
@@ -97,7 +97,7 @@ def server_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
             def make(number: int) -> bytes:
                 fields = [b"n%02d" % (number // visitors)] if new else name[:entries]
                 write = Write(key(number % visitors), now, b"", (Alternative(asked, _entries(fields, now), TTL),))
-                return command("EVALSHA", wire.SHA, 1, *wire.arguments(write))
+                return command("EVALSHA", script.SHA, 1, *script.arguments(write))
 
             return make
 
@@ -151,14 +151,14 @@ def time_errors(visitors: int, calls: int, say: Callable[[str], None]) -> list[d
     random, rows = Random(3), []
     with server() as port, client(port) as connected, ExitStack() as stack:
         lanes = _Lanes(port, stack)
-        connected.script_load(wire.SCRIPT)
+        connected.script_load(script.SCRIPT)
 
         def anyone() -> bytes:
             return b"rt:1:v%07d" % random.randrange(visitors)
 
         def written(write: Write) -> bytes:
-            _, *rest = wire.arguments(write)
-            return command("EVALSHA", wire.SHA, 1, anyone(), *rest)
+            _, *rest = script.arguments(write)
+            return command("EVALSHA", script.SHA, 1, anyone(), *rest)
 
         makers: dict[str, Callable[[], bytes]] = {
             "decide": lambda: command("HGETALL", anyone()),

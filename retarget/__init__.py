@@ -19,7 +19,7 @@ from retarget.events import Candidate, Event
 from retarget.policy.load import Policy
 from retarget.retargeter import AsyncRetargeter, Retargeter
 from retarget.stores.memory import MemoryStore
-from retarget.stores.redis.breaker import Health
+from retarget.timelines.store import Health
 
 __all__ = [
     "AnnoyanceLevel",

@@ -22,9 +22,8 @@ from retarget.errors import ConfigError, StoreError
 from retarget.policy.load import Policy
 from retarget.stores.memory import MemoryStore
 from retarget.stores.redis.async_store import AsyncMemoryStore, AsyncRedisStore
-from retarget.stores.redis.breaker import Health
 from retarget.stores.redis.store import RedisStore
-from retarget.timelines.store import AsyncStore, Store
+from retarget.timelines.store import AsyncStore, Health, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")

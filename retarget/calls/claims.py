@@ -25,7 +25,7 @@ from retarget.events import Candidate, Subject
 from retarget.policy.load import check_text
 from retarget.timelines import timeline
 from retarget.timelines.timeline import HELD, HOLD
-from retarget.timelines.writes import Alternative, Entry, Guard
+from retarget.timelines.writes import Alternative, Enter, Guard, Reserve, Unreserve
 
 LONGEST = 86_400
 """A hold lasts at most a day, in seconds."""
@@ -172,9 +172,13 @@ def hold_alternatives(moment: Moment, subject: Subject, seconds: int) -> tuple[A
 
 def _hold_alternative(counting: Alternative, places: Iterable[Place], now: int, seconds: int) -> Alternative:
     end = min(now + seconds, timeline.LAST_MOMENT)
-    held = [Entry(HELD + place.field, end, place.weight, _ALL, _HEAD) for place in places]
-    marks = [Entry(HELD, end, 1, 1, _HEAD), Entry(b"", end, 1, 1, _HEAD)]
-    session = [entry for entry in counting.entries if entry.field in (timeline.ACTIVITY, timeline.SESSIONS)]
+    held = [Enter(HELD + place.field, end, place.weight, _ALL, _HEAD) for place in places]
+    marks = (Enter(HELD, end, 1, 1, _HEAD), Reserve(end, _HEAD))
+    session = [
+        change
+        for change in counting.changes
+        if isinstance(change, Enter) and change.field in (timeline.ACTIVITY, timeline.SESSIONS)
+    ]
     ttl = max([seconds + 1, *(timeline.seconds_of(entry.head) + 1 for entry in session)])
     return Alternative(counting.guards, (*held, *marks, *session), ttl, counting.outcome)
 
@@ -184,10 +188,10 @@ def lasts(hold: bytes, now: int) -> Guard:
     return Guard(HOLD + hold, 1, now + 1, wanted=True, more=False, anchored=False)
 
 
-def taken_out(places: Iterable[Place], hold: bytes) -> tuple[Entry, ...]:
+def taken_out(places: Iterable[Place], hold: bytes) -> tuple[Unreserve, ...]:
     """What undoes a reserved impression; its own mark last, for the others are found by it."""
-    held = [Entry(HELD + place.field, 0, place.weight, 0, 0) for place in places]
-    return (*held, Entry(HOLD + hold, 0, 1, 0, 0))
+    held = [Unreserve(HELD + place.field, place.weight) for place in places]
+    return (*held, Unreserve(HOLD + hold, 1))
 
 
 def _seal(payload: str, secret: bytes | None) -> str:

@@ -20,10 +20,9 @@ from collections.abc import Iterator, Mapping
 from retarget.calls.requests import Request, Steps
 from retarget.engine.plan import Plan
 from retarget.errors import NotExecuted, StoreError
-from retarget.timelines import keys as wire
-from retarget.timelines import timeline
+from retarget.timelines import keys, timeline
 from retarget.timelines.timeline import ACTIVITY, HELD, HOLD, PARCEL, SESSIONS
-from retarget.timelines.writes import DENIED, FULL, Alternative, Answer, Entry, Guard, Write
+from retarget.timelines.writes import DENIED, FULL, Alternative, Answer, Change, Enter, Guard, Remove, Write
 
 _MOST_ENTRIES = 4_000
 """A parcel has about so many entries at most: one write must not hold the server up."""
@@ -59,7 +58,7 @@ def merging(plan: Plan, source: bytes, into: bytes, now: int) -> Steps[bool]:
                 raise NotExecuted("the timelines of the visitor to be merged are full: nothing was moved")
             if answer == DENIED:  # something came, or another merge was quicker
                 continue
-        id_ = wire.event_id("merge", f"{source.hex()} {number}")
+        id_ = keys.event_id("merge", f"{source.hex()} {number}")
         answer = yield Request("write", Write(into, now, id_, (_entered(plan, parcel, target, now),)))
         if answer == FULL:
             raise NotExecuted("the timelines of the visitor merged into are full: what is left stays where it was")
@@ -93,9 +92,9 @@ def _movable(state: State, now: int) -> dict[bytes, bytes]:
 
 def _noted(source: bytes, state: State, parcel: State, number: int, now: int) -> Write:
     """Note the parcel at the source, unless there is one, or something is not as it was read."""
-    note = Entry(PARCEL, number, 1, 1, _FOREVER)
+    note = Enter(PARCEL, number, 1, 1, _FOREVER)
     copies = [
-        Entry(PARCEL + field, at, times, _ALL, _head(raw) & ~_SHIELD)
+        Enter(PARCEL + field, at, times, _ALL, _head(raw) & ~_SHIELD)
         for field, raw in parcel.items()
         for at, times in _times(raw)
     ]
@@ -117,7 +116,7 @@ def _unchanged(state: State, parcel: State, now: int) -> Iterator[Guard]:
 
 def _entered(plan: Plan, parcel: State, target: State, now: int) -> Alternative:
     """Enter the parcel at the target, each timeline with what the policy asks of it."""
-    entries: list[Entry] = []
+    entries: list[Change] = []
     ttl = 1
     for field, raw in parcel.items():
         place = plan.place_of(field)
@@ -126,18 +125,18 @@ def _entered(plan: Plan, parcel: State, target: State, now: int) -> Alternative:
         if field[:1] in (HELD, HOLD):
             keep, code = 1 if field == HELD or field[:1] == HOLD else _ALL, _head(raw)
         ttl = max(ttl, min(timeline.newest(raw) + timeline.seconds_of(code) + 1 - now, timeline.LAST_MOMENT))
-        entries += [Entry(field, at, times, keep, code) for at, times in _times(raw)]
+        entries += [Enter(field, at, times, keep, code) for at, times in _times(raw)]
     return Alternative((), (*entries, *_joined_session(plan, parcel, target, now)), ttl)
 
 
-def _joined_session(plan: Plan, parcel: State, target: State, now: int) -> Iterator[Entry]:
+def _joined_session(plan: Plan, parcel: State, target: State, now: int) -> Iterator[Change]:
     """Where both are in a session, the one that began first has begun both; one of unknown beginning is that one."""
     if not all(_in_session(plan, state, now) for state in (parcel, target)):
         return
     begun = [timeline.newest(state[SESSIONS]) if SESSIONS in state else 0 for state in (parcel, target)]
     for later in {*begun} - {min(begun)}:
-        yield Entry(SESSIONS, later, 1, 0, 0)
-        yield Entry(SESSIONS, min(begun), 1, 1, plan.session_places()[1].head)
+        yield Remove(SESSIONS, later, 1)
+        yield Enter(SESSIONS, min(begun), 1, 1, plan.session_places()[1].head)
 
 
 def _in_session(plan: Plan, state: State, now: int) -> bool:
@@ -154,13 +153,13 @@ def _taken_out(source: bytes, parcel: State, number: int, now: int) -> Write:
     there = Guard(PARCEL, 1, number, wanted=True, more=False, anchored=False)
     not_later = Guard(PARCEL, 1, number + 1, wanted=False, more=False, anchored=False)
     entries = [
-        Entry(name, at, times, 0, 0)
+        Remove(name, at, times)
         for field, raw in parcel.items()
         for at, times in _times(raw)
         for name in (field, PARCEL + field)
         if name != HELD
     ]
-    note = Entry(PARCEL, number, 1, 0, 0)
+    note = Remove(PARCEL, number, 1)
     return Write(source, now, b"", (Alternative((there, not_later), (*entries, note), 1),))
 
 

@@ -56,7 +56,7 @@ from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted
 from retarget.events import Event, Subject
 from retarget.events import Moment as When
 from retarget.policy.load import Policy
-from retarget.timelines import keys as wire
+from retarget.timelines import keys
 from retarget.timelines.timeline import HOLD, IMPRESSION
 from retarget.timelines.writes import DENIED, FULL, LATE, NO_OUTCOME, Alternative, Answer, Write
 
@@ -271,10 +271,10 @@ class Operations:
         counted = alternatives(self.plan, places, at_second, now, outcome=outcome(token.candidate))
         guard, removal = lasts(token.hold, now), taken_out(reservable(self.plan, token.candidate), token.hold)
         in_time = tuple(
-            Alternative((*choice.guards, guard), (*choice.entries, *removal), choice.ttl, choice.outcome)
+            Alternative((*choice.guards, guard), (*choice.changes, *removal), choice.ttl, choice.outcome)
             for choice in counted
         )
-        id_ = wire.event_id("confirm", token.hold.hex())
+        id_ = keys.event_id("confirm", token.hold.hex())
         answer = yield from self._written(Write(self._named(token), now, id_, (*in_time, *counted), HOLD + token.hold))
         if isinstance(answer, bytes):
             return "repeated"
@@ -370,7 +370,7 @@ class Operations:
         if choices is None:
             self._too_old(at)
             return False
-        if not (id_ or choices[0].entries):
+        if not (id_ or choices[0].changes):
             return True
         return Write(key, now, id_, choices)
 
@@ -492,7 +492,7 @@ class Operations:
         if not isinstance(id_, str) or not id_:
             raise InputError(f"id={id_!r:.80} is no event id: a text that is not empty, or None")
         try:
-            return wire.event_id(event, id_)
+            return keys.event_id(event, id_)
         except UnicodeEncodeError as error:
             raise InputError(f"id={id_!r:.80} is not valid Unicode") from error
 

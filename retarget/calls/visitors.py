@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from retarget.calls.inputs import key_bytes
 from retarget.errors import ConfigError, InputError
-from retarget.timelines import keys as wire
+from retarget.timelines import keys
 
 VISITOR_BYTES = 510
 """The longest visitor id, in UTF-8 bytes."""
@@ -38,14 +38,14 @@ class Visitors:
             self._prefix = prefix.encode().decode()
         except (AttributeError, UnicodeError) as error:
             raise ConfigError(f"prefix={prefix!r:.80}: give a text, such as rt:") from error
-        self._head = f"{self._prefix}{wire.FORMAT}".encode()
+        self._head = f"{self._prefix}{keys.FORMAT}".encode()
         self._peppers = _peppers(pepper)
         self.key = self._clear_key if max(self._peppers, default=0) == 0 else self._hashed_key
         """The key of a visitor. Raises InputError for what is no id."""
 
     def _clear_key(self, visitor: str) -> bytes:
         _checked(visitor)
-        return wire.key(self._prefix, visitor)
+        return keys.key(self._prefix, visitor)
 
     def _hashed_key(self, visitor: str) -> bytes:
         return self._hashed(visitor, max(self._peppers))

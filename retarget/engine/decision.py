@@ -26,7 +26,7 @@ from retarget.policy.load import check_text
 from retarget.timelines import timeline
 from retarget.timelines.timeline import ACTIVITY, HELD, LAST_MOMENT, SESSIONS
 from retarget.timelines.windows import DAY, Opening, Window
-from retarget.timelines.writes import MOST_TIMELINES, NO_OUTCOME, Alternative, Entry, Guard
+from retarget.timelines.writes import MOST_TIMELINES, NO_OUTCOME, Alternative, Enter, Guard
 
 State = Mapping[bytes, bytes]
 """A visitor's timelines by name, packed, as the store holds them."""
@@ -462,7 +462,7 @@ def outcome(subject: Subject) -> bytes:
 def _alternative(places: Iterable[Place], at: int, now: int, guards: tuple[Guard, ...], outcome: bytes) -> Alternative:
     """An id is remembered as long as the entries it counted; for a day where no rule asks about its event."""
     places = tuple(places)
-    entries = tuple(Entry(place.field, at, place.weight, place.keep, place.head) for place in places)
+    entries = tuple(Enter(place.field, at, place.weight, place.keep, place.head) for place in places)
     ttl = max((place.horizon + 1 + at - now for place in places), default=DAY)
     return Alternative(guards, entries, max(1, ttl), outcome)
 

@@ -31,10 +31,10 @@ from redis.exceptions import (
 from retarget.calls.visitors import VISITOR_BYTES, Visitors
 from retarget.errors import ConfigError, NotExecuted
 from retarget.operate.diagnosis import SEVERITIES, Connection, Finding, Seen, Severity, diagnose, server_name
+from retarget.stores.redis import script
 from retarget.stores.redis.target import CONNECTIONS, target_of_url
-from retarget.timelines import keys as wire
-from retarget.timelines import timeline
-from retarget.timelines.writes import Alternative, Entry, Write
+from retarget.timelines import keys, timeline
+from retarget.timelines.writes import Alternative, Enter, Write
 
 _PATIENCE: Final = 5.0
 _ROUND_TRIPS: Final = 100
@@ -200,7 +200,7 @@ class _Server:
 def _own_key(server: _Server, prefix: str) -> bytes:
     """A key that no visitor can have, being longer than any; of a cluster's slots one that this server has."""
     for _ in range(64):
-        key = wire.key(prefix, f"doctor-{token_hex(8)}-".ljust(VISITOR_BYTES + 1, "-"))
+        key = keys.key(prefix, f"doctor-{token_hex(8)}-".ljust(VISITOR_BYTES + 1, "-"))
         if not isinstance(server.ask("HGETALL", key), MovedError):
             break
     return key
@@ -242,10 +242,10 @@ def _refusal(reply: object) -> str:
 
 def _try_to_write(server: _Server, key: bytes, now: int) -> str:
     """Count an impression as the library does, read it, and forget it: "" where all is well, else what was said."""
-    entry = Entry(_FIELD, now, 1, 16, timeline.head(_TTL, shield=False))
+    entry = Enter(_FIELD, now, 1, 16, timeline.head(_TTL, shield=False))
     write = Write(key, now, b"", (Alternative((), (entry,), _TTL),))
     try:
-        answer = server.ask("EVAL", wire.SCRIPT, 1, *wire.arguments(write))
+        answer = server.ask("EVAL", script.SCRIPT, 1, *script.arguments(write))
         state = server.ask("HGETALL", key)
     finally:
         server.ask("UNLINK", key)

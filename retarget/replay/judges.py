@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
@@ -403,6 +403,5 @@ class _Patient:
 
 
 def _longer(write: Write) -> Write:
-    for alternative in write.alternatives:
-        alternative.ttl = max(alternative.ttl, DAY)
-    return write
+    longer = tuple(replace(choice, ttl=max(choice.ttl, DAY)) for choice in write.alternatives)
+    return replace(write, alternatives=longer)

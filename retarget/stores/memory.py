@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from threading import Lock
 
 from retarget.errors import StoreError
-from retarget.stores.redis.breaker import Health
 from retarget.timelines import timeline
-from retarget.timelines.store import State
+from retarget.timelines.store import Health, State
 from retarget.timelines.windows import DAY
 from retarget.timelines.writes import (
     DENIED,
@@ -25,7 +24,11 @@ from retarget.timelines.writes import (
     RECORD,
     Alternative,
     Answer,
+    Enter,
     Guard,
+    Remove,
+    Reserve,
+    Unreserve,
     Write,
 )
 
@@ -89,16 +92,16 @@ class MemoryStore:
 
     def _apply(self, write: Write, state: dict[bytes, bytes], ids: bytes, alternative: Alternative) -> int:
         """Apply it and return 0, or return why not."""
-        full = any(entry.keep for entry in alternative.entries) and len(state) >= MOST_TIMELINES
+        full = len(state) >= MOST_TIMELINES and any(isinstance(c, Enter | Reserve) for c in alternative.changes)
         prune, after, days = full, dict(state), set[int]()
         entered, gone = set(), set()
         mark = state.get(write.hold)
-        for entry in alternative.entries:
-            field = entry.field or write.hold
+        for change in alternative.changes:
+            field = write.hold if isinstance(change, Reserve) else change.field
             raw = after.get(field)
-            if not entry.keep:
-                moment = entry.at or (timeline.newest(mark) if mark is not None else -1)
-                left = None if raw is None else timeline.remove(raw, moment, entry.weight)
+            if isinstance(change, Remove | Unreserve):
+                moment = change.at if isinstance(change, Remove) else timeline.newest(mark) if mark else None
+                left = raw if raw is None or moment is None else timeline.remove(raw, moment, change.times)
                 if raw is not None and left is None:
                     gone.add(field)
                     del after[field]
@@ -106,13 +109,14 @@ class MemoryStore:
                     entered.add(field)
                     after[field] = left
                 continue
+            entry = Enter(field, change.end, 1, 1, change.head) if isinstance(change, Reserve) else change
             value = timeline.add(raw, entry.at, entry.weight, entry.keep, entry.head, write.now)
             if value is not None:
                 after[field] = value
                 entered.add(field)
                 prune = prune or raw is None
                 days.add(0 if raw is None else timeline.newest(raw) // DAY)
-        if alternative.entries and not (entered or gone):
+        if alternative.changes and not (entered or gone):
             return LATE
         if prune or (days and write.now // DAY not in days):
             dead = _to_prune(state, write.now, full=full)

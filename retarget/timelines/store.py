@@ -9,13 +9,21 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from retarget.errors import StoreError
-from retarget.stores.redis.breaker import Health
 from retarget.timelines.writes import Answer, Write
 
 State: TypeAlias = Mapping[bytes, bytes]
+
+
+class Health(NamedTuple):
+    """What is known of one server: whether it is asked, its failures in a row, and the last of them."""
+
+    server: str
+    up: bool
+    failures: int
+    error: str
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""What a store is asked to do: one write, as alternatives of guards and entries.
+"""What a store is asked to do: one write, as alternatives of guards and changes.
 
 Rules:
 - A guard is the one question about a timeline with the answer that is wanted. Guards stand in clauses: those marked
@@ -48,11 +48,8 @@ class Guard(NamedTuple):
     anchored: bool
 
 
-class Entry(NamedTuple):
-    """Enter `at` `weight` times in a timeline of this head that keeps `keep`. Without a name: in the write's `hold`.
-
-    `keep` 0: take `at` out instead, `weight` times; `at` 0 then means the moment in the write's `hold` timeline.
-    """
+class Enter(NamedTuple):
+    """Enter `at` `weight` times in a timeline of this head, which keeps its newest `keep`."""
 
     field: bytes
     at: int
@@ -61,28 +58,49 @@ class Entry(NamedTuple):
     head: int
 
 
-@dataclass(slots=True, eq=False)
+class Remove(NamedTuple):
+    """Take `at` out of the timeline, at most `times` times."""
+
+    field: bytes
+    at: int
+    times: int
+
+
+class Reserve(NamedTuple):
+    """Enter `end` in the timeline that the write names as its `hold`: the same alternative serves all visitors."""
+
+    end: int
+    head: int
+
+
+class Unreserve(NamedTuple):
+    """Take the end that the write's `hold` timeline holds out of this timeline, at most `times` times."""
+
+    field: bytes
+    times: int
+
+
+Change: TypeAlias = Enter | Remove | Reserve | Unreserve
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Alternative:
-    """If all guards hold, make all entries; the visitor is then kept for `ttl` seconds at least.
+    """If all guards hold, make all changes; the visitor is then kept for `ttl` seconds at least.
 
     `outcome` (3 bytes) is remembered with the event's id and is the answer when the id comes again.
     """
 
     guards: tuple[Guard, ...]
-    entries: tuple[Entry, ...]
+    changes: tuple[Change, ...]
     ttl: int
     outcome: bytes = NO_OUTCOME
-    packed: bytes = b""
-    """The bytes of it, kept by `wire.py`: within one second many visitors are sent the same alternative."""
-    names: tuple[bytes, ...] = ()
-    """The timelines that it names, kept with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
     """One write for one visitor. `id` is 5 bytes, or empty for an event without one.
 
-    `hold` is the timeline of the one reserved impression that entries take out, or empty.
+    `hold` is the timeline of the one reserved impression that changes refer to, or empty.
     """
 
     key: bytes

@@ -11,7 +11,7 @@ import redis
 from redis.crc import key_slot
 
 from retarget import Event, NotExecuted, Policy
-from retarget.timelines import keys as wire
+from retarget.timelines import keys
 from tests.support.claiming import POLICY as CLAIMED
 from tests.support.claiming import Claiming
 from tests.support.clusters import Cluster
@@ -44,13 +44,13 @@ def one(start_cluster: Callable[[str], Cluster], name: str) -> Iterator[Cluster]
 
 def held(cluster: Cluster, visitor: str, campaign: str = "a") -> int:
     """How many impressions of a campaign the cluster holds for her."""
-    with cluster.primary_of(wire.key("rt:", visitor)).client() as client:
+    with cluster.primary_of(keys.key("rt:", visitor)).client() as client:
         return counted(client, visitor, campaign)
 
 
 def slot(visitor: str) -> int:
     """The slot that has her."""
-    return key_slot(wire.key("rt:", visitor))
+    return key_slot(keys.key("rt:", visitor))
 
 
 def visitors_of(cluster: Cluster, node: Node, most: int) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from retarget import NotExecuted, OutcomeUnknown, PartlyExecuted, Policy, StoreError
-from retarget.timelines import keys as wire
+from retarget.timelines import keys
 from tests.support import nodes, proxy
 from tests.support.driving import NOW, PATIENT, PROMPT, TIMEOUT, Ads, held, load, opened, refused, resumes
 from tests.support.fixtures import REAL
@@ -278,7 +278,7 @@ def test_the_log_tells_of_a_server_that_is_down_once(ads: Ads, victim: Node, cap
 
 def test_what_a_server_refuses_does_not_make_it_known_to_be_down(ads: Ads, victim: Node) -> None:
     """A key of another type, asked for again and again, closes the door to nobody else."""
-    victim.ask("SET", wire.key("rt:", "wrong"), "text")
+    victim.ask("SET", keys.key("rt:", "wrong"), "text")
     for _ in range(10):
         assert ads.decide("wrong").degraded is not None
     assert ads.health[0].up

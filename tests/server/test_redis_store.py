@@ -29,7 +29,7 @@ from retarget.stores.redis.store import RedisStore
 from retarget.stores.redis.target import target_of_url
 from retarget.timelines import timeline
 from retarget.timelines.store import Store
-from retarget.timelines.writes import DENIED, Alternative, Entry, Guard, Write
+from retarget.timelines.writes import DENIED, Alternative, Enter, Guard, Write
 from tests.support import servers
 from tests.support.servers import Server
 
@@ -43,7 +43,7 @@ POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncap
 def write(key: bytes = KEY, field: bytes = b"ia", limit: int = 0) -> Write:
     """One impression; with a limit, at most so many within a day."""
     guards = (Guard(field, limit, NOW - 86_400, wanted=False, more=False, anchored=False),) if limit else ()
-    return Write(key, NOW, b"", (Alternative(guards, (Entry(field, NOW, 1, 16, HEAD),), 86_400),))
+    return Write(key, NOW, b"", (Alternative(guards, (Enter(field, NOW, 1, 16, HEAD),), 86_400),))
 
 
 @pytest.fixture

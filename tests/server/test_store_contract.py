@@ -25,8 +25,11 @@ from retarget.timelines.writes import (
     NO_OUTCOME,
     Alternative,
     Answer,
-    Entry,
+    Change,
+    Enter,
     Guard,
+    Remove,
+    Unreserve,
     Write,
 )
 from tests.support import servers
@@ -39,9 +42,9 @@ DAY_LONG = timeline.head(DAY, shield=False)
 SHIELD = timeline.head(DAY, shield=True)
 
 
-def entry(field: bytes, at: int = NOW, weight: int = 1, keep: int = 16, head: int = DAY_LONG) -> Entry:
+def entry(field: bytes, at: int = NOW, weight: int = 1, keep: int = 16, head: int = DAY_LONG) -> Enter:
     """An entry of which only what matters is said."""
-    return Entry(field, at, weight, keep, head)
+    return Enter(field, at, weight, keep, head)
 
 
 def guard(
@@ -52,7 +55,7 @@ def guard(
 
 
 def write(
-    *entries: Entry,
+    *entries: Change,
     now: int = NOW,
     guards: tuple[Guard, ...] = (),
     id: bytes = b"",  # noqa: A002
@@ -320,7 +323,7 @@ def reserve(store: Store, end: int, mark: bytes = MARK, *fields: bytes, weight: 
 
 def take_out(*fields: bytes, weight: int = 1, mark: bytes = MARK, hold: bytes = MARK) -> Write:
     """Undo a reserved impression, its mark last."""
-    return write(*(entry(field, 0, weight, 0, 0) for field in (*fields, mark)), hold=hold, ttl=1)
+    return write(*(Unreserve(field, weight) for field in (*fields, mark)), hold=hold, ttl=1)
 
 
 @pytest.mark.parametrize(("n", "holds"), [(1, True), (2, True), (3, True), (4, True), (5, False)])
@@ -431,7 +434,7 @@ def test_what_is_taken_out_last_takes_the_visitor_with_it(store: Store) -> None:
 def test_taking_out_and_entering_are_one_write(store: Store, behind: Server | None) -> None:
     """Confirm: the impression enters and the reservation goes, if it lasts; else another alternative is applied."""
     reserve(store, NOW + 60)
-    removal = tuple(entry(field, 0, 1, 0, 0) for field in (b"hia", MARK))
+    removal = tuple(Unreserve(field, 1) for field in (b"hia", MARK))
     lasts = guard(MARK, 1, NOW + 31)
     choices = (Alternative((lasts,), (entry(b"ia", NOW + 30), *removal), DAY), Alternative((), (), DAY, b"abc"))
     confirm = Write(KEY, NOW + 30, b"12345", choices, MARK)
@@ -671,8 +674,8 @@ def test_a_corrupt_timeline_refuses_the_write_whole(real: Store, server: Server,
             write(entry(b"ib"), guards=(guard(b"ia", 1, 0),)),
             write(entry(b"ib"), entry(b"ia")),
             write(entry(b"inew"), id=b"12345"),
-            write(entry(b"ib", keep=0), entry(b"ia", at=0, keep=0), hold=b"ib"),
-            write(entry(b"ib", at=0, keep=0), hold=b"ia"),
+            write(Remove(b"ib", NOW, 1), Unreserve(b"ia", 1), hold=b"ib"),
+            write(Unreserve(b"ib", 1), hold=b"ia"),
         ]
         for attempt in writes:
             with pytest.raises(NotExecuted, match="CORRUPT"):
@@ -735,9 +738,10 @@ HEADS = st.builds(
 )
 SOON = st.one_of(st.integers(NOW - 70, NOW + 70), TIMES)
 ENTRIES = st.one_of(
-    st.builds(Entry, st.sampled_from(FIELDS), TIMES, st.integers(1, 5), st.integers(1, 18), HEADS),
-    st.builds(Entry, st.sampled_from([*HELD, *MARKS]), SOON, st.integers(1, 5), st.integers(1, 18), st.just(HELD_HEAD)),
-    st.builds(Entry, st.sampled_from([*FIELDS, *HELD, *HELD]), TIMES, st.integers(1, 5), st.just(0), st.just(0)),
+    st.builds(Enter, st.sampled_from(FIELDS), TIMES, st.integers(1, 5), st.integers(1, 18), HEADS),
+    st.builds(Enter, st.sampled_from([*HELD, *MARKS]), SOON, st.integers(1, 5), st.integers(1, 18), st.just(HELD_HEAD)),
+    st.builds(Remove, st.sampled_from([*FIELDS, *HELD, *HELD]), TIMES.filter(bool), st.integers(1, 5)),
+    st.builds(Unreserve, st.sampled_from([*FIELDS, *HELD, *HELD]), st.integers(1, 5)),
 )
 GUARDS = st.builds(
     Guard, st.sampled_from([*FIELDS, *MARKS]), st.integers(0, 6), TIMES, st.booleans(), st.booleans(), st.booleans()
@@ -747,10 +751,10 @@ Step: TypeAlias = tuple[int, bytes, tuple[Alternative, ...], bytes]
 """A write: now, id, alternatives, hold."""
 
 
-def marks_last(entries: list[Entry]) -> tuple[Entry, ...]:
+def marks_last(entries: list[Enter | Remove | Unreserve]) -> tuple[Change, ...]:
     """As the library writes them: what is taken out stands last, and no write makes the mark it takes out by."""
-    taken = [each for each in entries if not each.keep]
-    entered = [each for each in entries if each.keep and not (taken and each.field in MARKS)]
+    taken = [each for each in entries if not isinstance(each, Enter)]
+    entered = [each for each in entries if isinstance(each, Enter) and not (taken and each.field in MARKS)]
     return (*entered, *taken)
 
 
@@ -792,7 +796,7 @@ def compared(fleet: dict[str, Server]) -> Iterator[list[Store]]:
         yield stores
 
 
-def same_everywhere(stores: list[Store], crowd: tuple[Entry, ...], steps: list[Step]) -> None:
+def same_everywhere(stores: list[Store], crowd: tuple[Enter, ...], steps: list[Step]) -> None:
     """Run the writes on every store: one answer each, and one hash after each, byte for byte.
 
     Servers count a visitor's time by their own clock, so she is made to be kept for long at the beginning.

@@ -20,7 +20,7 @@ import trustme
 from retarget import AsyncRetargeter, ConfigError, NotExecuted, Policy, Retargeter, StoreError
 from retarget.operate.diagnosis import Finding
 from retarget.operate.doctor import connect, examine
-from retarget.timelines.writes import Alternative, Entry, Write
+from retarget.timelines.writes import Alternative, Enter, Write
 from tests.support import servers
 from tests.support.servers import Server
 
@@ -169,7 +169,7 @@ def test_threads_get_each_its_own_answer_over_tls(open_to_all: Secure, papers: P
     right: list[bool] = []
     with closing(servers.open_store(open_to_all.url(papers.authority))) as store:
         for n, names in fields.items():
-            entries = tuple(Entry(name, NOW, 1, 16, 1_023) for name in names)
+            entries = tuple(Enter(name, NOW, 1, 16, 1_023) for name in names)
             assert store.write(Write(b"rt:1:v%d" % n, NOW, b"", (Alternative((), entries, 86_400),))) == 1
 
         def read(n: int) -> None:

@@ -21,9 +21,8 @@ from redis.backoff import NoBackoff
 
 from retarget import AsyncRetargeter, Claim, Decision, NotExecuted, Policy, Retargeter
 from retarget.errors import StoreError
-from retarget.stores.redis.breaker import Health
-from retarget.timelines import keys as wire
-from retarget.timelines import timeline
+from retarget.timelines import keys, timeline
+from retarget.timelines.store import Health
 from tests.support.nodes import Node
 from tests.support.servers import PATIENCE
 from tests.support.waiting import until, within
@@ -167,7 +166,7 @@ def client(module: Any, port: int, **options: Any) -> Any:
 
 def counted(server: redis.Redis, visitor: str, campaign: str = "a") -> int:
     """How many impressions of a campaign a server holds for her, asked past the library."""
-    raw = server.hget(wire.key("rt:", visitor), f"i{campaign}")
+    raw = server.hget(keys.key("rt:", visitor), f"i{campaign}")
     return len(timeline.moments(raw)) if raw else 0  # type: ignore[arg-type]
 
 

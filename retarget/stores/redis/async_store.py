@@ -20,11 +20,11 @@ import redis.asyncio
 from retarget.errors import ConfigError, StoreError
 from retarget.stores.memory import MemoryStore
 from retarget.stores.redis.async_connection import AsyncLane
-from retarget.stores.redis.breaker import Breaker, Health
+from retarget.stores.redis.breaker import Breaker
 from retarget.stores.redis.protocol import TRIES, Ask, deleting, reading, writing
 from retarget.stores.redis.slots import Address, Slots
 from retarget.stores.redis.target import Target, check_decoding, server_name, target_of_cluster, target_of_url
-from retarget.timelines.store import State
+from retarget.timelines.store import Health, State
 from retarget.timelines.writes import Answer, Write
 
 

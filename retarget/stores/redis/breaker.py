@@ -10,7 +10,8 @@ Rules:
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+
+from retarget.timelines.store import Health
 
 TRIP = 3
 """So many failures in a row, and a server is known to be down."""
@@ -19,15 +20,6 @@ FIRST, LONGEST = 0.05, 1.0
 """Seconds until a server that is down is asked again, and the longest pause this doubles to."""
 
 _log = logging.getLogger("retarget")
-
-
-class Health(NamedTuple):
-    """What is known of one server: whether it is asked, its failures in a row, and the last of them."""
-
-    server: str
-    up: bool
-    failures: int
-    error: str
 
 
 class Breaker:

@@ -32,8 +32,8 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from retarget.errors import NotExecuted, OutcomeUnknown, StoreError
+from retarget.stores.redis import script
 from retarget.stores.redis.slots import Address
-from retarget.timelines import keys as wire
 from retarget.timelines.store import State
 from retarget.timelines.writes import Answer, Write
 
@@ -139,7 +139,7 @@ def reading(key: bytes) -> Ask:
 
 def writing(write: Write) -> Ask:
     """Ask for a write."""
-    command = ("EVALSHA", wire.SHA, b"1", *wire.arguments(write))
+    command = ("EVALSHA", script.SHA, b"1", *script.arguments(write))
     return Ask(write.key, command, _answer, writes=True, retryable=bool(write.id))
 
 
@@ -161,7 +161,7 @@ def packed(asks: Sequence[Ask]) -> tuple[bytes, list[Ask | None]]:
         if ask.scriptless:
             ask.scriptless = False
             if whole:  # the server knows the script from then on
-                command = ("EVAL", wire.SCRIPT, *command[2:])
+                command = ("EVAL", script.SCRIPT, *command[2:])
                 whole = False
         commands.append(hiredis.pack_command(command))
         whose.append(ask)

@@ -19,12 +19,12 @@ import redis
 from redis.exceptions import MaxConnectionsError, ReadOnlyError
 
 from retarget.errors import StoreError
-from retarget.stores.redis.breaker import Breaker, Health
+from retarget.stores.redis.breaker import Breaker
 from retarget.stores.redis.connection import Lanes
 from retarget.stores.redis.protocol import BATCH, TRIES, Ask, Lost, deleting, packed, reading, told, writing
 from retarget.stores.redis.slots import Address, Slots
 from retarget.stores.redis.target import Target, target_of_client, target_of_cluster, target_of_url
-from retarget.timelines.store import State
+from retarget.timelines.store import Health, State
 from retarget.timelines.writes import Answer, Write
 
 

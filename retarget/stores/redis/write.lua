@@ -20,11 +20,11 @@
 -- A timeline is a head of 2 bytes, then u32 moments, oldest first. Head: 1 bit shield, 5 bits shift, 10 bits horizon.
 -- With horizon 0 the moments are dated at their own end. Such are reserved impressions: those of timeline X stand in
 -- "h" .. X and count, while they last, as if they stood in X; "h" has the end of the last one.
+-- HEAD, ENTRY, SKEW, DAY, MOST_TIMELINES, IDS_KEPT and RECORD are defined in a line that script.py puts before this.
 -- It knows no policy. Everything is read and checked before the first write: a script is not rolled back.
 -- Making a function costs a third of a microsecond in every call, so what is used once stands where it is used.
 
-local HEAD, ENTRY, SKEW, DAY = 2, 4, 300, 86400
-local MOST_TIMELINES, IDS_KEPT, ID, RECORD = 512, 16, 5, 8
+local ID = 5
 local key, now, id, program, hold = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local call, unpack_bytes, pack_bytes, sub = redis.call, struct.unpack, struct.pack, string.sub
 

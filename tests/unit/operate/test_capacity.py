@@ -30,7 +30,7 @@ from retarget.policy.load import Policy
 from retarget.retargeter import Retargeter
 from retarget.stores.memory import MemoryStore
 from retarget.stores.redis.protocol import writing
-from retarget.timelines import keys as wire
+from retarget.timelines import keys
 from retarget.timelines.writes import Answer, Write
 
 LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
@@ -70,7 +70,7 @@ def recorded(policy: Policy, impressions: int) -> tuple[int, set[Field]]:
     ads.record("v" * 36, "visit", "shop", at=NOW - 3_600 * impressions)
     for turn in range(impressions):
         ads.record("v" * 36, "impression", ("brand", "comeback")[turn % 2], at=NOW - 60 * (impressions - turn))
-    key = wire.key("rt:", "v" * 36)
+    key = keys.key("rt:", "v" * 36)
     return len(key), {Field(len(name), len(value)) for name, value in store.read(key).items()}
 
 
@@ -108,7 +108,7 @@ def test_what_is_remembered_for_less_time_has_less() -> None:
 def test_ids_cost_what_they_are_long() -> None:
     """A longer id takes more, a pepper always the same; ids of events are kept in two fields at most."""
     plain, pepper = (shapes(replace(LARGE, id_bytes=size))[0][1].key for size in (36, None))
-    assert (plain, pepper) == (len(wire.key("rt:", "v" * 36)), len(b"rt:1p1:") + 16)
+    assert (plain, pepper) == (len(keys.key("rt:", "v" * 36)), len(b"rt:1p1:") + 16)
     with_ids = shapes(replace(LARGE, event_ids=True, spread="even"))[0][1]
     assert with_ids.fields[-2:] == (Field(2, 64), Field(2, 64))
 

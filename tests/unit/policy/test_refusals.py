@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from retarget import NotExecuted, Policy, StoreError
-from retarget.timelines import keys as wire
+from retarget.timelines import keys
 from tests.support import nodes
 from tests.support.driving import PROMPT, TIMEOUT, Ads, held, opened, refused, refuses_writes, resumes
 from tests.support.nodes import Node
@@ -124,13 +124,13 @@ def _is_busy(node: Node) -> bool:
 def test_out_of_memory(ads: Ads, victim: Node) -> None:
     """At maxmemory with noeviction: reads go on, writes are refused whole; nothing is half-written."""
     assert ads.record("v", "impression", "a") is True
-    before = victim.ask("DUMP", wire.key("rt:", "v"))
+    before = victim.ask("DUMP", keys.key("rt:", "v"))
     victim.ask("CONFIG", "SET", "maxmemory", "1mb", "maxmemory-policy", "noeviction")
     try:
         decision = ads.decide("v")
         assert (decision.degraded, decision.eligible) == (None, ("a", "b"))
         refuses_writes(ads, "OOM|OutOfMemory")
-        assert victim.ask("DUMP", wire.key("rt:", "v")) == before
+        assert victim.ask("DUMP", keys.key("rt:", "v")) == before
     finally:
         victim.ask("CONFIG", "SET", "maxmemory", "0")
     resumes(ads)
@@ -179,7 +179,7 @@ def test_a_password_that_is_wanted_all_at_once(sort: str, victim: Node) -> None:
 )
 def test_a_visitor_who_is_spoilt(ads: Ads, victim: Node, spoil: Callable[[Any, bytes], object]) -> None:
     """A wrong type, a corrupt value: her calls fail, nothing is written, others are served; forgetting her heals."""
-    key = wire.key("rt:", "v")
+    key = keys.key("rt:", "v")
     with victim.client() as client:
         spoil(client, key)
     before = victim.ask("DUMP", key)

@@ -6,7 +6,7 @@ import threading
 
 from retarget import MemoryStore, Policy, Retargeter
 from retarget.timelines import timeline
-from retarget.timelines.writes import Alternative, Entry, Guard, Write
+from retarget.timelines.writes import Alternative, Enter, Guard, Write
 
 NOW = 1_794_312_000
 HEAD = timeline.head(86_400, shield=False)
@@ -14,7 +14,7 @@ HEAD = timeline.head(86_400, shield=False)
 
 def write(key: bytes, ttl: int = 100, now: int = NOW) -> Write:
     """A write of one entry."""
-    return Write(key, now, b"", (Alternative((), (Entry(b"ia", now, 1, 16, HEAD),), ttl),))
+    return Write(key, now, b"", (Alternative((), (Enter(b"ia", now, 1, 16, HEAD),), ttl),))
 
 
 def test_its_length_is_the_number_of_visitors() -> None:
@@ -73,7 +73,7 @@ def test_closing_loses_nothing() -> None:
 def test_threads_share_it() -> None:
     """Eight threads enter 250 moments each: none is lost."""
     store = MemoryStore()
-    entries = Alternative((), (Entry(b"ia", NOW, 1, 5_000, HEAD),), 100)
+    entries = Alternative((), (Enter(b"ia", NOW, 1, 5_000, HEAD),), 100)
 
     def work() -> None:
         for _ in range(250):

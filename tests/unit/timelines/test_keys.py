@@ -1,80 +1,24 @@
-"""wire.py: the bytes that go to the server, pinned, for data and scripts outlive a release."""
+"""keys.py: keys and ids, pinned, for data outlives a release."""
 
 from __future__ import annotations
 
-from hashlib import sha1
-
-import pytest
-
-from retarget.timelines import keys as wire
-from retarget.timelines.writes import Alternative, Entry, Guard, Write
+from retarget.timelines import keys
 
 
 def test_a_key_carries_prefix_and_format() -> None:
     """Prefix, format version, visitor: a library that reads the data otherwise uses another key."""
-    assert wire.key("rt:", "v-1") == b"rt:1:v-1"
-    assert wire.key("", "\N{SNOWMAN}{x}\n\0") == b"1:\xe2\x98\x83{x}\n\0"
+    assert keys.key("rt:", "v-1") == b"rt:1:v-1"
+    assert keys.key("", "\N{SNOWMAN}{x}\n\0") == b"1:\xe2\x98\x83{x}\n\0"
 
 
 def test_an_events_id_is_five_bytes_that_depend_on_its_name_too() -> None:
     """A bid's impression and click may share an id; the same event with the same id is the same, always."""
-    first = wire.event_id("impression", "bid-1")
+    first = keys.event_id("impression", "bid-1")
     assert len(first) == 5
-    assert first == wire.event_id("impression", "bid-1")
-    assert len({first, wire.event_id("click", "bid-1"), wire.event_id("impression", "bid-2")}) == 3
+    assert first == keys.event_id("impression", "bid-1")
+    assert len({first, keys.event_id("click", "bid-1"), keys.event_id("impression", "bid-2")}) == 3
 
 
 def test_an_events_id_is_the_same_in_every_release() -> None:
     """Pinned: a repeat after an upgrade is still a repeat."""
-    assert wire.event_id("impression", "bid-1").hex() == "e8e2acd6bb"
-
-
-def test_a_program_is_pinned_byte_for_byte() -> None:
-    """Guards and entries as write.lua reads them: numbers big-endian, names behind their lengths."""
-    guards = (
-        Guard(b"ia", 3, 0x01020304, wanted=False, more=False, anchored=False),
-        Guard(b"evisit", 1, 5, wanted=True, more=True, anchored=True),
-    )
-    alternative = Alternative(guards, (Entry(b"ia", 0x0A0B0C0D, 2, 16, 0x8001),), 86_401, b"xyz")
-    expected = (
-        "0002 0001 00015181 78797a 00000028"  # two guards, one entry, ttl, outcome, 40 bytes follow
-        "00 0003 01020304 0002 6961"  # not wanted
-        "07 0001 00000005 0006 657669736974"  # wanted, or-else, anchored
-        "0a0b0c0d 0002 0010 8001 0002 6961"
-    )
-    assert wire.packed(alternative) == bytes.fromhex(expected)
-    write = Write(b"rt:1:v", 7, b"12345", (alternative, alternative))
-    program = bytes.fromhex(expected) * 2
-    assert wire.arguments(write) == (b"rt:1:v", b"7", b"12345", program, b"", b"ia", b"evisit")
-
-
-def test_a_hold_stands_before_the_names_of_the_first_alternative() -> None:
-    """What is taken out is named by its mark; an entry that takes out keeps nothing."""
-    alternative = Alternative((), (Entry(b"hia", 0, 2, 0, 0), Entry(b"H12345", 0, 1, 0, 0)), 1)
-    expected = (
-        "0000 0002 00000001 000000 00000021"  # no guards, two entries, ttl, outcome, 33 bytes
-        "00000000 0002 0000 0000 0003 686961"
-        "00000000 0001 0000 0000 0006 483132333435"
-    )
-    write = Write(b"rt:1:v", 7, b"", (alternative,), b"H12345")
-    assert wire.arguments(write) == (b"rt:1:v", b"7", b"", bytes.fromhex(expected), b"H12345", b"hia", b"H12345")
-
-
-def test_an_alternative_is_packed_once() -> None:
-    """What many visitors are sent within a second is made once."""
-    alternative = Alternative((), (), 1)
-    assert wire.packed(alternative) is wire.packed(alternative)
-
-
-@pytest.mark.parametrize("weight", [1, 1_000])
-def test_the_largest_numbers_a_policy_may_name_fit(weight: int) -> None:
-    """A limit of 10,000, a thousand points, 256 bytes of subject and twenty years of time-to-live can be packed."""
-    guard = Guard(b"i" * 321, 10_000, 0xFFFF_FFFF, wanted=True, more=False, anchored=False)
-    entry = Entry(b"i" * 321, 0xFFFF_FFFF, weight, 10_000, 0xFFFF)
-    assert len(wire.packed(Alternative((guard,), (entry,), 21 * 366 * 86_400))) == 15 + 9 + 321 + 12 + 321
-
-
-def test_the_script_is_named_by_its_sha() -> None:
-    """The SHA-1 that EVALSHA names is that of the file that EVAL sends."""
-    assert sha1(wire.SCRIPT.encode(), usedforsecurity=False).hexdigest() == wire.SHA
-    assert wire.SCRIPT.startswith("-- write.lua")
+    assert keys.event_id("impression", "bid-1").hex() == "e8e2acd6bb"

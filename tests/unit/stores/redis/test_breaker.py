@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from retarget.stores.redis.breaker import FIRST, LONGEST, TRIP, Breaker, Health
+from retarget.stores.redis.breaker import FIRST, LONGEST, TRIP, Breaker
+from retarget.timelines.store import Health
 
 F, A = "failed", "answered"
 

@@ -1,0 +1,103 @@
+"""The write script and its arguments: what write.lua reads, packed.
+
+Rules:
+- The script is named by its SHA-1 and sent whole only where the server does not have it.
+- Its constants are filled in from Python, so that memory and server cannot drift apart.
+- An alternative is packed once: within one second many visitors are sent the same one.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import NamedTuple
+
+from retarget.timelines import timeline
+from retarget.timelines.windows import DAY
+from retarget.timelines.writes import (
+    IDS_KEPT,
+    MOST_TIMELINES,
+    RECORD,
+    Alternative,
+    Change,
+    Enter,
+    Remove,
+    Reserve,
+    Write,
+)
+
+_CONSTANTS = {
+    "HEAD": timeline.HEAD,
+    "ENTRY": timeline.ENTRY,
+    "SKEW": timeline.SKEW,
+    "DAY": DAY,
+    "MOST_TIMELINES": MOST_TIMELINES,
+    "IDS_KEPT": IDS_KEPT,
+    "RECORD": RECORD,
+}
+
+SCRIPT = f"local {', '.join(_CONSTANTS)} = {', '.join(map(str, _CONSTANTS.values()))}\n" + files(
+    "retarget.stores.redis"
+).joinpath("write.lua").read_text(encoding="utf-8")
+SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_ALTERNATIVE = struct.Struct(">HHI3sI")
+_GUARD = struct.Struct(">BHIH")
+_ENTRY = struct.Struct(">IHHHH")
+
+_NAMES = 64
+"""At most this many timelines are read by one command: a merge names hundreds."""
+
+_CACHED = 64
+"""Alternatives with more changes than this are packed anew each time: only merges have them, and never twice."""
+
+
+class Packed(NamedTuple):
+    """An alternative's bytes, and the timelines that it names, in order."""
+
+    data: bytes
+    names: tuple[bytes, ...]
+
+
+def packed(alternative: Alternative) -> Packed:
+    """One alternative as write.lua reads it."""
+    return _pack(alternative) if len(alternative.changes) > _CACHED else _pack_once(alternative)
+
+
+def arguments(write: Write) -> tuple[bytes, ...]:
+    """KEYS[1] and ARGV of write.lua. No numbers: hiredis 3.5 packs one by its `repr`, and crashes if a signal comes."""
+    choices = [packed(alternative) for alternative in write.alternatives]
+    names = choices[0].names if choices else ()
+    return write.key, b"%d" % write.now, write.id, b"".join(choice.data for choice in choices), write.hold, *names
+
+
+def _pack(alternative: Alternative) -> Packed:
+    parts: list[bytes] = []
+    for guard in alternative.guards:
+        flags = guard.wanted + 2 * guard.more + 4 * guard.anchored
+        parts += (_GUARD.pack(flags, guard.n, guard.since, len(guard.field)), guard.field)
+    fields = [guard.field for guard in alternative.guards]
+    for change in alternative.changes:
+        at, times, keep, head, field = _numbers(change)
+        parts += (_ENTRY.pack(at, times, keep, head, len(field)), field)
+        fields.append(field)
+    names = tuple(name for name in dict.fromkeys(fields) if name)[:_NAMES]
+    block = b"".join(parts)
+    counts = len(alternative.guards), len(alternative.changes)
+    return Packed(_ALTERNATIVE.pack(*counts, alternative.ttl, alternative.outcome, len(block)) + block, names)
+
+
+def _numbers(change: Change) -> tuple[int, int, int, int, bytes]:
+    """A change in the script's terms: `keep` 0 takes out, `at` 0 then is the hold's own end, no name is the hold."""
+    if isinstance(change, Enter):
+        return change.at, change.weight, change.keep, change.head, change.field
+    if isinstance(change, Remove):
+        return change.at, change.times, 0, 0, change.field
+    if isinstance(change, Reserve):
+        return change.end, 1, 1, change.head, b""
+    return 0, change.times, 0, 0, change.field
+
+
+_pack_once = lru_cache(4_096)(_pack)
