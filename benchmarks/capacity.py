@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.capacity_costs import client_times, costs, saving, server_times, time_errors
 from benchmarks.capacity_memory import errors
-from retarget.operate.capacity import parse_number
+from retarget.operate import parse_number
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:

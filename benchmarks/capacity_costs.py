@@ -20,13 +20,12 @@ import redis
 
 from benchmarks.capacity_memory import HEAD_CODE, KEY, PATIENCE, TTL, client, command, drawn, load, server, settled
 from retarget import Policy, Retargeter
-from retarget.engine.plan import Plan
-from retarget.operate.capacity import Workload, capacity
+from retarget.engine import Plan
+from retarget.operate import Workload, capacity
 from retarget.operate.redis_memory import Field, Shape
-from retarget.stores.memory import MemoryStore
+from retarget.stores import MemoryStore
 from retarget.stores.redis import script
-from retarget.timelines import timeline
-from retarget.timelines.writes import Alternative, Answer, Enter, Guard, Write
+from retarget.timelines import Alternative, Answer, Enter, Guard, Write, timeline
 
 _LANES = 32
 

@@ -21,8 +21,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from benchmarks import servers
-from retarget.operate.capacity import Workload, shapes
-from retarget.operate.redis_memory import DICT_ENTRY, OBJECT, Field, Layout, Shape, tables
+from retarget.operate import Layout, Workload
+from retarget.operate.capacity import shapes
+from retarget.operate.redis_memory import DICT_ENTRY, OBJECT, Field, Shape, tables
 from retarget.timelines import timeline
 
 TTL = 7 * 86_400

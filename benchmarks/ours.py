@@ -12,8 +12,8 @@ from benchmarks import data
 from benchmarks.contest import Running, Setting
 from benchmarks.floors import PIPELINE, in_waves, many
 from retarget import AsyncRetargeter, Event, Policy, Retargeter
-from retarget.logs.log import Log, LogOptions
-from retarget.replay.run import open_log, replay
+from retarget.logs import Log, LogOptions
+from retarget.replay import open_log, replay
 
 PATIENCE = 1.0
 """Seconds that a call may take: in production it would be 0.1, and a measurement shall not fail on a busy machine."""

@@ -16,10 +16,10 @@ from hashlib import blake2b, sha256
 
 from benchmarks import data, servers
 from retarget import MemoryStore, Retargeter
-from retarget.engine.decision import Decision, View
+from retarget.engine import Decision, View
+from retarget.stores.redis import target_of_url
 from retarget.stores.redis.connection import Lanes
 from retarget.stores.redis.protocol import packed, reading
-from retarget.stores.redis.target import target_of_url
 
 CALLS = 200
 """Calls of one contestant before the next has its turn."""

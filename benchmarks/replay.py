@@ -21,8 +21,8 @@ from pathlib import Path
 import duckdb
 
 from retarget import Policy
-from retarget.logs.log import LogOptions
-from retarget.replay.run import open_log, replay
+from retarget.logs import LogOptions
+from retarget.replay import open_log, replay
 
 TWO_CAPS = '[defaults]\ncaps = ["3 per day", "10 per 7 days"]'
 RICH = """

@@ -1,7 +1,7 @@
 """The conscience of the ad server: what each visitor did and was shown, and what she may still be shown."""
 
-from retarget.calls.claims import Claim
-from retarget.engine.decision import AnnoyanceLevel, Decision, Verdict
+from retarget.calls import Claim
+from retarget.engine import AnnoyanceLevel, Decision, Verdict
 from retarget.errors import (
     ConfigError,
     InputError,
@@ -16,10 +16,10 @@ from retarget.errors import (
     TokenError,
 )
 from retarget.events import Candidate, Event
-from retarget.policy.load import Policy
+from retarget.policy import Policy
 from retarget.retargeter import AsyncRetargeter, Retargeter
-from retarget.stores.memory import MemoryStore
-from retarget.timelines.store import Health
+from retarget.stores import MemoryStore
+from retarget.timelines import Health
 
 __all__ = [
     "AnnoyanceLevel",

@@ -32,7 +32,7 @@ class Candidate:
 
 
 Subject: TypeAlias = str | Candidate
-Moment: TypeAlias = datetime | float
+When: TypeAlias = datetime | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +45,5 @@ class Event:
     visitor: str | None = field(repr=False)
     event: str
     subject: Subject | None = None
-    at: Moment | None = None
+    at: When | None = None
     id: str | None = None

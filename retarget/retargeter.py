@@ -16,14 +16,12 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, Unpack, over
 import redis
 import redis.asyncio
 
-from retarget.calls.operations import Operations, Options, results
-from retarget.calls.requests import Batches, Request, Steps, begun, gone_on
+from retarget.calls import Batches, Operations, Options, Request, Steps, begun, gone_on, results
 from retarget.errors import ConfigError, StoreError
-from retarget.policy.load import Policy
-from retarget.stores.memory import MemoryStore
-from retarget.stores.redis.async_store import AsyncMemoryStore, AsyncRedisStore
-from retarget.stores.redis.store import RedisStore
-from retarget.timelines.store import AsyncStore, Health, Store
+from retarget.policy import Policy
+from retarget.stores import AsyncMemoryStore, MemoryStore
+from retarget.stores.redis import AsyncRedisStore, RedisStore
+from retarget.timelines import AsyncStore, Health, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from retarget.policy.load import Policy
+from retarget.policy import Policy
 from retarget.retargeter import Retargeter
-from retarget.timelines.store import Store
+from retarget.timelines import Store
 from tests.support import clusters, driving, nodes, servers
 from tests.support.clusters import Cluster
 from tests.support.fixtures import KINDS, REAL, Ads, Clock, Start

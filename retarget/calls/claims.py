@@ -18,14 +18,11 @@ from hashlib import blake2b, sha256
 from typing import Literal, NamedTuple, TypeAlias
 
 from retarget.calls.inputs import key_bytes, seconds_of
-from retarget.engine.decision import Moment, as_candidate, claim_alternatives
-from retarget.engine.plan import Place, Plan
+from retarget.engine import Place, Plan, PlanAt, as_candidate, claim_alternatives
 from retarget.errors import InputError, StoreError, TokenError
 from retarget.events import Candidate, Subject
-from retarget.policy.load import check_text
-from retarget.timelines import timeline
-from retarget.timelines.timeline import HELD, HOLD
-from retarget.timelines.writes import Alternative, Enter, Guard, Reserve, Unreserve
+from retarget.policy import check_text
+from retarget.timelines import HELD, HOLD, Alternative, Enter, Guard, Reserve, Unreserve, timeline
 
 LONGEST = 86_400
 """A hold lasts at most a day, in seconds."""
@@ -156,7 +153,7 @@ def reservable(plan: Plan, candidate: Candidate) -> tuple[Place, ...]:
     return (*places, plan.session_places()[0]) if plan.has_sessions else places
 
 
-def hold_alternatives(moment: Moment, subject: Subject, seconds: int) -> tuple[Alternative, ...]:
+def hold_alternatives(moment: PlanAt, subject: Subject, seconds: int) -> tuple[Alternative, ...]:
     """What reserves an impression for so many seconds where `claim_alternatives` would count it.
 
     The same for all visitors of one second: the reservation's own mark has no name here, the write says it.

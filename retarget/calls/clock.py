@@ -11,21 +11,20 @@ from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 from retarget.calls.inputs import second
-from retarget.engine.decision import Moment
-from retarget.engine.plan import Plan
+from retarget.engine import Plan, PlanAt
 from retarget.errors import InputError
-from retarget.events import Moment as When
-from retarget.policy.load import load_zone
-from retarget.timelines.timeline import SKEW
+from retarget.events import When
+from retarget.policy import load_zone
+from retarget.timelines import SKEW
 
 
-class Moments:
+class Clock:
     """The clock and the moments of one retargeter. `own` says that the caller chose the clock."""
 
     def __init__(self, clock: Callable[[], float], *, own: bool) -> None:
         self._clock = clock
         self._own = own
-        self._shared: tuple[Plan | None, int, dict[ZoneInfo, Moment]] = (None, 0, {})
+        self._shared: tuple[Plan | None, int, dict[ZoneInfo, PlanAt]] = (None, 0, {})
 
     def second(self, now: When | None) -> int:
         """The second meant, or the clock's. Raises InputError."""
@@ -46,7 +45,7 @@ class Moments:
             )
         return moment, clock if self._own else moment
 
-    def at(self, plan: Plan, now: int, timezone: str | ZoneInfo | None) -> Moment:
+    def at(self, plan: Plan, now: int, timezone: str | ZoneInfo | None) -> PlanAt:
         """The plan at this second. Raises InputError for a zone that is none."""
         zone = plan.zone if timezone is None else _zone(timezone)
         cached_plan, cached_now, by_zone = self._shared
@@ -55,7 +54,7 @@ class Moments:
             self._shared = (plan, now, by_zone)
         moment = by_zone.get(zone)
         if moment is None:
-            moment = by_zone[zone] = Moment(plan, now, zone)
+            moment = by_zone[zone] = PlanAt(plan, now, zone)
         return moment
 
 

@@ -15,7 +15,7 @@ from threading import Lock
 
 from retarget.calls.inputs import seconds_of
 from retarget.errors import ConfigError
-from retarget.timelines.store import State
+from retarget.timelines import State
 
 MOST = 10_000
 """So many visitors are remembered."""

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retarget.errors import StoreError
-from retarget.timelines import timeline
-from retarget.timelines.writes import RECORD
+from retarget.timelines import RECORD, timeline
 
 
 def exported(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError]) -> dict[str, Any]:

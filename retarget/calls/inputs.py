@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from retarget.errors import ConfigError, InputError
 from retarget.events import Candidate, Event, Subject
-from retarget.policy.grammar import parse_duration
-from retarget.timelines.timeline import LAST_MOMENT, SKEW
+from retarget.policy import parse_duration
+from retarget.timelines import LAST_MOMENT, SKEW
 
 T = TypeVar("T")
 

@@ -15,14 +15,30 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from retarget.calls.requests import Request, Steps
-from retarget.engine.plan import Plan
+from retarget.engine import Plan
 from retarget.errors import NotExecuted, StoreError
-from retarget.timelines import keys, timeline
-from retarget.timelines.timeline import ACTIVITY, HELD, HOLD, PARCEL, SESSIONS
-from retarget.timelines.writes import DENIED, FULL, Alternative, Answer, Change, Enter, Guard, Remove, Write
+from retarget.timelines import (
+    ACTIVITY,
+    DENIED,
+    FULL,
+    HELD,
+    HOLD,
+    PARCEL,
+    SESSIONS,
+    Alternative,
+    Answer,
+    Change,
+    Enter,
+    Guard,
+    Remove,
+    State,
+    Write,
+    keys,
+    timeline,
+)
 
 _MOST_ENTRIES = 4_000
 """A parcel has about so many entries at most: one write must not hold the server up."""
@@ -36,8 +52,6 @@ _FOREVER = timeline.head(2**32, shield=True)
 
 _ALL = 0xFFFF
 _SHIELD = 0x8000
-
-State = Mapping[bytes, bytes]
 
 
 def merging(plan: Plan, source: bytes, into: bytes, now: int) -> Steps[bool]:

@@ -33,16 +33,17 @@ from retarget.calls.claims import (
     taken_out,
     unseal,
 )
-from retarget.calls.clock import Moments
+from retarget.calls.clock import Clock
 from retarget.calls.denials import denials_for
 from retarget.calls.export import exported
 from retarget.calls.inputs import as_event, candidate_list, listed
 from retarget.calls.merge import merging
 from retarget.calls.requests import Batches, Request, Steps
 from retarget.calls.visitors import Pepper, Visitors
-from retarget.engine.decision import (
+from retarget.engine import (
     Decision,
-    Moment,
+    Plan,
+    PlanAt,
     Verdict,
     View,
     alternatives,
@@ -51,14 +52,10 @@ from retarget.engine.decision import (
     is_full,
     outcome,
 )
-from retarget.engine.plan import Plan
 from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted, StoreError, TokenError
-from retarget.events import Event, Subject
-from retarget.events import Moment as When
-from retarget.policy.load import Policy
-from retarget.timelines import keys
-from retarget.timelines.timeline import HOLD, IMPRESSION
-from retarget.timelines.writes import DENIED, FULL, LATE, NO_OUTCOME, Alternative, Answer, Write
+from retarget.events import Event, Subject, When
+from retarget.policy import Policy
+from retarget.timelines import DENIED, FULL, HOLD, IMPRESSION, LATE, NO_OUTCOME, Alternative, Answer, Write, keys
 
 BATCH = 1_000
 """decide_many and record_many ask for so many visitors at a time."""
@@ -89,7 +86,7 @@ class Operations:
 
     def __init__(self, policy: Policy, system_clock: Callable[[], float], **options: Unpack[Options]) -> None:
         clock = options.get("clock")
-        self._moments = Moments(clock or system_clock, own=clock is not None)
+        self._moments = Clock(clock or system_clock, own=clock is not None)
         self._secret = secret_bytes(options.get("secret"))
         self._visitors = Visitors(options.get("prefix", "rt:"), options.get("pepper"))
         self._denials = denials_for(options.get("remember_denials"))
@@ -143,7 +140,7 @@ class Operations:
             denials.put(key, state, moment.now, turn)
         return decision
 
-    def _denied(self, key: bytes, moment: Moment, wanted: tuple[Subject, ...] | None) -> Decision | None:
+    def _denied(self, key: bytes, moment: PlanAt, wanted: tuple[Subject, ...] | None) -> Decision | None:
         """The decision by what is remembered here of a visitor found blocked, if that still denies everything."""
         state = self._denials.get(key, moment.now) if self._denials is not None else None
         decision = None if state is None else self._decision(moment, wanted, state)
@@ -170,7 +167,7 @@ class Operations:
             yield self._decide_batch(moment, wanted, batch)
 
     def _decide_batch(
-        self, moment: Moment, wanted: tuple[Subject, ...] | None, visitors: list[str | None]
+        self, moment: PlanAt, wanted: tuple[Subject, ...] | None, visitors: list[str | None]
     ) -> Steps[list[Decision]]:
         uniform = self._without_history(moment.plan, None, consent=True)
         states = iter(
@@ -190,12 +187,12 @@ class Operations:
                 decisions.append(self._degraded(moment, wanted, error))
         return decisions
 
-    def _decision(self, moment: Moment, wanted: tuple[Subject, ...] | None, state: Mapping[bytes, bytes]) -> Decision:
+    def _decision(self, moment: PlanAt, wanted: tuple[Subject, ...] | None, state: Mapping[bytes, bytes]) -> Decision:
         if is_full(state, moment.now):
             return Decision(moment, wanted, uniform=Verdict(eligible=False, reason="full"))
         return Decision(moment, wanted, view=View(moment, state))
 
-    def _degraded(self, moment: Moment, wanted: tuple[Subject, ...] | None, error: StoreError) -> Decision:
+    def _degraded(self, moment: PlanAt, wanted: tuple[Subject, ...] | None, error: StoreError) -> Decision:
         answer = moment.plan.policy.on_store_error
         if answer == "raise":
             raise error

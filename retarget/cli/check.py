@@ -15,9 +15,9 @@ from rich.text import Text
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, progress, write_json
 from retarget.errors import PolicyError
-from retarget.logs.log import Log, LogOptions
-from retarget.policy.lint.findings import Finding, Severity
-from retarget.policy.load import Policy
+from retarget.logs import Log, LogOptions
+from retarget.policy import Policy
+from retarget.policy.lint import Finding, Severity
 
 _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "remark": "cyan"}
 

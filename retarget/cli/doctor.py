@@ -10,8 +10,7 @@ from rich.text import Text
 
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, printable, write_json
-from retarget.operate.diagnosis import SEVERITIES, Finding, Severity
-from retarget.operate.doctor import Report, connect, examine
+from retarget.operate import SEVERITIES, Finding, Report, Severity, connect, examine
 
 _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}
 

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from retarget.errors import InputError
-from retarget.logs.log import LogOptions
+from retarget.logs import LogOptions
 
 Paths: TypeAlias = Annotated[
     list[str],

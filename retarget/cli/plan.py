@@ -13,11 +13,10 @@ from rich.text import Text
 
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, table, write_json
-from retarget.engine.plan import Plan
+from retarget.engine import Plan
 from retarget.errors import InputError
-from retarget.operate.capacity import Capacity, Costs, Fleet, Workload, capacity, parse_bytes, parse_number, parse_share
-from retarget.operate.redis_memory import Layout
-from retarget.policy.load import Policy
+from retarget.operate import Capacity, Costs, Fleet, Layout, Workload, capacity, parse_bytes, parse_number, parse_share
+from retarget.policy import Policy
 
 
 class Spread(StrEnum):

@@ -9,8 +9,8 @@ import typer
 
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, progress, table, write_json
-from retarget.policy.load import Policy
-from retarget.replay.run import Frequency, Replay, open_log, replay
+from retarget.policy import Policy
+from retarget.replay import Frequency, Replay, open_log, replay
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,8 +11,8 @@ from rich.text import Text
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, printable, table, write_json
 from retarget.errors import InputError
-from retarget.operate.explain import Explanation, explain
-from retarget.policy.load import Policy, load_zone
+from retarget.operate import Explanation, explain
+from retarget.policy import Policy, load_zone
 from retarget.retargeter import Retargeter
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import TypeAlias
 
 from retarget.demo.traffic import shop, write_csv
 from retarget.errors import ConfigError
-from retarget.logs.log import LogOptions
-from retarget.operate.embedded import EmbeddedServer
-from retarget.policy.load import Policy
-from retarget.replay.run import Replay, open_log, replay
+from retarget.logs import LogOptions
+from retarget.operate import EmbeddedServer
+from retarget.policy import Policy
+from retarget.replay import Replay, open_log, replay
 
 VISITORS = 10_000
 DAYS = 21

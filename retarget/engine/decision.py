@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,14 +22,23 @@ from zoneinfo import ZoneInfo
 from retarget.engine.plan import BoundClause, Compiled, Fact, Place, Plan, Reason, Rule
 from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Subject
-from retarget.policy.load import check_text
-from retarget.timelines import timeline
-from retarget.timelines.timeline import ACTIVITY, HELD, LAST_MOMENT, SESSIONS
-from retarget.timelines.windows import DAY, Opening, Window
-from retarget.timelines.writes import MOST_TIMELINES, NO_OUTCOME, Alternative, Enter, Guard
-
-State = Mapping[bytes, bytes]
-"""A visitor's timelines by name, packed, as the store holds them."""
+from retarget.policy import check_text
+from retarget.timelines import (
+    ACTIVITY,
+    DAY,
+    HELD,
+    LAST_MOMENT,
+    MOST_TIMELINES,
+    NO_OUTCOME,
+    SESSIONS,
+    Alternative,
+    Enter,
+    Guard,
+    Opening,
+    State,
+    Window,
+    timeline,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -90,7 +99,7 @@ class _Remembered(dict[K, V]):
         super().__setitem__(key, value)
 
 
-class Moment:
+class PlanAt:
     """A plan at one second in one zone. Kept between the calls of that second: all visitors share it."""
 
     def __init__(self, plan: Plan, now: int, zone: ZoneInfo) -> None:
@@ -108,7 +117,7 @@ class Moment:
 class View:
     """One visitor at one moment: which facts are true, and when they will have ceased to be."""
 
-    def __init__(self, moment: Moment, state: State) -> None:
+    def __init__(self, moment: PlanAt, state: State) -> None:
         self.moment, self.state = moment, state
         plan = moment.plan
         since = moment.since
@@ -247,7 +256,7 @@ class Decision:
 
     def __init__(
         self,
-        moment: Moment,
+        moment: PlanAt,
         candidates: Sequence[Subject] | None,
         *,
         view: View | None = None,
@@ -378,13 +387,13 @@ def denying_rule(view: View, rules: Iterable[tuple[Rule, Sequence[BoundClause]]]
     return last[1] if last else None
 
 
-def is_open(moment: Moment, subject: Subject) -> bool:
+def is_open(moment: PlanAt, subject: Subject) -> bool:
     """Whether the candidate could be shown to anybody now: its hours are open, and no label that it needs is absent."""
     compiled = compile_subject(moment.plan, subject)
     return () not in compiled.guards and moment.is_open(compiled.openings)
 
 
-def closed(moment: Moment, subject: Subject) -> Verdict:
+def closed(moment: PlanAt, subject: Subject) -> Verdict:
     """The verdict on a candidate that could be shown to nobody now."""
     compiled = compile_subject(moment.plan, subject)
     rules = moment.plan.bound_rules(compiled.candidate)
@@ -417,7 +426,7 @@ def _seen(view: View, plan: Plan, fact: Fact | None) -> int:
 # -- claims and records: the same facts as guards, for the store to judge ---------------------------------------------
 
 
-def claim_alternatives(moment: Moment, subject: Subject) -> tuple[Alternative, ...]:
+def claim_alternatives(moment: PlanAt, subject: Subject) -> tuple[Alternative, ...]:
     """What counts an impression of the candidate if it is eligible; none where the clock forbids it."""
     try:
         known = moment.claims.get(subject)
@@ -434,7 +443,7 @@ def claim_alternatives(moment: Moment, subject: Subject) -> tuple[Alternative, .
     return known
 
 
-def claim_guards(moment: Moment, subject: Subject) -> tuple[Guard, ...]:
+def claim_guards(moment: PlanAt, subject: Subject) -> tuple[Guard, ...]:
     """The questions whose answers let the candidate be shown."""
     clauses = compile_subject(moment.plan, subject).guards
     return tuple(guard for clause in clauses for guard in _guards(clause, moment))
@@ -467,7 +476,7 @@ def _alternative(places: Iterable[Place], at: int, now: int, guards: tuple[Guard
     return Alternative(guards, entries, max(1, ttl), outcome)
 
 
-def _guards(clause: BoundClause, moment: Moment) -> Iterator[Guard]:
+def _guards(clause: BoundClause, moment: PlanAt) -> Iterator[Guard]:
     for position, (fact, wanted) in enumerate(clause):
         since = min(max(0, fact.window.since(moment.now, moment.zone)), LAST_MOMENT)
         more = position < len(clause) - 1

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from retarget.errors import PolicyError
-from retarget.timelines.windows import Window
+from retarget.timelines import Window
 
 MOST_CLAUSES = 256
 """The most clauses one rule may come to."""

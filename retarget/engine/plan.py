@@ -21,11 +21,13 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from retarget.engine.formula import TRUE, Formula, Term, all_of, any_of, negated
 from retarget.events import Candidate, Subject
-from retarget.policy.grammar import Cap, Condition, Span, fill
-from retarget.policy.load import Campaign, Policy, load_zone
-from retarget.timelines import timeline
-from retarget.timelines.timeline import ACTIVITY, IMPRESSION, MIN_KEEP, POINTS, SESSIONS
-from retarget.timelines.windows import (
+from retarget.policy import Campaign, Cap, Condition, Policy, Span, fill, load_zone
+from retarget.timelines import (
+    ACTIVITY,
+    IMPRESSION,
+    MIN_KEEP,
+    POINTS,
+    SESSIONS,
     Calendar,
     Days,
     Ends,
@@ -38,6 +40,7 @@ from retarget.timelines.windows import (
     end_instant,
     instant,
     session,
+    timeline,
 )
 
 Reason: TypeAlias = Literal[

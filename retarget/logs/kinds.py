@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retarget.logs.arrow import batches
 from retarget.logs.log import BATCH, Log
-from retarget.timelines.timeline import IMPRESSION
+from retarget.timelines import IMPRESSION
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from retarget.engine.plan import Plan
+from retarget.engine import Plan
 from retarget.errors import InputError
 from retarget.operate.redis_memory import Field, Layout, Shape, tables
-from retarget.timelines.timeline import ENTRY, HEAD, IMPRESSION, MIN_KEEP
-from retarget.timelines.writes import IDS_KEPT, MOST_TIMELINES, RECORD
+from retarget.timelines import ENTRY, HEAD, IDS_KEPT, IMPRESSION, MIN_KEEP, MOST_TIMELINES, RECORD
 
 Spread: TypeAlias = Literal["uneven", "even"]
 

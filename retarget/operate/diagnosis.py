@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from retarget.timelines.timeline import SKEW
+from retarget.timelines import SKEW
 
 Severity: TypeAlias = Literal["error", "warning", "note", "ok"]
 

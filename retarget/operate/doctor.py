@@ -28,13 +28,11 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from retarget.calls.visitors import VISITOR_BYTES, Visitors
+from retarget.calls import VISITOR_BYTES, Visitors
 from retarget.errors import ConfigError, NotExecuted
 from retarget.operate.diagnosis import SEVERITIES, Connection, Finding, Seen, Severity, diagnose, server_name
-from retarget.stores.redis import script
-from retarget.stores.redis.target import CONNECTIONS, target_of_url
-from retarget.timelines import keys, timeline
-from retarget.timelines.writes import Alternative, Enter, Write
+from retarget.stores.redis import CONNECTIONS, script, target_of_url
+from retarget.timelines import Alternative, Enter, Write, keys, timeline
 
 _PATIENCE: Final = 5.0
 _ROUND_TRIPS: Final = 100

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from retarget.engine.decision import AnnoyanceLevel
-from retarget.events import Moment
+from retarget.engine import AnnoyanceLevel
+from retarget.events import When
 from retarget.retargeter import Retargeter
 
 
@@ -37,7 +37,7 @@ class Explanation:
         return asdict(self)
 
 
-def explain(ads: Retargeter, visitor: str, *, now: Moment | None = None, timezone: str | None = None) -> Explanation:
+def explain(ads: Retargeter, visitor: str, *, now: When | None = None, timezone: str | None = None) -> Explanation:
     """Explain every campaign of the policy to `visitor` at `now`. Raises StoreError, InputError.
 
     A store that fails explains nothing, whatever the policy's `on_store_error` says.

@@ -33,8 +33,8 @@ from pydantic import (
 from retarget.errors import PolicyError
 from retarget.policy import grammar
 from retarget.policy.grammar import Cap, Condition, Duration, Spans, Weekdays
-from retarget.policy.lint.findings import Finding, findings
-from retarget.timelines.windows import LocalTime, end_instant, instant
+from retarget.policy.lint import Finding, findings
+from retarget.timelines import LocalTime, end_instant, instant
 
 ID_BYTES = grammar.SUBJECT_BYTES
 """The longest campaign id, subject or label, in UTF-8 bytes."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from retarget.engine.plan import Reason
-from retarget.logs.kinds import UNIT, Kind
-from retarget.timelines.timeline import IMPRESSION
+from retarget.engine import Reason
+from retarget.logs import UNIT, Kind
+from retarget.timelines import IMPRESSION
 
 Denial: TypeAlias = tuple[Reason, str]
 """Why an impression was suppressed: the kind of the rule, and the rule as written."""

@@ -19,19 +19,28 @@ from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from retarget.engine.decision import Moment, Verdict, View, compile_subject, denying_rule
-from retarget.engine.plan import BoundClause, Fact, Plan, Rule
+from retarget.engine import BoundClause, Fact, Plan, PlanAt, Rule, Verdict, View, compile_subject, denying_rule
 from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Event, Subject
-from retarget.logs.kinds import Kind
-from retarget.policy.load import Policy, load_zone
+from retarget.logs import Kind
+from retarget.policy import Policy, load_zone
 from retarget.replay.figures import Denial
 from retarget.retargeter import Retargeter
-from retarget.stores.memory import MemoryStore
-from retarget.timelines.store import Store
-from retarget.timelines.timeline import ACTIVITY, IMPRESSION, SESSIONS, SKEW
-from retarget.timelines.windows import DAY, Opening, Rolling, Window
-from retarget.timelines.writes import MOST_TIMELINES, Answer, Write
+from retarget.stores import MemoryStore
+from retarget.timelines import (
+    ACTIVITY,
+    DAY,
+    IMPRESSION,
+    MOST_TIMELINES,
+    SESSIONS,
+    SKEW,
+    Answer,
+    Opening,
+    Rolling,
+    Store,
+    Window,
+    Write,
+)
 
 Denials: TypeAlias = dict[int, Denial]
 """Which of a visitor's rows are suppressed, by their place, and why."""
@@ -232,7 +241,7 @@ class InLists:
         for name, most in chain.from_iterable(one.asked for one in doubtful):
             if line := lines.get(name):
                 state[name] = struct.pack(f">2x{min(most, len(line))}I", *line[-most:])
-        view = View(Moment(self._plan, at, ad.zone), state)
+        view = View(PlanAt(self._plan, at, ad.zone), state)
         rule = denying_rule(view, ((one.rule, one.clauses) for one in doubtful))
         return None if rule is None else (rule.reason, rule.text)
 

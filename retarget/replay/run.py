@@ -24,17 +24,14 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from retarget.errors import InputError, LogError
-from retarget.logs.kinds import UNIT, Numbered
-from retarget.logs.log import BATCH, Log, LogOptions
-from retarget.policy.grammar import labels_in
-from retarget.policy.load import Policy, Rules, load_zone
+from retarget.logs import BATCH, UNIT, Log, LogOptions, Numbered
+from retarget.policy import Policy, Rules, labels_in, load_zone
 from retarget.replay.figures import Figures, Followed, Frequency, Losses, Replay, Tally
 from retarget.replay.judges import Denials, Meanings, OnStore, denial
 from retarget.replay.workers import follow
 from retarget.replay.workers import losses as share_losses
 from retarget.retargeter import Retargeter, open_store
-from retarget.timelines.store import Store
-from retarget.timelines.timeline import IMPRESSION
+from retarget.timelines import IMPRESSION, Store
 
 if TYPE_CHECKING:
     import redis

@@ -20,8 +20,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 
 from retarget.errors import ConfigError
-from retarget.logs.kinds import Kind, Share
-from retarget.policy.load import Policy
+from retarget.logs import Kind, Share
+from retarget.policy import Policy
 from retarget.replay.figures import Followed, Losses
 from retarget.replay.judges import Denials, InLists
 

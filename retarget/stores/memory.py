@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from threading import Lock
 
 from retarget.errors import StoreError
-from retarget.timelines import timeline
-from retarget.timelines.store import Health, State
-from retarget.timelines.windows import DAY
-from retarget.timelines.writes import (
+from retarget.timelines import (
+    DAY,
     DENIED,
     FULL,
     IDS_KEPT,
@@ -26,10 +24,13 @@ from retarget.timelines.writes import (
     Answer,
     Enter,
     Guard,
+    Health,
     Remove,
     Reserve,
+    State,
     Unreserve,
     Write,
+    timeline,
 )
 
 _ID = 5
@@ -137,6 +138,34 @@ class MemoryStore:
             self._visitors.pop(write.key, None)
             self._until.pop(write.key, None)
         return 0
+
+
+class AsyncMemoryStore:
+    """The memory store, awaited."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def health(self) -> tuple[Health, ...]:
+        return ()
+
+    async def read(self, key: bytes) -> State:
+        return self._store.read(key)
+
+    async def write(self, write: Write) -> Answer:
+        return self._store.write(write)
+
+    async def delete(self, key: bytes) -> bool:
+        return self._store.delete(key)
+
+    async def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
+        return self._store.read_many(keys)
+
+    async def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
+        return self._store.write_many(writes)
 
 
 def _hold(state: State, held: dict[bytes, list[int]], guards: tuple[Guard, ...]) -> bool:

@@ -29,10 +29,11 @@ import typer
 import retarget
 from retarget import cli
 from retarget.cli.commands import app
-from retarget.engine.plan import Reason
+from retarget.engine import Reason
+from retarget.policy import Campaign, Policy, Rules
 from retarget.policy.lint.findings import RULES
-from retarget.policy.load import Annoyance, Campaign, Policy, Rules, Segment
-from retarget.timelines.store import Store
+from retarget.policy.load import Annoyance, Segment
+from retarget.timelines import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from retarget import Candidate, MemoryStore, Policy, Retargeter
 from retarget.errors import InputError, LogError, PolicyError, RetargetError, TokenError
 from retarget.events import Subject
-from retarget.logs.log import Log, LogOptions
+from retarget.logs import Log, LogOptions
 from tests.property.oracle import Oracle
 from tests.support import servers
 from tests.support.fixtures import Clock

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retarget.events import Candidate
-from retarget.policy.load import Policy
+from retarget.policy import Policy
 from tests.property.oracle import DAY, HOUR, MINUTE, Oracle, period
 from tests.support.strategies import BASE, ZONES, candidates, events, moments, policies, second_of
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from retarget import Candidate, Policy, Retargeter
-from retarget.engine.plan import Reason
+from retarget.engine import Reason
 from retarget.events import Subject
 from tests.property.oracle import HOUR, Oracle, Target, wall, weekday, within_hours
 

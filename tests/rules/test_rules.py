@@ -13,10 +13,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from retarget import AnnoyanceLevel, Candidate, Event, InputError, MemoryStore, Policy, Retargeter, StoreError, Verdict
-from retarget.engine.plan import Reason
+from retarget.engine import Reason
 from retarget.events import Subject
-from retarget.timelines.store import State
-from retarget.timelines.writes import MOST_TIMELINES
+from retarget.timelines import MOST_TIMELINES, State
 from tests.property.oracle import Oracle, moment
 
 DAY = "2026-03-04T"

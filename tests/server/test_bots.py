@@ -15,8 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from retarget import Candidate, Event, MemoryStore, Policy, Retargeter
-from retarget.timelines.store import Store
-from retarget.timelines.writes import MOST_TIMELINES
+from retarget.timelines import MOST_TIMELINES, Store
 from tests.support import servers
 from tests.support.fixtures import Ads, Clock, Start
 from tests.support.servers import Server

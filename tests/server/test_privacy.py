@@ -21,8 +21,8 @@ from urllib.parse import quote
 import pytest
 
 from retarget import AsyncRetargeter, Candidate, Claim, Event, MemoryStore, Policy, Retargeter, RetargetError
-from retarget.calls.visitors import Visitors
-from retarget.operate.explain import explain
+from retarget.calls import Visitors
+from retarget.operate import explain
 from tests.support import servers
 from tests.support.fixtures import Clock
 from tests.support.servers import Server

@@ -22,14 +22,11 @@ from retarget import (
     Retargeter,
     StoreError,
 )
+from retarget.stores.redis import RedisStore, target_of_url
 from retarget.stores.redis import connection as lanes
 from retarget.stores.redis import protocol as redis_protocol
 from retarget.stores.redis.protocol import Ask, writing
-from retarget.stores.redis.store import RedisStore
-from retarget.stores.redis.target import target_of_url
-from retarget.timelines import timeline
-from retarget.timelines.store import Store
-from retarget.timelines.writes import DENIED, Alternative, Enter, Guard, Write
+from retarget.timelines import DENIED, Alternative, Enter, Guard, Store, Write, timeline
 from tests.support import servers
 from tests.support.servers import Server
 

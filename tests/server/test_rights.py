@@ -12,8 +12,8 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from retarget import NotExecuted, Policy, Retargeter, StoreError
+from retarget.operate import connect, examine
 from retarget.operate.diagnosis import CLUSTER_RIGHTS, LEAST_RIGHTS
-from retarget.operate.doctor import connect, examine
 from tests.support import servers
 from tests.support.servers import Server
 

@@ -12,25 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retarget.errors import NotExecuted, StoreError
-from retarget.stores.memory import MemoryStore
-from retarget.timelines import timeline
-from retarget.timelines.store import State, Store
-from retarget.timelines.timeline import SESSIONS, SKEW
-from retarget.timelines.writes import (
+from retarget.stores import MemoryStore
+from retarget.timelines import (
     DENIED,
     FULL,
     IDS_KEPT,
     LATE,
     MOST_TIMELINES,
     NO_OUTCOME,
+    SESSIONS,
+    SKEW,
     Alternative,
     Answer,
     Change,
     Enter,
     Guard,
     Remove,
+    State,
+    Store,
     Unreserve,
     Write,
+    timeline,
 )
 from tests.support import servers
 from tests.support.servers import Server

@@ -18,9 +18,8 @@ import redis
 import trustme
 
 from retarget import AsyncRetargeter, ConfigError, NotExecuted, Policy, Retargeter, StoreError
-from retarget.operate.diagnosis import Finding
-from retarget.operate.doctor import connect, examine
-from retarget.timelines.writes import Alternative, Enter, Write
+from retarget.operate import Finding, connect, examine
+from retarget.timelines import Alternative, Enter, Write
 from tests.support import servers
 from tests.support.servers import Server
 

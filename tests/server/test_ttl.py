@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from retarget import Candidate, MemoryStore, Policy, PolicyError, Retargeter
 from retarget.events import Subject
-from retarget.policy.grammar import Cap, Condition, Span, labels_in
-from retarget.policy.load import Campaign, load_zone
+from retarget.policy import Campaign, Cap, Condition, Span, labels_in, load_zone
 from retarget.timelines import timeline
 from tests.property.oracle import DAY, LONGEST, SESSION_AT_MOST, SKEW, end_moment, moment, spread_gap
 from tests.support import servers, strategies

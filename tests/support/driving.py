@@ -21,8 +21,7 @@ from redis.backoff import NoBackoff
 
 from retarget import AsyncRetargeter, Claim, Decision, NotExecuted, Policy, Retargeter
 from retarget.errors import StoreError
-from retarget.timelines import keys, timeline
-from retarget.timelines.store import Health
+from retarget.timelines import Health, keys, timeline
 from tests.support.nodes import Node
 from tests.support.servers import PATIENCE
 from tests.support.waiting import until, within

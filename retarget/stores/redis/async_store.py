@@ -18,14 +18,12 @@ from typing import Any, NamedTuple
 import redis.asyncio
 
 from retarget.errors import ConfigError, StoreError
-from retarget.stores.memory import MemoryStore
 from retarget.stores.redis.async_connection import AsyncLane
 from retarget.stores.redis.breaker import Breaker
 from retarget.stores.redis.protocol import TRIES, Ask, deleting, reading, writing
 from retarget.stores.redis.slots import Address, Slots
 from retarget.stores.redis.target import Target, check_decoding, server_name, target_of_cluster, target_of_url
-from retarget.timelines.store import Health, State
-from retarget.timelines.writes import Answer, Write
+from retarget.timelines import Answer, Health, State, Write
 
 
 class AsyncRedisStore:
@@ -188,34 +186,6 @@ class _Server(NamedTuple):
     breaker: Breaker
     calls: AsyncLane
     lists: AsyncLane
-
-
-class AsyncMemoryStore:
-    """The memory store, awaited."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self._store = store
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
-
-    def health(self) -> tuple[Health, ...]:
-        return ()
-
-    async def read(self, key: bytes) -> State:
-        return self._store.read(key)
-
-    async def write(self, write: Write) -> Answer:
-        return self._store.write(write)
-
-    async def delete(self, key: bytes) -> bool:
-        return self._store.delete(key)
-
-    async def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
-        return self._store.read_many(keys)
-
-    async def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
-        return self._store.write_many(writes)
 
 
 async def _connected(target: Target, address: Address | None) -> Any:  # noqa: ANN401 - redis.asyncio's

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 
-from retarget.timelines.store import Health
+from retarget.timelines import Health
 
 TRIP = 3
 """So many failures in a row, and a server is known to be down."""

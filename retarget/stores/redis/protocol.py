@@ -34,8 +34,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from retarget.errors import NotExecuted, OutcomeUnknown, StoreError
 from retarget.stores.redis import script
 from retarget.stores.redis.slots import Address
-from retarget.timelines.store import State
-from retarget.timelines.writes import Answer, Write
+from retarget.timelines import Answer, State, Write
 
 Command: TypeAlias = tuple[Any, ...]
 

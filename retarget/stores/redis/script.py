@@ -14,9 +14,8 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
 
-from retarget.timelines import timeline
-from retarget.timelines.windows import DAY
-from retarget.timelines.writes import (
+from retarget.timelines import (
+    DAY,
     IDS_KEPT,
     MOST_TIMELINES,
     RECORD,
@@ -26,6 +25,7 @@ from retarget.timelines.writes import (
     Remove,
     Reserve,
     Write,
+    timeline,
 )
 
 _CONSTANTS = {

@@ -24,8 +24,7 @@ from retarget.stores.redis.connection import Lanes
 from retarget.stores.redis.protocol import BATCH, TRIES, Ask, Lost, deleting, packed, reading, told, writing
 from retarget.stores.redis.slots import Address, Slots
 from retarget.stores.redis.target import Target, target_of_client, target_of_cluster, target_of_url
-from retarget.timelines.store import Health, State
-from retarget.timelines.writes import Answer, Write
+from retarget.timelines import Answer, Health, State, Write
 
 
 class RedisStore:

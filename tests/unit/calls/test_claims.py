@@ -31,8 +31,7 @@ from retarget import (
 )
 from retarget.calls.claims import Token, seal, unseal
 from retarget.events import Subject
-from retarget.timelines.store import State, Store
-from retarget.timelines.writes import MOST_TIMELINES, Answer, Write
+from retarget.timelines import MOST_TIMELINES, Answer, State, Store, Write
 from tests.support import servers
 from tests.support.fixtures import Ads, Clock
 from tests.support.servers import Server

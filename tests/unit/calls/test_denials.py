@@ -15,8 +15,7 @@ import pytest
 from retarget import AsyncRetargeter, ConfigError, Decision, MemoryStore, OutcomeUnknown, Policy, Retargeter, StoreError
 from retarget.calls.denials import LONGEST, MOST, Denials, denials_for
 from retarget.calls.operations import Operations
-from retarget.timelines.store import State
-from retarget.timelines.writes import Answer, Write
+from retarget.timelines import Answer, State, Write
 from tests.support import servers
 from tests.support.fixtures import Clock
 from tests.support.servers import Server

@@ -20,10 +20,8 @@ from retarget import InputError, MemoryStore, NotExecuted, Policy, Retargeter, S
 from retarget.calls import merge as merging
 from retarget.calls.requests import Steps
 from retarget.calls.visitors import Visitors
-from retarget.engine.plan import Plan
-from retarget.timelines import timeline
-from retarget.timelines.store import Store
-from retarget.timelines.writes import MOST_TIMELINES
+from retarget.engine import Plan
+from retarget.timelines import MOST_TIMELINES, Store, timeline
 from tests.support import servers
 from tests.support.fixtures import REAL, Ads, Clock
 from tests.support.servers import Server

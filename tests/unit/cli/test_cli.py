@@ -16,10 +16,10 @@ from retarget.cli import main
 from retarget.cli.visitor import relative
 from retarget.demo import policy as demo_policy
 from retarget.demo.traffic import shop, write_csv
-from retarget.logs.log import LogOptions
-from retarget.operate.embedded import EmbeddedServer
-from retarget.policy.load import Policy
-from retarget.replay.run import replay
+from retarget.logs import LogOptions
+from retarget.operate import EmbeddedServer
+from retarget.policy import Policy
+from retarget.replay import replay
 from retarget.retargeter import Retargeter
 
 POLICY = """

@@ -9,9 +9,9 @@ import pytest
 
 from retarget import demo
 from retarget.errors import ConfigError, InputError
-from retarget.logs.log import LogOptions
-from retarget.policy.load import Policy
-from retarget.replay.run import replay
+from retarget.logs import LogOptions
+from retarget.policy import Policy
+from retarget.replay import replay
 
 
 def test_a_small_town(tmp_path: Path) -> None:

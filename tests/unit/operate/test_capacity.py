@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retarget.engine.plan import Plan
+from retarget.engine import Plan
 from retarget.errors import InputError
 from retarget.operate.capacity import (
     Capacity,
@@ -26,12 +26,11 @@ from retarget.operate.capacity import (
     shapes,
 )
 from retarget.operate.redis_memory import Field, Layout
-from retarget.policy.load import Policy
+from retarget.policy import Policy
 from retarget.retargeter import Retargeter
-from retarget.stores.memory import MemoryStore
+from retarget.stores import MemoryStore
 from retarget.stores.redis.protocol import writing
-from retarget.timelines import keys
-from retarget.timelines.writes import Answer, Write
+from retarget.timelines import Answer, Write, keys
 
 LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
 NOW = 1_794_312_000

@@ -15,7 +15,7 @@ import redis
 from redis.sentinel import SentinelConnectionPool
 
 from retarget import ConfigError, NotExecuted, Policy, Retargeter
-from retarget.calls.visitors import VISITOR_BYTES
+from retarget.calls import VISITOR_BYTES
 from retarget.cli import main
 from retarget.operate.diagnosis import (
     CLUSTER_RIGHTS,

@@ -15,7 +15,7 @@ import redis
 from retarget.errors import ConfigError
 from retarget.operate import embedded
 from retarget.operate.embedded import EmbeddedServer
-from retarget.policy.load import Policy
+from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from retarget.errors import InputError, NotExecuted, StoreError
 from retarget.operate.explain import explain
-from retarget.policy.load import Policy
+from retarget.policy import Policy
 from retarget.retargeter import Retargeter
-from retarget.stores.memory import MemoryStore
+from retarget.stores import MemoryStore
 
 NOON = 1_794_312_000  # 2026-11-10 12:00 UTC
 POLICY = """

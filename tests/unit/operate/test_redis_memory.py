@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import capacity_memory as bench
-from retarget.engine.plan import Plan
+from retarget.engine import Plan
 from retarget.operate.capacity import Workload, shapes
 from retarget.operate.redis_memory import Field, Layout, Shape, slots, tables
-from retarget.policy.load import Policy
+from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from tests.support.fixtures import Start
 

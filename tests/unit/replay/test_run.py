@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from retarget.demo.traffic import shop, write_csv
 from retarget.errors import InputError, LogError, NotExecuted
 from retarget.events import Candidate, Event
-from retarget.logs.log import Log, LogOptions, LogRow
-from retarget.operate.embedded import EmbeddedServer
-from retarget.policy.load import Policy
+from retarget.logs import Log, LogOptions
+from retarget.logs.log import LogRow
+from retarget.operate import EmbeddedServer
+from retarget.policy import Policy
 from retarget.replay.run import Frequency, Replay, labels_of, open_log, replay
-from retarget.stores.memory import MemoryStore
+from retarget.stores import MemoryStore
 from tests.property.oracle import Oracle
 from tests.support.strategies import events, policies, second_of
 

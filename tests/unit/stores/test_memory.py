@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 
 from retarget import MemoryStore, Policy, Retargeter
-from retarget.timelines import timeline
-from retarget.timelines.writes import Alternative, Enter, Guard, Write
+from retarget.timelines import Alternative, Enter, Guard, Write, timeline
 
 NOW = 1_794_312_000
 HEAD = timeline.head(86_400, shield=False)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from retarget.stores.redis.breaker import FIRST, LONGEST, TRIP, Breaker
-from retarget.timelines.store import Health
+from retarget.timelines import Health
 
 F, A = "failed", "answered"
 

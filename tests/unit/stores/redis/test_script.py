@@ -7,7 +7,7 @@ from hashlib import sha1
 import pytest
 
 from retarget.stores.redis import script
-from retarget.timelines.writes import Alternative, Enter, Guard, Unreserve, Write
+from retarget.timelines import Alternative, Enter, Guard, Unreserve, Write
 
 
 def test_a_program_is_pinned_byte_for_byte() -> None:
