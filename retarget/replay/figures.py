@@ -14,12 +14,21 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from retarget.engine import Reason
+from retarget.engine import Reason, Verdict
 from retarget.logs import UNIT, Kind
 from retarget.timelines import IMPRESSION
 
 Denial: TypeAlias = tuple[Reason, str]
 """Why an impression was suppressed: the kind of the rule, and the rule as written."""
+
+Denials: TypeAlias = dict[int, Denial]
+"""Which of a visitor's rows are suppressed, by their place, and why."""
+
+
+def denial(said: Verdict) -> Denial:
+    """What a verdict that forbids says of it."""
+    assert not said  # noqa: S101 - it was denied
+    return said.reason, said.rule or said.reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,9 @@ from zoneinfo import ZoneInfo
 from retarget.errors import InputError, LogError
 from retarget.logs import BATCH, UNIT, Log, LogOptions, Numbered
 from retarget.policy import Policy, Rules, labels_in, load_zone
-from retarget.replay.figures import Figures, Followed, Frequency, Losses, Replay, Tally
-from retarget.replay.judges import Denials, Meanings, OnStore, denial
+from retarget.replay.by_store import OnStore
+from retarget.replay.figures import Denials, Figures, Followed, Frequency, Losses, Replay, Tally, denial
+from retarget.replay.meanings import Meanings
 from retarget.replay.workers import follow
 from retarget.replay.workers import losses as share_losses
 from retarget.retargeter import Retargeter, open_store

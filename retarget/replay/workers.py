@@ -22,8 +22,8 @@ from itertools import pairwise
 from retarget.errors import ConfigError
 from retarget.logs import Kind, Share
 from retarget.policy import Policy
-from retarget.replay.figures import Followed, Losses
-from retarget.replay.judges import Denials, InLists
+from retarget.replay.by_visitor import InLists
+from retarget.replay.figures import Denials, Followed, Losses
 
 _AHEAD = 2
 """Shares that wait for each process, so that none waits for the next."""

@@ -1,11 +1,9 @@
-"""Who says, in a replay, which impressions are served: a visitor's moments in lists, or a store as the ad server would.
+"""Who says, in a replay, which impressions are served: a visitor's moments in lists.
 
 Rules:
-- What the log calls a kind of row is first put into the library's words: what is shown or happens, about what, where.
 - In memory visitors come one after the other. Lists of all moments rule out, for most impressions, that any rule
   forbids them, and say which does where all rules are plain limits. Whatever lists cannot say is asked of `decision`.
-- A store is asked in time order. A visitor in memory who may be full is judged by a store, too, which has its ways.
-- Both answer alike.
+- A visitor in memory who may be full is judged by a store, too, which has its ways.
 """
 
 from __future__ import annotations
@@ -13,104 +11,22 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from retarget.engine import BoundClause, Fact, Plan, PlanAt, Rule, Verdict, View, compile_subject, denying_rule
-from retarget.errors import InputError, StoreError
-from retarget.events import Candidate, Event, Subject
+from retarget.engine import BoundClause, Fact, Plan, PlanAt, Rule, View, compile_subject, denying_rule
 from retarget.logs import Kind
-from retarget.policy import Policy, load_zone
-from retarget.replay.figures import Denial
-from retarget.retargeter import Retargeter
+from retarget.policy import Policy
+from retarget.replay.by_store import OnStore
+from retarget.replay.figures import Denial, Denials
+from retarget.replay.meanings import Meaning, Meanings
 from retarget.stores import MemoryStore
-from retarget.timelines import (
-    ACTIVITY,
-    DAY,
-    IMPRESSION,
-    MOST_TIMELINES,
-    SESSIONS,
-    SKEW,
-    Answer,
-    Opening,
-    Rolling,
-    Store,
-    Window,
-    Write,
-)
+from retarget.timelines import ACTIVITY, MOST_TIMELINES, SESSIONS, Opening, Rolling, Window
 
-Denials: TypeAlias = dict[int, Denial]
-"""Which of a visitor's rows are suppressed, by their place, and why."""
-
-_PENDING = 500
 _ROOMY = MOST_TIMELINES - 12
-
-
-def denial(said: Verdict) -> Denial:
-    """What a verdict that forbids says of it."""
-    assert not said  # noqa: S101 - it was denied
-    return said.reason, said.rule or said.reason
-
-
-# -- kinds, in the library's words -------------------------------------------------------------------------------------
-
-
-class Meaning(NamedTuple):
-    """What a row of a kind is: an ad shown, with the click that came of it, or another event."""
-
-    events: tuple[tuple[str, Subject | None], ...]
-    """What is remembered if it happened: the event itself first."""
-    ad: Candidate | None
-    """What was shown, if it is an impression."""
-    zone: ZoneInfo
-
-
-class Meanings:
-    """Puts kinds into words. `labels` are the kinds of labels that the rows carry."""
-
-    def __init__(self, policy: Policy, labels: Sequence[str]) -> None:
-        self._labels = labels
-        self._zones: dict[str, ZoneInfo] = {}
-        self._zone = load_zone(policy.timezone)
-        self._ads = Retargeter(policy, MemoryStore(), clock=lambda: 0)
-
-    def of(self, kind: Kind) -> Meaning:
-        """Raises InputError for what the library cannot take."""
-        if kind.event != IMPRESSION:
-            subject: Subject | None = kind.campaign if kind.subject is None else kind.subject
-            if kind.campaign is not None and subject == kind.campaign:
-                subject = self._candidate(kind.campaign, kind.labels)
-            events, ad = [(kind.event, subject)], None
-        elif kind.campaign is None:
-            raise InputError("an impression without a campaign; map one, or name one for all rows")
-        else:
-            ad = self._candidate(kind.campaign, kind.labels)
-            happened = [IMPRESSION, *["click"] * kind.click, *["conversion"] * kind.conversion]
-            events = [(event, ad) for event in happened]
-        for event, about in events:
-            self._ads.record(None, event, about)  # raises what the library says to a wrong name
-        return Meaning(tuple(events), ad, self._zone_of(kind.timezone))
-
-    def _candidate(self, campaign: str, labels: Sequence[str | None]) -> Candidate:
-        pairs = zip(self._labels, labels, strict=True)
-        return Candidate(campaign, **{kind: label for kind, label in pairs if label is not None})
-
-    def _zone_of(self, name: str | None) -> ZoneInfo:
-        if name is None:
-            return self._zone
-        zone = self._zones.get(name)
-        if zone is None:
-            try:
-                zone = self._zones[name] = load_zone(name)
-            except ValueError as error:
-                raise InputError(f"time zone {error}") from error
-        return zone
-
-
-# -- in lists: one visitor after the other -----------------------------------------------------------------------------
 
 
 class _Limit(NamedTuple):
@@ -331,86 +247,3 @@ def _is_sure(clause: BoundClause) -> bool:
 def _is_plain(window: Window) -> bool:
     """Whether it begins its horizon ago, whatever the calendar and the session say."""
     return type(window) is Rolling and not window.anchored
-
-
-# -- through a store: what the ad server would have done ---------------------------------------------------------------
-
-
-class OnStore:
-    """Claims and records through a retargeter. Events wait, and go together, until the visitor is to be shown an ad."""
-
-    def __init__(self, policy: Policy, store: Store, prefix: str) -> None:
-        self.prefix = prefix
-        self._now = self._begun = 0
-        self._known: set[str] = set()
-        self._pending: list[Event] = []
-        self._waiting: set[str] = set()
-        self._dropped = 0
-        self._ads = Retargeter(policy, _Patient(store), clock=lambda: self._now, prefix=prefix)
-
-    def take(self, visitor: str, meaning: Meaning, at: int) -> Denial | None:
-        """Remember an event; or count an impression if it may be shown, or say why not."""
-        self._known.add(visitor)
-        events = meaning.events
-        if meaning.ad is not None:
-            why = self._show(visitor, meaning.ad, at, meaning.zone)
-            if why is not None:
-                return why
-            events = events[1:]
-        for event, subject in events:
-            self._happened(visitor, event, subject, at)
-        return None
-
-    def _show(self, visitor: str, ad: Candidate, at: int, zone: ZoneInfo) -> Denial | None:
-        if visitor in self._waiting:
-            self._send()
-        self._now = at
-        if self._ads.claim(visitor, (ad,), timezone=zone) is not None:
-            return None
-        return denial(self._ads.decide(visitor, (ad,), timezone=zone)[ad])
-
-    def _happened(self, visitor: str, event: str, subject: Subject | None, at: int) -> None:
-        # They are all judged against the first one's moment, so none is late; and none may be far ahead of it.
-        if self._pending and (len(self._pending) >= _PENDING or at > self._begun + SKEW):
-            self._send()
-        if not self._pending:
-            self._begun = at
-        self._pending.append(Event(visitor, event, subject, at))
-        self._waiting.add(visitor)
-
-    def _send(self) -> None:
-        self._now = self._begun
-        self._dropped += self._ads.record_many(self._pending).count(False)
-        self._pending.clear()
-        self._waiting.clear()
-
-    def finish(self) -> int:
-        """Nothing follows. How many events found no room."""
-        if self._pending:
-            self._send()
-        return self._dropped
-
-    def forget(self) -> None:
-        """Leave nothing in the store."""
-        for visitor in self._known:
-            self._ads.forget(visitor)
-
-
-class _Patient:
-    """A store that keeps a visitor for a day of its own time at least: a log may be denser than its replay is fast."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.read, self.read_many, self.delete, self.close = store.read, store.read_many, store.delete, store.close
-        self.health = store.health
-
-    def write(self, write: Write) -> Answer:
-        return self._store.write(_longer(write))
-
-    def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
-        return self._store.write_many([_longer(write) for write in writes])
-
-
-def _longer(write: Write) -> Write:
-    longer = tuple(replace(choice, ttl=max(choice.ttl, DAY)) for choice in write.alternatives)
-    return replace(write, alternatives=longer)
