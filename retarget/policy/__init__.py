@@ -4,7 +4,8 @@ Never imports the engine, a store, Redis or a clock.
 """
 
 from retarget.policy.grammar import Cap, Condition, Span, fill, labels_in, parse_duration
-from retarget.policy.load import Campaign, Policy, Rules, check_text, load_zone
+from retarget.policy.load import Policy
+from retarget.policy.models import Campaign, Rules, check_text, load_zone
 
 __all__ = [
     "Campaign",

@@ -22,8 +22,8 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from retarget.events import Candidate
+from retarget.policy import Campaign, Policy
 from retarget.policy.grammar import Cap, Condition, Span, fill
-from retarget.policy.load import Campaign, Policy
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 SKEW = 300

@@ -7,7 +7,7 @@ Rules:
 - A fault of [defaults] is told once, if it shows in every campaign that takes the rule over; an error that shows in
   some is told of each of those.
 - What implies what is reckoned in `bounds`, and who can be shown what in `scopes`: here it is told.
-- Nothing here reads a clock. `policy.py` imports this file, so its models are imported for their types only.
+- Nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from retarget.policy.grammar import Cap, Condition, Duration, Span, labels_in
 from retarget.policy.lint.bounds import (
@@ -49,10 +49,8 @@ from retarget.policy.lint.scopes import (
     why_impossible,
     why_too_many,
 )
+from retarget.policy.models import Campaign, PolicyModel, Rules
 from retarget.timelines import IMPRESSION
-
-if TYPE_CHECKING:
-    from retarget.policy.load import Campaign, Policy, Rules
 
 Severity: TypeAlias = Literal["error", "warning", "remark"]
 
@@ -99,7 +97,7 @@ class Finding:
         return f"{self.severity} {self.place}: {self.text}; {self.cure}"
 
 
-def findings(policy: Policy, *, events: Collection[str] = (), labels: Collection[str] = ()) -> list[Finding]:
+def findings(policy: PolicyModel, *, events: Collection[str] = (), labels: Collection[str] = ()) -> list[Finding]:
     """All that is unsound in the policy, sorted by place; `[]` for a sound one.
 
     `events` and `labels` are the event names and the kinds of labels that a log is known to have.
@@ -173,7 +171,7 @@ def _once(same: dict[str, Finding], scopes: dict[str, Scope]) -> Iterator[Findin
 
 
 def _of_scope(
-    policy: Policy, scope: Scope, scopes: dict[str, Scope], shown: Collection[str], labels: Collection[str]
+    policy: PolicyModel, scope: Scope, scopes: dict[str, Scope], shown: Collection[str], labels: Collection[str]
 ) -> Iterator[Finding]:
     yield from _caps(policy, scope)
     yield from _audience(scope, scopes, shown)
@@ -183,7 +181,7 @@ def _of_scope(
     yield from _long_flight(policy, scope)
 
 
-def _caps(policy: Policy, scope: Scope) -> Iterator[Finding]:
+def _caps(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
     group, above, thresholds = scope.bounds(), label_bounds(policy, scope), []
     if policy.annoyance and scope.rules.counts:
         named = "channel" in scope.rules.labels
@@ -207,7 +205,7 @@ def _exclude(scope: Scope, scopes: dict[str, Scope]) -> Iterator[Finding]:
             yield _finding("never-reached", place, f"{too_many}, so it never blocks", "lower the count")
 
 
-def _clock(policy: Policy, scope: Scope) -> Iterator[Finding]:
+def _clock(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
     rules = scope.rules
     if never_opens(policy, scope):
         keys = [key for key in ("hours", "days", "start", "end") if getattr(rules, key) is not None]
@@ -241,7 +239,7 @@ def _unfilled(place: str, clause: tuple[Condition, ...], known: Collection[str])
                 yield _finding("from-candidate", place, text, f"give it with each candidate, or under labels: {kind}")
 
 
-def _long_flight(policy: Policy, scope: Scope) -> Iterator[Finding]:
+def _long_flight(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
     rules, retention = scope.rules, policy.retention
     if rules.start is None or rules.end is None or flight_length(rules.start, rules.end) <= retention.seconds:
         return
@@ -315,7 +313,7 @@ def _has_loose(scopes: dict[str, Scope]) -> bool:
     return any(scope.rules.counts and not scope.rules.obeys for scope in scopes.values())
 
 
-def _of_labels(policy: Policy, scopes: dict[str, Scope]) -> Iterator[Finding]:
+def _of_labels(policy: PolicyModel, scopes: dict[str, Scope]) -> Iterator[Finding]:
     look = looks(policy.retention.seconds, Window("flight", policy.retention.seconds))
     for key, caps in policy.caps.items():
         kind, _, value = key.partition(":")
@@ -330,11 +328,11 @@ def _of_labels(policy: Policy, scopes: dict[str, Scope]) -> Iterator[Finding]:
         yield from _turns(group, others, lambda unit: _any_passes(policy, scopes, unit), idle)
 
 
-def _any_passes(policy: Policy, scopes: dict[str, Scope], unit: str) -> bool:
+def _any_passes(policy: PolicyModel, scopes: dict[str, Scope], unit: str) -> bool:
     return any(scope.passes(unit, policy.week_start) for scope in scopes.values())
 
 
-def _of_thresholds(policy: Policy, scopes: dict[str, Scope]) -> Iterator[Finding]:
+def _of_thresholds(policy: PolicyModel, scopes: dict[str, Scope]) -> Iterator[Finding]:
     lists, look = threshold_lists(policy), looks(policy.retention.seconds)
     for place, caps in lists.items():
         group = bounds_of(place, caps, look, points=True)
@@ -350,7 +348,7 @@ def _of_thresholds(policy: Policy, scopes: dict[str, Scope]) -> Iterator[Finding
 
 
 def _of_segments(
-    policy: Policy, scopes: dict[str, Scope], shown: Collection[str], labels: Collection[str]
+    policy: PolicyModel, scopes: dict[str, Scope], shown: Collection[str], labels: Collection[str]
 ) -> Iterator[Finding]:
     look, earlier = looks(policy.retention.seconds), dict[str, list[tuple[Condition, ...]]]()
     scopes = {id_: scope for id_, scope in scopes.items() if id_ in policy.campaign}  # {campaign} may be any here
@@ -378,7 +376,7 @@ def _of_segments(
 # ---- Words -----------------------------------------------------------------------------------------------------------
 
 
-def _written(policy: Policy) -> tuple[list[tuple[str, Cap | Duration]], list[tuple[str, Condition]]]:
+def _written(policy: PolicyModel) -> tuple[list[tuple[str, Cap | Duration]], list[tuple[str, Condition]]]:
     """Every cap and gap, and every condition, each with its place."""
     rules: dict[str, Campaign | Rules] = {f"campaign.{id_}": campaign for id_, campaign in policy.campaign.items()}
     if policy.defaults:
@@ -397,7 +395,7 @@ def _written(policy: Policy) -> tuple[list[tuple[str, Cap | Duration]], list[tup
     return caps, [(place, condition) for place, clause in clauses for condition in clause]
 
 
-def _beyond_retention(policy: Policy) -> Iterator[Finding]:
+def _beyond_retention(policy: PolicyModel) -> Iterator[Finding]:
     caps, conditions = _written(policy)
     shortest = {"hour": 3_600, **SHORTEST}
     for place, rule in (*caps, *conditions):
@@ -422,7 +420,7 @@ def _near(word: str, known: Iterable[str]) -> str | None:
     return None if near is not None and near.translate(digits) == word.translate(digits) else near
 
 
-def _unknown_labels(policy: Policy, labels: Collection[str]) -> Iterator[Finding]:
+def _unknown_labels(policy: PolicyModel, labels: Collection[str]) -> Iterator[Finding]:
     """Labels that nothing is known to carry. A candidate may bring any: it must look like one that is carried."""
     carried: dict[str, set[str]] = {kind: set() for kind in labels}
     for campaign in policy.campaign.values():
@@ -453,7 +451,7 @@ def _misspelt_value(place: str, kind: str, value: str, carried: set[str], rest: 
         yield _finding("unknown-label", place, f"no campaign carries the {kind} {value!r}", f"did you mean {meant!r}?")
 
 
-def _unknown_words(policy: Policy, events: Collection[str]) -> Iterator[Finding]:
+def _unknown_words(policy: PolicyModel, events: Collection[str]) -> Iterator[Finding]:
     _, conditions = _written(policy)
     used = Counter(condition.event for _, condition in conditions)
     for place, condition in conditions:

@@ -4,7 +4,7 @@ Rules:
 - A campaign can be shown unless it is sure that it cannot. What only an ad server knows speaks for the campaign.
 - `{campaign}` stands for those that the policy does not name: they are one scope, where the defaults let them be shown.
 - Reasons are given in words; `findings` makes findings of them.
-- Nothing here reads a clock. `policy.py` imports this file by way of `findings`: its models are imported as types only.
+- Nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from retarget.policy.grammar import Cap, Condition
 from retarget.policy.lint.bounds import NOMINAL, SHORTEST, Bound, Look, Window, bounds_of, implies, lets_within, looks
+from retarget.policy.models import Campaign, PolicyModel
 from retarget.timelines import DAY, IMPRESSION, Days, Hours, LocalTime, Opening, end_instant, instant
-
-if TYPE_CHECKING:
-    from retarget.policy.load import Campaign, Policy
 
 NEEDS_SHOWING = (IMPRESSION, "click")
 """The events of a campaign that come only after it was shown."""
@@ -65,7 +62,7 @@ class Scope:
         return unit == "hour" or any((day - 1) % 7 in days for day in days if unit != "week" or day == first)
 
 
-def scopes_of(policy: Policy) -> list[Scope]:
+def scopes_of(policy: PolicyModel) -> list[Scope]:
     """Those that the policy does not name first, where the defaults let them be shown; then each campaign."""
     given = policy.defaults.model_fields_set if policy.defaults else set()
     scopes = []
@@ -104,7 +101,7 @@ def flight_length(start: LocalTime, end: LocalTime) -> int:
 # ---- What may be shown of one ----------------------------------------------------------------------------------------
 
 
-def label_bounds(policy: Policy, scope: Scope) -> list[Bound]:
+def label_bounds(policy: PolicyModel, scope: Scope) -> list[Bound]:
     """What caps per label let happen of a campaign that carries the label and counts under it."""
     bounds: list[Bound] = []
     for key, caps in policy.caps.items() if scope.rules.counts else ():
@@ -115,7 +112,7 @@ def label_bounds(policy: Policy, scope: Scope) -> list[Bound]:
     return bounds
 
 
-def threshold_lists(policy: Policy) -> dict[str, list[Cap]]:
+def threshold_lists(policy: PolicyModel) -> dict[str, list[Cap]]:
     """The thresholds by their place, the general one last."""
     annoyance = policy.annoyance
     if annoyance is None:
@@ -124,7 +121,7 @@ def threshold_lists(policy: Policy) -> dict[str, list[Cap]]:
     return {**segments, "annoyance.threshold": annoyance.threshold}
 
 
-def thresholds_of(policy: Policy, look: Look, weight: int) -> list[list[Bound]]:
+def thresholds_of(policy: PolicyModel, look: Look, weight: int) -> list[list[Bound]]:
     """What each threshold lets happen of impressions that cost so many points."""
     note = f" at {weight} points each" if weight > 1 else ""
     lists = []
@@ -137,7 +134,7 @@ def thresholds_of(policy: Policy, look: Look, weight: int) -> list[list[Bound]]:
 # ---- When one is shown -----------------------------------------------------------------------------------------------
 
 
-def never_opens(policy: Policy, scope: Scope) -> bool:
+def never_opens(policy: PolicyModel, scope: Scope) -> bool:
     """Whether hours and days are closed all through the flight. Local times are judged in UTC, which skips none."""
     rules = scope.rules
     openings: list[Opening] = [Days(rules.days.days)] if rules.days else []
@@ -204,7 +201,7 @@ def needs(condition: Condition, scopes: dict[str, Scope], shown: Collection[str]
     return subject if condition.event in NEEDS_SHOWING and subject in scopes and subject not in shown else None
 
 
-def showable(scopes: dict[str, Scope], policy: Policy) -> set[str]:
+def showable(scopes: dict[str, Scope], policy: PolicyModel) -> set[str]:
     """The campaigns that can be shown to somebody: first those that need no other, then those that need only these."""
     shown: set[str] = set()
     waiting: dict[str | None, list[Scope]] = {}
