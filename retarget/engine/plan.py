@@ -13,19 +13,19 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from retarget.engine.formula import TRUE, Formula, Term, all_of, any_of, negated
+from retarget.engine.places import Asked, Patterns, Place
+from retarget.errors import InputError
 from retarget.events import Candidate, Subject
-from retarget.policy import Campaign, Cap, Condition, Policy, Span, fill, load_zone
+from retarget.policy import Campaign, Cap, Condition, Policy, Span, check_text, fill, load_zone
 from retarget.timelines import (
     ACTIVITY,
     IMPRESSION,
-    MIN_KEEP,
     POINTS,
     SESSIONS,
     Calendar,
@@ -89,51 +89,6 @@ class Compiled:
     guards: tuple[BoundClause, ...]
 
 
-@dataclass(slots=True)
-class Asked:
-    """What all facts on one timeline come to: entries to keep, seconds they matter, whether a blocking rule asks."""
-
-    keep: int = MIN_KEEP
-    horizon: int = 0
-    shield: bool = False
-
-    def add(self, keep: int, horizon: int, *, shield: bool) -> None:
-        self.keep, self.horizon = max(self.keep, keep), max(self.horizon, horizon)
-        self.shield = self.shield or shield
-
-
-class Place(NamedTuple):
-    """Where an event enters: a timeline, how often, how many entries it keeps, its head, how long they matter."""
-
-    field: bytes
-    weight: int
-    keep: int
-    head: int
-    horizon: int
-
-
-@dataclass(slots=True)
-class _Patterns:
-    """The templates asked about, per event name."""
-
-    by_event: dict[str, dict[str, tuple[re.Pattern[str], Asked]]] = field(default_factory=dict)
-
-    def asked(self, event: str, template: str) -> Asked:
-        patterns = self.by_event.setdefault(event, {})
-        if template not in patterns:
-            literal = re.split(r"\{[^{}]*\}", template)
-            patterns[template] = (re.compile("(.+)".join(map(re.escape, literal)), re.DOTALL), Asked())
-        return patterns[template][1]
-
-    def matching(self, event: str, subject: str, kind: str, *, known: bool) -> Iterable[Asked]:
-        """What templates ask about this subject. A label's (of that kind) is only meant by a template that names it so,
-        and a campaign that the policy knows has had `{campaign}` filled in already.
-        """
-        for template, (pattern, asked) in self.by_event.get(event, {}).items():
-            if template.startswith(kind) and not (known and "{campaign}" in template) and pattern.fullmatch(subject):
-                yield asked
-
-
 class Plan:
     """A compiled policy. Immutable once built; the caches only remember what would be computed again."""
 
@@ -148,7 +103,7 @@ class Plan:
         self.has_sessions = False
         self.alive = Fact(ACTIVITY, 1, Rolling(policy.session.seconds))
         self._asked: dict[bytes, Asked] = {}
-        self._patterns = _Patterns()
+        self._patterns = Patterns()
         self.segments = self._segments()
         self.compiled: dict[str, Compiled] = {}
         self.quick: dict[Subject, tuple[frozenset[int], frozenset[int], Compiled | None]] = {}
@@ -462,6 +417,32 @@ class Plan:
                     assert fact is not None  # noqa: S101 - nothing else to fill in
                     asked = self._asked.setdefault(fact.field, Asked())
                 asked.add(term.keep, term.window.horizon, shield=not wanted)
+
+
+def compile_subject(plan: Plan, subject: Subject) -> Compiled:
+    """What decides over this candidate. Raises InputError for one that the policy cannot decide on."""
+    if isinstance(subject, str) and subject in plan.compiled:
+        return plan.compiled[subject]
+    candidate = as_candidate(subject)
+    if not plan.knows(candidate.campaign):
+        raise InputError(
+            f"campaign {candidate.campaign!r} is not in the policy, which has no [defaults]; "
+            "add it, or a [defaults] table (an empty one will do)"
+        )
+    return plan.bind(candidate)
+
+
+def as_candidate(subject: object) -> Candidate:
+    """The candidate, given as one or by its campaign's id. Raises InputError for anything that can be neither."""
+    try:
+        candidate = subject if isinstance(subject, Candidate) else Candidate(check_text(subject, "campaign"))
+        check_text(candidate.campaign, "campaign")
+        for kind, value in candidate.labels:
+            check_text(kind, "the name of a label")
+            check_text(value, f"label {kind}")
+    except ValueError as error:
+        raise InputError(f"{error}; a candidate is a campaign id or a Candidate") from error
+    return candidate
 
 
 _NO_RULES = Campaign()

@@ -1,0 +1,55 @@
+"""Places: the timelines that an event enters, and what the rules of a policy ask of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from retarget.timelines import MIN_KEEP
+
+
+@dataclass(slots=True)
+class Asked:
+    """What all facts on one timeline come to: entries to keep, seconds they matter, whether a blocking rule asks."""
+
+    keep: int = MIN_KEEP
+    horizon: int = 0
+    shield: bool = False
+
+    def add(self, keep: int, horizon: int, *, shield: bool) -> None:
+        self.keep, self.horizon = max(self.keep, keep), max(self.horizon, horizon)
+        self.shield = self.shield or shield
+
+
+class Place(NamedTuple):
+    """Where an event enters: a timeline, how often, how many entries it keeps, its head, how long they matter."""
+
+    field: bytes
+    weight: int
+    keep: int
+    head: int
+    horizon: int
+
+
+@dataclass(slots=True)
+class Patterns:
+    """The templates asked about, per event name."""
+
+    by_event: dict[str, dict[str, tuple[re.Pattern[str], Asked]]] = field(default_factory=dict)
+
+    def asked(self, event: str, template: str) -> Asked:
+        patterns = self.by_event.setdefault(event, {})
+        if template not in patterns:
+            literal = re.split(r"\{[^{}]*\}", template)
+            patterns[template] = (re.compile("(.+)".join(map(re.escape, literal)), re.DOTALL), Asked())
+        return patterns[template][1]
+
+    def matching(self, event: str, subject: str, kind: str, *, known: bool) -> Iterable[Asked]:
+        """What templates ask about this subject. A label's (of that kind) is only meant by a template that names it so,
+        and a campaign that the policy knows has had `{campaign}` filled in already.
+        """
+        for template, (pattern, asked) in self.by_event.get(event, {}).items():
+            if template.startswith(kind) and not (known and "{campaign}" in template) and pattern.fullmatch(subject):
+                yield asked
