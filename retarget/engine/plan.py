@@ -49,8 +49,6 @@ Reason: TypeAlias = Literal[
 ]  # fmt: skip
 """Why a candidate may be shown or not. In the docs: `docs/reference/verdicts.md`."""
 
-_NOMINAL = {"hour": 3_600, "day": 86_400, "week": 604_800, "month": 30 * 86_400}
-
 
 class Fact(NamedTuple):
     """Is the n-th newest entry of this timeline at or after the window's beginning? (n below 1: always)."""
@@ -259,9 +257,8 @@ class Plan:
     def _cap(self, cap: Cap, subject: str, rules: Campaign, prefix: str = "") -> Iterable[Rule]:
         term = Term(IMPRESSION, subject, cap.limit, self._window(cap.window, rules), cap.limit)
         yield Rule("cap", prefix + cap.text, negated(self._reached(term)), term, cap.limit)
-        seconds = _spacing(cap)
-        if seconds:
-            spaced = Term(IMPRESSION, subject, 1, Rolling(seconds), 1)
+        if cap.spacing:
+            spaced = Term(IMPRESSION, subject, 1, Rolling(cap.spacing), 1)
             yield Rule("gap", f"{prefix}{cap.text}, spread", negated(self._reached(spaced)), spaced, 1)
 
     def _annoyance(self, labels: Mapping[str, str]) -> Iterable[Rule]:
@@ -276,9 +273,8 @@ class Plan:
                 term = Term(POINTS.decode(), None, cap.limit - weight + 1, window, cap.limit)
                 formula = any_of([negated(self._reached(term)), negated(who)])
                 yield Rule("annoyance", f"{name}: {cap.text}", formula, term, cap.limit, weight=weight)
-                seconds = _spacing(cap)
-                if seconds:
-                    spaced = Term(POINTS.decode(), None, 1, Rolling(seconds), 1)
+                if cap.spacing:
+                    spaced = Term(POINTS.decode(), None, 1, Rolling(cap.spacing), 1)
                     formula = any_of([negated(self._reached(spaced)), negated(who)])
                     yield Rule("annoyance", f"{name}: {cap.text}, spread", formula, spaced, 1)
 
@@ -446,10 +442,3 @@ def as_candidate(subject: object) -> Candidate:
 
 
 _NO_RULES = Campaign()
-
-
-def _spacing(cap: Cap) -> int:
-    """Seconds between two impressions that spread a cap evenly over its window's nominal length; 0 if not asked for."""
-    if not cap.spread:
-        return 0
-    return (cap.window.seconds or _NOMINAL[cap.window.period]) // cap.limit

@@ -27,6 +27,9 @@ SUBJECT_BYTES = 256
 LONGEST = 20 * 366 * 86_400
 """The longest duration, in seconds: about twenty years."""
 
+NOMINAL = {"hour": 3_600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
+"""Nominal lengths of the calendar periods, in seconds: what a cap is spread over."""
+
 _UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
 _AMBIGUOUS = {"month": 30, "quarter": 90, "year": 365}
 _NAMED: dict[str, Period] = {"flight": "flight", "lifetime": "lifetime", "session": "session"}
@@ -62,6 +65,11 @@ class Cap:
     limit: int
     window: Span
     spread: bool = False
+
+    @property
+    def spacing(self) -> int:
+        """Seconds between two impressions if they are spread evenly over the window's nominal length; 0 if not."""
+        return (self.window.seconds or NOMINAL[self.window.period]) // self.limit if self.spread else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from retarget.timelines.windows import (
     Starts,
     Window,
     end_instant,
+    in_spans,
     instant,
     session,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "Window",
     "Write",
     "end_instant",
+    "in_spans",
     "instant",
     "keys",
     "session",

@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -220,8 +220,12 @@ class Hours:
 
     def _is_open(self, at: int, zone: ZoneInfo) -> bool:
         local = datetime.fromtimestamp(at, zone)
-        second = local.hour * 3_600 + local.minute * 60 + local.second
-        return any(a <= second < b if a < b else second >= a or second < b for a, b in self.spans)
+        return in_spans(self.spans, local.hour * 3_600 + local.minute * 60 + local.second)
+
+
+def in_spans(spans: Iterable[tuple[int, int]], second: int) -> bool:
+    """Whether a second of the day is in a span: end excluded; a span that ends before it begins passes midnight."""
+    return any(a <= second < b if a < b else second >= a or second < b for a, b in spans)
 
 
 _FORTNIGHT = 16

@@ -18,9 +18,6 @@ from retarget.timelines import DAY, SESSION_AT_MOST, Calendar, LocalTime
 SHORTEST = {"day": DAY - 7_200, "week": 7 * DAY - 7_200, "month": 28 * DAY - 7_200}
 """How many seconds a calendar period is taken to have at least, for whoever stays in one time zone."""
 
-NOMINAL = {"hour": 3_600, "day": DAY, "week": 7 * DAY, "month": 30 * DAY}
-"""How many seconds a calendar period has as a rule."""
-
 _PARTS = {"day": {"hour"}, "week": {"hour", "day"}, "month": {"hour", "day"}}
 
 # ---- Windows: which looks back at least as far as which --------------------------------------------------------------
@@ -93,9 +90,8 @@ def bounds_of(place: str, caps: Iterable[Cap], look: Look, *, points: bool = Fal
     for index, cap in enumerate(caps):
         bounds.append(Bound(f"{place}[{index}]", cap.text, cap.limit, look(cap.window), points, note))
         if cap.spread:
-            apart = (cap.window.seconds or NOMINAL[cap.window.period]) // cap.limit
             text = f"{cap.text}, spread"
-            bounds.append(Bound(f"{place}[{index}]", text, 1, Window("rolling", apart), note=note))
+            bounds.append(Bound(f"{place}[{index}]", text, 1, Window("rolling", cap.spacing), note=note))
     return bounds
 
 

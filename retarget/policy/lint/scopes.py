@@ -9,15 +9,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from retarget.policy.grammar import Cap, Condition
-from retarget.policy.lint.bounds import NOMINAL, SHORTEST, Bound, Look, Window, bounds_of, implies, lets_within, looks
+from retarget.policy.grammar import NOMINAL, Cap, Condition
+from retarget.policy.lint.bounds import SHORTEST, Bound, Look, Window, bounds_of, implies, lets_within, looks
 from retarget.policy.models import Campaign, PolicyModel
-from retarget.timelines import DAY, IMPRESSION, Days, Hours, LocalTime, Opening, end_instant, instant
+from retarget.timelines import DAY, IMPRESSION, Days, Hours, LocalTime, Opening, end_instant, in_spans, instant
 
 NEEDS_SHOWING = (IMPRESSION, "click")
 """The events of a campaign that come only after it was shown."""
@@ -55,7 +55,7 @@ class Scope:
             return False
         turns = [hour * 3_600 for hour in range(24)] if unit == "hour" else [0]
         spans = rules.hours.spans if rules.hours else ((0, DAY),)
-        if not any(_is_open(spans, turn) and _is_open(spans, (turn - 1) % DAY) for turn in turns):
+        if not any(in_spans(spans, turn) and in_spans(spans, (turn - 1) % DAY) for turn in turns):
             return False
         days = rules.days.days if rules.days else frozenset(range(7))
         first = 6 if week_start == "sunday" else 0
@@ -159,13 +159,9 @@ def is_exact(rules: Campaign) -> bool:
     return any(isinstance(moment, datetime) and moment.tzinfo is not None for moment in (rules.start, rules.end))
 
 
-def _is_open(spans: Iterable[tuple[int, int]], second: int) -> bool:
-    return any(a <= second < b if a < b else second >= a or second < b for a, b in spans)
-
-
 def is_whole_day(spans: Collection[tuple[int, int]]) -> bool:
     """Whether a new span is open wherever one ends."""
-    return all(_is_open(spans, second % DAY) for second in (0, *(end for _, end in spans)))
+    return all(in_spans(spans, second % DAY) for second in (0, *(end for _, end in spans)))
 
 
 # ---- To whom one is shown --------------------------------------------------------------------------------------------
