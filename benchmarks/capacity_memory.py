@@ -22,8 +22,8 @@ from redis.retry import Retry
 
 from benchmarks import servers
 from retarget.operate import Layout, Workload
-from retarget.operate.capacity import shapes
 from retarget.operate.redis_memory import DICT_ENTRY, OBJECT, Field, Shape, tables
+from retarget.operate.workload import shapes
 from retarget.timelines import timeline
 
 TTL = 7 * 86_400

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from retarget.cli import check, demo, doctor, plan, replay, visitor
+from retarget.cli import check, demo, doctor, explain, export, forget, plan, replay
 
 app = typer.Typer(
     help="The conscience of the ad server: frequency caps, audiences and journeys per visitor, over Redis.",
@@ -34,5 +34,5 @@ def _common(
     pass
 
 
-for group in (demo, replay, check, visitor, doctor, plan):
-    group.add(app)
+for command in (demo, replay, check, explain, export, forget, doctor, plan):
+    command.add(app)

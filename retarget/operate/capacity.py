@@ -1,7 +1,8 @@
 """What a workload takes: memory, nodes, cores and network, by arithmetic from measured constants.
 
 Rules:
-- Memory comes from `footprint`: how a server stores one visitor. Time comes from `Costs`: what was measured, and where.
+- Memory comes from `redis_memory`: how a server stores one visitor. Time comes from `Costs`: what was measured, and
+  where.
 - A figure that is not sure is taken on the safe side: tables are being moved, a write looks through all timelines.
 - What the arithmetic does not know is said first: `Capacity.unknown`.
 - Sizes are bytes, times seconds unless the name says `us` (microseconds), rates per second. No clock, no redis.
@@ -10,116 +11,21 @@ Rules:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 from retarget.engine import Plan
 from retarget.errors import InputError
-from retarget.operate.redis_memory import Field, Layout, Shape, tables
-from retarget.timelines import ENTRY, HEAD, IDS_KEPT, IMPRESSION, MIN_KEEP, MOST_TIMELINES, RECORD
-
-Spread: TypeAlias = Literal["uneven", "even"]
+from retarget.operate.costs import Costs
+from retarget.operate.quantities import check
+from retarget.operate.redis_memory import Layout, Shape, tables
+from retarget.operate.workload import Workload, places, shapes
 
 _PAGE = 4_096
-_TAIL = 1e-6
-_HASHED = len(b"p1:") + 16
 _PACKET = 66
 """Ethernet 14, IPv4 20, TCP with timestamps 32 (RFC 9293, RFC 7323): a request and its reply are a packet each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Measured constants; `python -m benchmarks.capacity --measure` gives those of another machine.
-
-    These are of Redis 7.0.15 (Debian), Python 3.11.7, redis-py 8.1.0, a virtual x86_64 machine with 2 cores. Server
-    times are processor time of the main thread, reading sockets and parsing included, with 32 connections; the least of
-    five rounds, for other work on the machine only adds.
-    """
-
-    read_us: float = 6.8
-    """A visitor read without timelines."""
-    read_timeline_us: float = 0.09
-    """Each of her timelines more."""
-    write_us: float = 20.0
-    """A claim or a record, without what follows."""
-    write_entry_us: float = 4.0
-    """Each timeline that the event enters."""
-    write_guard_us: float = 1.2
-    """Each question of the rules that a claim must pass."""
-    write_timeline_us: float = 0.7
-    """Each of her timelines, which are all looked through when one begins and on the first entry of a day."""
-    decide_client_us: float = 27.0
-    """A decision in the ad server's process, without what follows; synchronous client, one call at a time."""
-    candidate_client_us: float = 0.14
-    """Each candidate more."""
-    claim_client_us: float = 53.0
-    record_client_us: float = 50.0
-    save_rate: float = 44e6
-    """Bytes of `used_memory` that a server saves in a second (SAVE to a local disk): 44 to 125e6 in three runs."""
-    write_pages: float = 2.8
-    """Pages of memory that a write copies while a child saves, with a million visitors."""
-    fragmentation: float = 1.11
-    """Resident memory beside `used_memory`, after a third of the visitors went and others came, three times over."""
-
-    @classmethod
-    def of(cls, measured: dict[str, float]) -> Costs:
-        """Constants by their names, those of this table for what is not given. Raises TypeError, ValueError."""
-        return cls(**{name: float(value) for name, value in measured.items()})
-
-    def read(self, timelines: float) -> float:
-        """Server microseconds of one decision."""
-        return self.read_us + timelines * self.read_timeline_us
-
-    def write(self, entries: float, guards: float, timelines: float) -> float:
-        """Server microseconds of one claim or record."""
-        each = entries * self.write_entry_us + guards * self.write_guard_us + timelines * self.write_timeline_us
-        return self.write_us + each
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """Who is remembered, and what is asked.
-
-    `impressions`: how many of a visitor are remembered, on average. `campaigns`: over how many they are spread.
-    `visits`: how many other timelines she has. `spread`: "uneven" takes impressions as geometrically distributed, few
-    visitors with many; "even" gives each the same. `id_bytes`: bytes of a visitor's id, None with a pepper.
-    `qps`: calls a second, of which these shares are claims and records; the rest decide over `candidates`.
-    """
-
-    visitors: int
-    impressions: float = 20
-    campaigns: int = 4
-    visits: int = 0
-    spread: Spread = "uneven"
-    id_bytes: int | None = 36
-    campaign_bytes: int = 12
-    prefix_bytes: int = 3
-    event_ids: bool = False
-    qps: float = 0
-    share_of_claims: float = 0.05
-    share_of_records: float = 0.05
-    candidates: int = 10
-
-    def __post_init__(self) -> None:
-        _check(self.visitors >= 1, "visitors", self.visitors, "at least 1")
-        _check(1 <= self.impressions <= 10_000, "impressions", self.impressions, "from 1 to 10,000")
-        _check(1 <= self.campaigns <= MOST_TIMELINES, "campaigns", self.campaigns, f"from 1 to {MOST_TIMELINES}")
-        _check(0 <= self.visits <= MOST_TIMELINES, "visits", self.visits, f"from 0 to {MOST_TIMELINES}")
-        _check(self.id_bytes is None or 1 <= self.id_bytes <= 510, "id_bytes", self.id_bytes, "from 1 to 510")
-        _check(1 <= self.campaign_bytes <= 256, "campaign_bytes", self.campaign_bytes, "from 1 to 256")
-        _check(self.qps >= 0, "qps", self.qps, "0 or more")
-        for name in ("share_of_claims", "share_of_records"):
-            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
-        _check(self.share_of_claims + self.share_of_records <= 1, "share_of_records", self.share_of_records,
-               "no more than claims leave")  # fmt: skip
-
-    @property
-    def share_of_decisions(self) -> float:
-        """What is neither claimed nor recorded."""
-        return 1 - self.share_of_claims - self.share_of_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +45,10 @@ class Fleet:
     layout: Layout = field(default_factory=Layout)
 
     def __post_init__(self) -> None:
-        _check(self.node_memory >= 1e8, "node_memory", self.node_memory, "at least 100 MB")
-        _check(0 <= self.replicas <= 10, "replicas", self.replicas, "from 0 to 10")
-        _check(0 <= self.headroom <= 0.9, "headroom", self.headroom, "from 0 to 0.9")
-        _check(0.01 <= self.utilisation <= 0.95, "utilisation", self.utilisation, "from 0.01 to 0.95")
+        check(self.node_memory >= 1e8, "node_memory", self.node_memory, "at least 100 MB")
+        check(0 <= self.replicas <= 10, "replicas", self.replicas, "from 0 to 10")
+        check(0 <= self.headroom <= 0.9, "headroom", self.headroom, "from 0 to 0.9")
+        check(0.01 <= self.utilisation <= 0.95, "utilisation", self.utilisation, "from 0.01 to 0.95")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,101 +103,6 @@ class Capacity:
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {one.name: getattr(self, one.name) for one in fields(self)} | {"unknown": list(self.unknown)}
-
-
-# -- who is remembered -------------------------------------------------------------------------------------------------
-
-
-class _Kept(NamedTuple):
-    """A timeline that an impression enters: the bytes of its name, how often, how many it keeps, for how long."""
-
-    name: int
-    weight: int
-    keep: int
-    horizon: int
-
-
-def shapes(workload: Workload, plan: Plan | None = None) -> list[tuple[float, Shape]]:
-    """The visitors there are, as the server sees them, each with her share of all."""
-    places = _places(workload, plan)
-    others = tuple(_others(workload, plan))
-    name = _HASHED if workload.id_bytes is None else 1 + workload.id_bytes
-    key = workload.prefix_bytes + 1 + name
-    found: dict[Shape, float] = {}
-    for share, impressions in _numbers(workload):
-        ids = min(IDS_KEPT, impressions) if workload.event_ids else 0
-        halves = (min(ids, IDS_KEPT // 2), ids - min(ids, IDS_KEPT // 2))
-        remembered = tuple(Field(2, RECORD * half) for half in halves if half)
-        shape = Shape(key, (*_timelines(places, impressions), *others, *remembered))
-        found[shape] = found.get(shape, 0) + share
-    return [(share, shape) for shape, share in found.items()]
-
-
-def _numbers(workload: Workload) -> Iterator[tuple[float, int]]:
-    """How many impressions visitors have, at least one: shares and numbers."""
-    mean = workload.impressions
-    if workload.spread == "even":
-        whole = math.floor(mean)
-        yield whole + 1 - mean, whole
-        if mean > whole:
-            yield mean - whole, whole + 1
-        return
-    # In steps of a fortieth of the mean: finer ones change nothing that can be seen.
-    step = max(1, round(mean / 40))
-    stays = (1 - 1 / mean) ** step
-    left, number = 1.0, (step + 1) // 2
-    while left * stays > _TAIL:
-        yield left * (1 - stays), number
-        left, number = left * stays, number + step
-    yield left, number
-
-
-def _places(workload: Workload, plan: Plan | None) -> list[list[tuple[object, _Kept]]]:
-    """Of each campaign that a visitor is shown, the timelines that its impressions enter."""
-    numbers = range(workload.campaigns)
-    if plan is None:
-        return [[(number, _Kept(1 + workload.campaign_bytes, 1, MIN_KEEP, 1))] for number in numbers]
-    known = list(plan.policy.campaign)
-    step = max(1, len(known) // workload.campaigns)
-    names = [*known[::step][: workload.campaigns]]
-    if len(names) < workload.campaigns and plan.policy.defaults is not None:
-        names += [f"{number:0{workload.campaign_bytes}}" for number in range(workload.campaigns - len(names))]
-    return [
-        [(p.field, _Kept(len(p.field), p.weight, p.keep, p.horizon)) for p in plan.places(IMPRESSION, name)]
-        for name in names
-    ]
-
-
-def _timelines(places: list[list[tuple[object, _Kept]]], impressions: int) -> Iterator[Field]:
-    """The timelines of a visitor whose impressions are spread over these campaigns, and over the longest memory.
-
-    One that remembers for less time has as many entries less, but never none: what is dead is taken out a day later.
-    """
-    total: dict[object, tuple[_Kept, int]] = {}
-    shown = places[: min(impressions, len(places))]
-    for number, entered in enumerate(shown):
-        times = impressions // len(shown) + (number < impressions % len(shown))
-        for name, kept in entered:
-            total[name] = (kept, (total[name][1] if name in total else 0) + times * kept.weight)
-    longest = max((kept.horizon for kept, _ in total.values()), default=1)
-    for kept, entries in total.values():
-        lasting = max(1, math.ceil(entries * kept.horizon / longest))
-        yield Field(kept.name, HEAD + ENTRY * min(kept.keep, lasting))
-
-
-def _others(workload: Workload, plan: Plan | None) -> Iterator[Field]:
-    """What else is remembered of a visitor: other events, her session."""
-    single = HEAD + ENTRY
-    if plan is None:
-        yield from [Field(len(b"evisit ") + workload.campaign_bytes, single)] * workload.visits
-        return
-    asked = dict.fromkeys(fact.field for fact in plan.numbered if fact.field[:1] == b"e")
-    yield from (Field(len(name), single) for name in list(asked)[: workload.visits])
-    if plan.has_sessions:
-        yield from (Field(len(place.field), single) for place in plan.session_places())
-
-
-# -- what it takes -----------------------------------------------------------------------------------------------------
 
 
 def capacity(
@@ -388,7 +199,7 @@ class _Calls:
 
     def __init__(self, workload: Workload, plan: Plan | None, costs: Costs, likely: list[tuple[float, Shape]]) -> None:
         shares = (workload.share_of_decisions, workload.share_of_claims, workload.share_of_records)
-        entered = _places(workload, plan)
+        entered = places(workload, plan)
         names = [kept.name for _, kept in chain(*entered)]
         entries = len(names) / max(1, len(entered))
         name = sum(names) / max(1, len(names))
@@ -479,38 +290,3 @@ def _unknown(workload: Workload, plan: Plan | None, fleet: Fleet) -> Iterator[st
         f"by, up to a tenth. The headroom of {fleet.headroom:.0%} is for that."
     )
     yield "TLS, proxies, the stream to replicas, the delay of your network, and what else runs on these machines."
-
-
-# -- numbers as people write them --------------------------------------------------------------------------------------
-
-_NUMBER = re.compile(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)\s*([A-Za-z%]*)\s*")
-_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "bn": 1e9, "t": 1e12}
-
-
-def parse_number(text: str) -> float:
-    """A number such as 5e8, 500M, 400k or 1,000. Raises InputError."""
-    return _parsed(text, _UNITS, "a number such as 5e8, 500M or 400k")
-
-
-def parse_bytes(text: str) -> float:
-    """A size such as 64GB, 64GiB or 512MB. Raises InputError."""
-    units = {f"{letter}{tail}": (1e3 if tail != "ib" else 1_024.0) ** power
-             for power, letter in enumerate("kmgt", 1) for tail in ("", "b", "ib")}  # fmt: skip
-    return _parsed(text, {"": 1.0, "b": 1.0, **units}, "a size such as 64GB or 64GiB")
-
-
-def parse_share(text: str) -> float:
-    """A share such as 0.05 or 5%. Raises InputError."""
-    return _parsed(text, {"": 1.0, "%": 0.01}, "a share such as 0.05 or 5%")
-
-
-def _parsed(text: str, units: dict[str, float], wanted: str) -> float:
-    match = _NUMBER.fullmatch(text)
-    if match is None or match[2].lower() not in units:
-        raise InputError(f"{text!r:.60} is not {wanted}")
-    return float(re.sub("[_,]", "", match[1])) * units[match[2].lower()]
-
-
-def _check(good: bool, name: str, value: object, right: str) -> None:  # noqa: FBT001 - what is checked
-    if not good:
-        raise InputError(f"{name}={value!r:.40}: {right}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,24 +12,15 @@ from hypothesis import strategies as st
 
 from retarget.engine import Plan
 from retarget.errors import InputError
-from retarget.operate.capacity import (
-    Capacity,
-    Costs,
-    Fleet,
-    Spread,
-    Workload,
-    capacity,
-    parse_bytes,
-    parse_number,
-    parse_share,
-    shapes,
-)
-from retarget.operate.redis_memory import Field, Layout
+from retarget.operate.capacity import Capacity, Fleet, capacity
+from retarget.operate.costs import Costs
+from retarget.operate.redis_memory import Layout
+from retarget.operate.workload import Spread, Workload
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
 from retarget.stores.redis.protocol import writing
-from retarget.timelines import Answer, Write, keys
+from retarget.timelines import Answer, Write
 
 LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
 NOW = 1_794_312_000
@@ -60,56 +50,6 @@ def plan(work: Workload = LARGE, fleet: Fleet | None = None, **costs: float) -> 
 
 
 # -- who is remembered -------------------------------------------------------------------------------------------------
-
-
-def recorded(policy: Policy, impressions: int) -> tuple[int, set[Field]]:
-    """What the library keeps of a visitor who was shown so many of two campaigns, and visited the shop."""
-    store = MemoryStore()
-    ads = Retargeter(policy, store, clock=lambda: NOW)
-    ads.record("v" * 36, "visit", "shop", at=NOW - 3_600 * impressions)
-    for turn in range(impressions):
-        ads.record("v" * 36, "impression", ("brand", "comeback")[turn % 2], at=NOW - 60 * (impressions - turn))
-    key = keys.key("rt:", "v" * 36)
-    return len(key), {Field(len(name), len(value)) for name, value in store.read(key).items()}
-
-
-@pytest.mark.parametrize("impressions", [2, 5, 11, 40])
-def test_a_policy_tells_which_timelines_there_are(impressions: int) -> None:
-    """Names and lengths are those that the library writes for such a visitor, up to what each timeline keeps."""
-    work = Workload(visitors=1, impressions=impressions, campaigns=2, visits=1, spread="even")
-    ((share, shape),) = shapes(work, Plan(POLICY))
-    assert share == 1
-    assert (shape.key, set(shape.fields)) == recorded(POLICY, impressions)
-
-
-def test_shares_add_up_and_the_mean_is_kept() -> None:
-    """Uneven or even, visitors are all there, with as many impressions on average as was said."""
-    spreads: tuple[Spread, ...] = ("uneven", "even")
-    for spread, mean in itertools.product(spreads, (1, 2.5, 20, 100)):
-        work = Workload(visitors=1, impressions=mean, campaigns=1, visits=0, spread=spread)
-        long = Plan(Policy.from_text('[campaign.c]\ncaps = ["5000 per 7 days"]'))
-        likely = shapes(work, long)
-        assert sum(share for share, _ in likely) == pytest.approx(1)
-        entries = sum(share * (shape.fields[0].value - 2) / 4 for share, shape in likely)
-        assert entries == pytest.approx(mean, rel=0.01)
-
-
-def test_what_is_remembered_for_less_time_has_less() -> None:
-    """A timeline of a day has a seventh of what one of a week has, but at least one."""
-    policy = Policy.from_text(
-        '[caps]\nadvertiser = ["500 per 7 days"]\n[campaign.c]\nlabels = { advertiser = "a" }\ncaps = ["500 per day"]'
-    )
-    work = Workload(visitors=1, impressions=70, campaigns=1, spread="even")
-    ((_, shape),) = shapes(work, Plan(policy))
-    assert shape.fields == (Field(2, 2 + 4 * 10), Field(13, 2 + 4 * 70))
-
-
-def test_ids_cost_what_they_are_long() -> None:
-    """A longer id takes more, a pepper always the same; ids of events are kept in two fields at most."""
-    plain, pepper = (shapes(replace(LARGE, id_bytes=size))[0][1].key for size in (36, None))
-    assert (plain, pepper) == (len(keys.key("rt:", "v" * 36)), len(b"rt:1p1:") + 16)
-    with_ids = shapes(replace(LARGE, event_ids=True, spread="even"))[0][1]
-    assert with_ids.fields[-2:] == (Field(2, 64), Field(2, 64))
 
 
 # -- what it takes -----------------------------------------------------------------------------------------------------
@@ -220,46 +160,6 @@ def test_the_network_is_that_of_the_bytes_sent() -> None:
 
 
 # -- what callers give -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("5e8", 5e8), ("400k", 4e5), ("500M", 5e8), ("1,000", 1e3), ("2.5b", 2.5e9), ("10_000", 1e4)]
-)
-def test_numbers_as_people_write_them(text: str, number: float) -> None:
-    """With an exponent, a letter, or commas."""
-    assert parse_number(text) == number
-
-
-def test_sizes_and_shares() -> None:
-    """Powers of ten and of two; percent."""
-    assert (parse_bytes("64GB"), parse_bytes("1 GiB"), parse_bytes("512m")) == (64e9, 2**30, 512e6)
-    assert (parse_share("5%"), parse_share("0.05")) == (0.05, 0.05)
-
-
-@pytest.mark.parametrize("text", ["", "many", "-5", "nan", "inf", "1e400", "5x", "0x10", "5%"])
-def test_what_is_no_number_is_refused(text: str) -> None:
-    """With what would be right."""
-    with pytest.raises(InputError, match="such as"):
-        parse_number(text)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"visitors": 0},
-        {"impressions": 0.5},
-        {"campaigns": 513},
-        {"visits": -1},
-        {"id_bytes": 511},
-        {"qps": -1},
-        {"share_of_claims": 0.7, "share_of_records": 0.7},
-        {"campaign_bytes": 0},
-    ],
-)
-def test_a_workload_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
-    """The message names what is wrong."""
-    with pytest.raises(InputError, match=next(reversed(wrong))):
-        replace(LARGE, **wrong)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import redis
@@ -16,16 +14,9 @@ from redis.sentinel import SentinelConnectionPool
 
 from retarget import ConfigError, NotExecuted, Policy, Retargeter
 from retarget.calls import VISITOR_BYTES
-from retarget.cli import main
 from retarget.operate.diagnosis import (
     CLUSTER_RIGHTS,
     LEAST_RIGHTS,
-    SEVERITIES,
-    TOPICS,
-    Connection,
-    Finding,
-    Seen,
-    diagnose,
     least_rights,
 )
 from retarget.operate.doctor import Report, connect, examine
@@ -33,7 +24,6 @@ from tests.support import servers
 from tests.support.fixtures import REAL
 from tests.support.servers import Server
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
 WELL = ("--maxmemory", "512mb", "--appendonly", "yes")
 PASSWORD = "correct-horse"  # noqa: S105 - must not show
 COMMANDS = [word.removeprefix("+") for word in LEAST_RIGHTS.split() if word.startswith("+")]
@@ -386,145 +376,5 @@ def test_round_trips_are_measured_beside_the_timeout(server: Server, takes: floa
 
 # -- what servers rarely are, from what was seen -----------------------------------------------------------------------
 
-SEEN = Seen(
-    connection=Connection("ads.example:6379", local=False, tls=True, verified=True, password=True, user="ads"),
-    info={"redis_version": "7.4.1", "role": "master"},
-    settings={},
-    refused={},
-    write="",
-    round_trips=(),
-    connecting=None,
-    ahead=None,
-    not_seen=(),
-    prefix="rt:",
-    timeout=0.1,
-    connections=64,
-)
-
-
-def with_info(**info: object) -> Seen:
-    """The same with more of INFO."""
-    return replace(SEEN, info={**SEEN.info, **info})
-
-
-def reached(**how: object) -> Seen:
-    """The same, reached otherwise."""
-    return replace(SEEN, connection=replace(SEEN.connection, **how))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("seen", "said"),
-    [
-        (with_info(redis_version="6.2.14"), "error server: Redis 6.2.14 is too old; use Redis 7.0 or newer, or Valkey"),
-        (with_info(redis_version="6.2.14", valkey_version="9.1.2"), "ok server: Valkey 9.1.2, up for 0 s"),
-        (with_info(redis_mode="sentinel"), "error server: this is a Sentinel, which keeps no data; "),
-        (with_info(maxmemory_policy="allkeys-lfu", evicted_keys=7000), "allkeys-lfu: 7,000 keys are gone already; CON"),
-        (with_info(used_memory=95, maxmemory=100), "warning memory: 95 B of 100 B used; CONFIG SET maxmemory 1mb"),
-        (with_info(used_memory=3 << 30, maxmemory=0), "note memory: 3 GB used, without a limit: at its end"),
-        (with_info(used_memory=9, maxmemory=0, total_system_memory=10), "warning memory: 9 B used, without a limit"),
-        (with_info(aof_enabled=1, aof_last_write_status="err"), "error persistence: the last write to the append-only"),
-        (with_info(aof_enabled=1), "ok persistence: appendonly yes"),
-        (
-            with_info(aof_enabled=0, rdb_changes_since_last_save=1234),
-            "snapshots at best: a crash now would lose the last 1,234",
-        ),
-        (
-            replace(with_info(aof_enabled=1, rdb_last_bgsave_status="err"), settings={"save": "60 1"}),
-            "error persistence: the last snapshot failed, so writes are refused",
-        ),
-        (with_info(connected_slaves=1), "note replication: a primary with 1 replica: one that is cut off still takes"),
-        (
-            replace(with_info(connected_slaves=2, min_slaves_good_slaves=2), settings={"min-replicas-to-write": "1"}),
-            "ok replication: a primary with 2 replicas: cut off, it stops taking writes after 10 seconds",
-        ),
-        (with_info(maxclients=9000, rejected_connections=12), "0 of 9,000 connections in use, 12 were refused; each"),
-        (
-            with_info(maxclients=9000, connected_clients=8990),
-            "warning connections: 8,990 of 9,000 connections in use; ",
-        ),
-        (
-            replace(SEEN, settings={"hash-max-ziplist-value": "64", "hash-max-ziplist-entries": "64"}),
-            "warning layout: small hashes have up to 64 fields of up to 64 bytes; CONFIG SET hash-max-listpack-entries",
-        ),
-        (replace(SEEN, settings={"lua-time-limit": "5000"}), "ok scripts: busy-reply-threshold 5000"),
-        (
-            replace(SEEN, round_trips=[0.001] * 99 + [0.2]),
-            "is 100 ms; a server nearer by, or a longer time-out: timeout=0.4",
-        ),
-        (
-            replace(SEEN, connecting=0.07),
-            "warning latency: a connection takes 70 ms to open, within the time-out of a call",
-        ),
-        (replace(SEEN, ahead=-20), "ok clock: the server's clock is 20 s behind the one here"),
-        (
-            replace(SEEN, write="ReadOnlyError: no"),
-            "error write: a write failed: ReadOnlyError: no; give the address of",
-        ),
-        (replace(SEEN, write="MISCONF no"), "error write: a write failed: MISCONF no; free the disk"),
-        (reached(verified=False), "warning transport: TLS, but anybody can pass for the server; take ssl_cert_reqs"),
-        (reached(tls=False), "note transport: in clear over the network; rediss:// in the place of redis://"),
-        (SEEN, "ok transport: TLS, and the server's certificate and name are verified"),
-        (reached(password=False), "warning login: no password; ACL SETUSER ads on >PASSWORD ~rt:* resetchannels -@all"),
-        (reached(user=None), "ok login: logged in as a user, with a password"),
-    ],
-)
-def test_what_was_seen_leads_to_the_finding(seen: Seen, said: str) -> None:
-    """What tests cannot make of a real server, from what such a one would tell."""
-    found = [finding for finding in diagnose(seen) if said in str(finding)]
-    assert len(found) == 1, [str(finding) for finding in diagnose(seen)]
-    assert found[0].why == TOPICS[found[0].topic]
-
-
-def test_findings_that_ask_for_something_say_what() -> None:
-    """Whatever is not well has a cure; what is well has none."""
-    for seen in (SEEN, with_info(maxmemory_policy="allkeys-lru", maxmemory=1, used_memory=2), reached(tls=False)):
-        assert all(bool(finding.cure) == (finding.severity != "ok") for finding in diagnose(seen))
-
 
 # -- the command -------------------------------------------------------------------------------------------------------
-
-
-def test_the_command_prints_what_is_found(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    """The gravest first, each with why and the cure; exit code 1 for warnings. The JSON has the same."""
-    patient = ["doctor", server.admin_url, "--timeout", str(servers.PATIENCE)]
-    assert main(patient) == 1
-    told = capsys.readouterr()
-    assert told.err == ""
-    lines = [" ".join(line.split()) for line in told.out.splitlines()]
-    assert re.fullmatch(r"(Redis|Valkey) [\d.]+ at 127\.0\.0\.1:\d+: 1 warning, 3 notes", lines[0])
-    assert lines[2] == "warning persistence nothing is kept on disk: a restart forgets every visitor"
-    assert lines[3] == TOPICS["persistence"]
-    assert lines[4].startswith("CONFIG SET appendonly yes;")
-    assert "ok write a write came back whole, and is deleted" in lines
-
-    assert main([*patient, "--json", "-"]) == 1
-    data = json.loads(capsys.readouterr().out)
-    assert (data["errors"], data["warnings"], data["notes"]) == (0, 1, 3)
-    assert asdict(Finding("warning", "persistence", lines[2].split(maxsplit=2)[2], lines[3], "")).keys() <= {
-        key for finding in data["findings"] for key in finding
-    }
-
-
-def test_exit_codes(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """0 with notes at most, 2 with errors, and 2 with one line on standard error where it cannot be examined."""
-    path = tmp_path / "report.json"
-    with user(server, *LEAST_RIGHTS.split()) as url:
-        assert main(["doctor", url, "--timeout", str(servers.PATIENCE)]) == 0
-        assert main(["doctor", url, "--prefix", "other:", "--json", str(path)]) == 2
-    assert json.loads(path.read_text())["errors"] == 1
-    capsys.readouterr()
-    assert main(["doctor", f"redis://127.0.0.1:{servers.free_port()}"]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert re.fullmatch(r"retarget: the server cannot be examined: .+\n", told.err)
-
-
-def test_the_page_tells_all_that_is_looked_at() -> None:
-    """check-a-server.md has a table of the topics with why they matter, and one of the severities, as the code has."""
-    page = (DOCS / "how-to" / "check-a-server.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
-    assert [row for row in rows if row[0] in SEVERITIES] == list(SEVERITIES.items())
-    told: Callable[[tuple[str, str]], bool] = lambda row: row[0] in TOPICS  # noqa: E731
-    assert [row for row in rows if told(row)] == list(TOPICS.items())

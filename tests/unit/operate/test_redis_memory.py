@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks import capacity_memory as bench
 from retarget.engine import Plan
-from retarget.operate.capacity import Workload, shapes
 from retarget.operate.redis_memory import Field, Layout, Shape, slots, tables
+from retarget.operate.workload import Workload, shapes
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from tests.support.fixtures import Start

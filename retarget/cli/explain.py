@@ -1,4 +1,4 @@
-"""`retarget explain`, `export` and `forget`: what is known of one visitor, and what follows from it."""
+"""`retarget explain`: what is known of one visitor, and what follows from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEVER = {"end": "no more", "full": "not before something of hers lapses"}
 
 
 def add(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
 
     @app.command("explain")
     def explain_(
@@ -53,30 +53,6 @@ def add(app: typer.Typer) -> None:
             write_json(explanation.to_dict(), json)
         if json is None or str(json) != "-":
             show(Terminal(), explanation, zone)
-
-    @app.command("export")
-    def export(
-        visitor: options.Visitor,
-        store: options.StoreUrl,
-        prefix: options.Prefix = "rt:",
-        pepper: options.Pepper = None,
-    ) -> None:
-        """Print all that is remembered of a visitor, as JSON."""
-        with Retargeter(Policy(), store, timeout=_PATIENCE, prefix=prefix, pepper=pepper) as ads:
-            write_json(ads.export(visitor))
-
-    @app.command("forget")
-    def forget(
-        visitor: options.Visitor,
-        store: options.StoreUrl,
-        prefix: options.Prefix = "rt:",
-        pepper: options.Pepper = None,
-    ) -> None:
-        """Delete all that is remembered of a visitor."""
-        with Retargeter(Policy(), store, timeout=_PATIENCE, prefix=prefix, pepper=pepper) as ads:
-            known = ads.forget(visitor)
-        what = "everything that was remembered is deleted" if known else "nothing was remembered"
-        Terminal().say(f"{printable(visitor)}: {what} under {prefix}")
 
 
 def _moment(text: str | None, zone: str) -> datetime | float | None:

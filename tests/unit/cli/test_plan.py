@@ -1,0 +1,47 @@
+"""`retarget plan`: figures of a workload, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Run
+
+
+def test_plan_says_what_a_workload_takes(run: Run, tmp_path: Path, policy: Path) -> None:
+    """First what it does not know, then the figures; all of them as JSON; a policy says which timelines there are."""
+    done = run("plan", "--visitors", "5e8", "--impressions", 20, "--qps", "400k", "--json", tmp_path / "plan.json")
+    assert done.code == 0
+    assert done.out.index("does not know") < done.out.index("500,000,000 visitors")
+    figures = json.loads((tmp_path / "plan.json").read_text())
+    assert f"{figures['nodes']} " in done.out
+    assert figures["decided_by"] in done.out
+    same = run("plan", "--visitors", "500M", "--impressions", 20, "--qps", "400,000", "--json", "-")
+    assert json.loads(same.out) == figures
+    more = run("plan", "--visitors", "5e8", "--qps", "400k", "--policy", policy, "--pepper", "--json", "-")
+    assert json.loads(more.out)["timelines"] == pytest.approx(2)  # points, and the one campaign
+
+
+def test_plan_takes_constants_of_your_own(run: Run, tmp_path: Path) -> None:
+    """What the benchmark wrote is used; what it did not write is refused."""
+    file = tmp_path / "costs.json"
+    file.write_text('{"costs": {"read_us": 1000}}')
+    slow = run("plan", "--visitors", "1e6", "--qps", "1e5", "--costs", file, "--json", "-")
+    assert json.loads(slow.out)["server_us_decide"] > 1_000
+    for wrong in ("{}", "[1]", '{"costs": {"speed": 1}}', "no JSON", '{"costs": {"read_us": "fast"}}'):
+        file.write_text(wrong)
+        assert run("plan", "--visitors", "1e6", "--costs", file).code == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--visitors", "many"), ("--visitors", "0"), ("--node-memory", "big"), ("--headroom", "2")],
+)
+def test_plan_refuses_what_is_no_number(run: Run, wrong: tuple[str, str]) -> None:
+    """In one line that says what would be right."""
+    done = run("plan", "--visitors", "1e6", *wrong)
+    assert done.code == 2
+    assert done.err.startswith("retarget: ")
+    assert done.err.count("\n") == 1
