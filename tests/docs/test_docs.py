@@ -6,6 +6,7 @@ How a block is read:
 - `toml` blocks are policies. A block with `title="name"` is written to a file of that name first, for what follows.
 - `sh` blocks run if they are `retarget ...` commands, in this process, for speed; that the installed program is the
   same is a test of its own. All other commands are listed in `NOT_RUN`, with the reason.
+- `{toctree}` and the like are directives of the site's generator.
 """
 
 from __future__ import annotations
@@ -36,12 +37,16 @@ from retarget.policy.models import Annoyance, Segment
 from retarget.timelines import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-REFERENCE = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")), *PAGES]
+REFERENCE = DOCS / "reference"
 
 NOT_RUN = {
     "python3 -m venv .venv && .venv/bin/pip install '.[all]' && .venv/bin/retarget demo": "installs from the network",
     "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest": "runs these very tests",
+    "python3 -m venv .venv": "installs from the network",
+    ".venv/bin/pip install --editable '.[dev]'": "installs from the network",
     "python -m benchmarks --json result.json": "takes its time, and needs a quiet machine",
     "python -m benchmarks.page result.json": "writes the docs",
     "python -m benchmarks.charts result.json": "writes the docs",
@@ -52,7 +57,13 @@ NOT_RUN = {
 }
 """The commands of the docs that no test runs, and why not."""
 
-FENCE = re.compile(r'^```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
+DIRECTIVES = ("{eval-rst}", "{include}", "{literalinclude}", "{toctree}")
+"""What a fence of the site's generator begins with."""
+
+FENCE = re.compile(
+    r'^```(?P<language>\w*|\{[\w-]+\})(?: title="(?P<title>[^"]+)"|(?<=\}) [^\n]+)?\n(?P<text>.*?)^```$',
+    re.MULTILINE | re.DOTALL,
+)
 PRINTS = re.compile(r"^\s*print\(.*\)  # (?P<printed>.*)$", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
 PROSE_ONLY = {"__init__", "errors", "__main__"}
@@ -142,6 +153,8 @@ def test_every_block_runs(document: Path, tmp_path: Path, monkeypatch: pytest.Mo
                 json.loads(block.text)
             case "text" | "csv" | "lua":
                 pass
+            case directive if directive in DIRECTIVES:
+                pass
             case other:
                 pytest.fail(f"{named(document)}:{block.line}: blocks in {other!r} are not tested")
 
@@ -178,17 +191,31 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             assert match["anchor"] in anchors(target), f"{named(document)}: {match[0]}"
 
 
-def test_every_document_can_be_found() -> None:
-    """The README leads to every page."""
+def test_every_page_is_in_the_table_of_contents() -> None:
+    """The toctrees that begin at docs/index.md name every page, each once."""
+    found, waiting = [], [DOCS / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        found.append(page)
+        for block in blocks(page):
+            if block.language == "{toctree}":
+                entries = [line for line in block.text.splitlines() if line and not line.startswith(":")]
+                waiting += [page.parent / f"{entry}.md" for entry in entries]
+    assert sorted(found) == PAGES
+
+
+def test_the_readme_leads_everywhere() -> None:
+    """The README links to every page, apart from the index pages and those that include a file of the root."""
     readme = ROOT / "README.md"
     linked = {(ROOT / match["path"]).resolve() for match in LINK.finditer(readme.read_text(encoding="utf-8"))}
-    assert [named(document) for document in DOCUMENTS[1:] if document not in linked] == []
+    pages = [page for page in PAGES if page.name != "index.md" and page.parent != DOCS]
+    assert [named(page) for page in [*pages, *DOCUMENTS[1:4]] if page not in linked] == []
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:
     """What the README tells to run as the tests, CI runs too."""
     readme, ci = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    commands = [command for command in NOT_RUN if command.startswith("python3 -m venv")]
+    commands = [command for command in NOT_RUN if command.startswith("python3 -m venv .venv &&")]
     assert len(commands) == 2
     assert all(command in readme for command in commands)
     assert "bin/python -m pytest\n" in ci
@@ -196,19 +223,18 @@ def test_ci_runs_the_command_of_the_readme() -> None:
 
 
 def test_every_public_name_is_documented() -> None:
-    """Each name of `retarget.__all__`, and each public method and property of it, has a docstring and is in api.md."""
-    page = (REFERENCE / "api.md").read_text(encoding="utf-8")
+    """Each name of `retarget.__all__` is in the API reference, and its public members have docstrings."""
+    text = "".join(page.read_text(encoding="utf-8") for page in sorted(REFERENCE.glob("*.md")))
+    shown = re.findall(r"^\.\. auto(?:class|exception):: retarget\.(\w+)(?:\(.*\))?$", text, re.MULTILINE)
+    assert sorted(shown) == sorted(retarget.__all__)
     for name in retarget.__all__:
         thing = getattr(retarget, name)
         assert thing.__doc__, f"{name} has no docstring"
-        assert f"`{name}" in page, f"{name} is not in api.md"
         for member, value in vars(thing).items():
             if member.startswith("_") or not (callable(value) or isinstance(value, property | classmethod)):
                 continue
             if name == "MemoryStore" and hasattr(Store, member):  # a store's verbs are described once, in the protocol
                 value = getattr(Store, member)
-            else:
-                assert re.search(rf"\b{member}\b", page), f"{name}.{member} is not in api.md"
             assert value.__doc__, f"{name}.{member} has no docstring"
 
 
