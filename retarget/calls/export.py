@@ -28,9 +28,7 @@ def exported(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError])
         for name, raw in state.items():
             if name.startswith(b"#"):
                 continue
-            if not timeline.is_packed(raw):
-                raise StoreError(f"the timeline {timeline.readable(name)!r} is corrupt: {len(raw)} bytes")
-            moments.setdefault(name, []).extend(timeline.moments(raw))
+            moments.setdefault(name, []).extend(timeline.moments(timeline.check(name, raw)))
             matter[name] = max(matter.get(name, 0), timeline.horizon_of(raw))
     timelines = {
         timeline.readable(name): {

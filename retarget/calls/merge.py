@@ -85,8 +85,8 @@ def _readable(state: State | StoreError) -> State:
     if isinstance(state, StoreError):
         raise state
     for field, raw in state.items():
-        if field[:1] != b"#" and not timeline.is_packed(raw):
-            raise StoreError(f"the timeline {timeline.readable(field)!r} is corrupt: {len(raw)} bytes")
+        if field[:1] != b"#":
+            timeline.check(field, raw)
     return state
 
 

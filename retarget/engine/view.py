@@ -14,10 +14,8 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from retarget.engine.plan import BoundClause, Compiled, Fact, Plan
-from retarget.errors import StoreError
 from retarget.events import Subject
 from retarget.timelines import (
-    HELD,
     LAST_MOMENT,
     MOST_TIMELINES,
     SESSIONS,
@@ -90,12 +88,10 @@ class View:
             if facts is not None:
                 length = len(raw)
                 if length & 3 != timeline.HEAD:
-                    raise StoreError(f"the timeline {timeline.readable(field)!r} is corrupt: {length} bytes")
+                    timeline.check(field, raw)
                 for need, piece, window, number in facts:
                     if length > need and raw[piece] >= since[window]:
                         true.add(number)
-        if HELD in state and not all(timeline.is_packed(raw) for field, raw in state.items() if field[:1] == HELD):
-            raise StoreError("a reservation of this visitor is corrupt")
         self.held = timeline.live_holds(state, moment.now)
         self.true = true
         for field in self.held:
@@ -114,9 +110,7 @@ class View:
     def _timeline(self, field: bytes) -> bytes:
         """The packed timeline, empty where there is none. Raises StoreError for one that is corrupt."""
         raw = self.state.get(field, b"")
-        if raw and len(raw) & 3 != timeline.HEAD:
-            raise StoreError(f"the timeline {timeline.readable(field)!r} is corrupt: {len(raw)} bytes")
-        return raw
+        return timeline.check(field, raw) if len(raw) & 3 != timeline.HEAD and raw else raw
 
     def begins(self, window: Window) -> int:
         """The first second that counts."""
@@ -200,7 +194,7 @@ class View:
         entries = [entry for entry in timeline.moments(raw)[-fact.n :] if entry >= since] if raw else []
         leaving = sorted([*held, *(fact.window.leaves(entry, self.moment.zone) for entry in entries)])
         if len(leaving) < fact.n:
-            raise StoreError(f"the timeline {timeline.readable(fact.field)!r} is corrupt: it is not in order")
+            raise timeline.corrupt(fact.field, "it is not in order")
         return leaving[-fact.n]
 
 
@@ -208,9 +202,7 @@ def is_full(state: State, now: int) -> bool:
     """Whether so much of a visitor's state matters still that nothing more can be counted. Raises StoreError."""
     if len(state) < MOST_TIMELINES:
         return False
-    kept = [raw for field, raw in state.items() if not field.startswith(b"#")]
-    if not all(map(timeline.is_packed, kept)):
-        raise StoreError("a timeline of this visitor is corrupt")
+    kept = [timeline.check(field, raw) for field, raw in state.items() if not field.startswith(b"#")]
     return sum(timeline.is_shield(raw) and timeline.is_live(raw, now) for raw in kept) >= MOST_TIMELINES
 
 

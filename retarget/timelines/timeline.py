@@ -17,6 +17,8 @@ import struct
 from bisect import bisect_left
 from collections.abc import Mapping
 
+from retarget.errors import StoreError
+
 HEAD = 2
 ENTRY = 4
 LAST_MOMENT = 0xFFFF_FFFF
@@ -94,6 +96,18 @@ def is_packed(raw: bytes) -> bool:
     return len(raw) >= HEAD + ENTRY and (len(raw) - HEAD) % ENTRY == 0
 
 
+def check(field: bytes, raw: bytes) -> bytes:
+    """`raw`, if it is a packed timeline. Raises StoreError naming the field."""
+    if not is_packed(raw):
+        raise corrupt(field, f"{len(raw)} bytes")
+    return raw
+
+
+def corrupt(field: bytes, why: str) -> StoreError:
+    """The error for a timeline that cannot be one."""
+    return StoreError(f"the timeline {readable(field)!r} is corrupt: {why}")
+
+
 def is_live(raw: bytes, now: int) -> bool:
     """Whether the newest entry still matters at `now`."""
     return newest(raw) >= now - horizon_of(raw)
@@ -144,9 +158,14 @@ def remove(raw: bytes, moment: int, times: int) -> bytes | None:
 
 
 def live_holds(state: Mapping[bytes, bytes], now: int) -> dict[bytes, list[int]]:
-    """The ends of the reserved impressions that last still, by the timeline in which they count. Mostly empty."""
-    last = state.get(HELD)
-    if last is None or newest(last) <= now:
+    """The ends of the reserved impressions still pending at `now`, by the timeline in which they count. Usually empty.
+
+    Raises StoreError for a corrupt one.
+    """
+    if HELD not in state:
         return {}
-    held = ((field[1:], moments(raw)) for field, raw in state.items() if field[:1] == HELD and field != HELD)
-    return {field: live for field, ends in held if (live := [end for end in ends if end > now])}
+    reserved = {field: check(field, raw) for field, raw in state.items() if field[:1] == HELD}
+    if newest(reserved.pop(HELD)) <= now:
+        return {}
+    pending = ((field[1:], [end for end in moments(raw) if end > now]) for field, raw in reserved.items())
+    return {field: ends for field, ends in pending if ends}
