@@ -1,4 +1,9 @@
-"""Places: the timelines that an event enters, and what the rules of a policy ask of each."""
+"""Places: the timelines that an event enters, and what the rules of a policy ask of each.
+
+Rules:
+- A timeline keeps what the most demanding rule asks of it, and at least `MIN_KEEP` entries.
+- A template such as `product/{item}` asks about every subject that fits it.
+"""
 
 from __future__ import annotations
 
