@@ -1,12 +1,12 @@
-"""The words of a policy: what a cap, a condition, a duration, hours and days look like in text.
+"""The grammar of a policy's texts: caps, conditions, windows, durations, hours and days.
 
 Rules:
-- One text has one reading. A word with two ("1 per month") is refused with both.
-- A refusal says what was read and what would be right; whoever calls adds the place (campaign and key).
-- Case does not matter in the grammar's own words; event names, subjects and labels are taken as they are.
+- Every text has exactly one meaning. An ambiguous one ("1 per month") is refused, and the error names both meanings.
+- Errors are ValueErrors that quote the text and say what would be right; the caller adds the place (campaign and key).
+- Keywords are case-insensitive; event names, subjects and labels are case-sensitive.
 
     cap        LIMIT per WINDOW | LIMIT/WINDOW
-    condition  [N] EVENT [SUBJECT] [within WINDOW]      a subject with blanks stands in double quotes
+    condition  [N] EVENT [SUBJECT] [within WINDOW]      a subject with spaces goes in double quotes
     window     [N] second|minute|hour|day|week(s) | calendar hour|day|week|month | flight | lifetime | session
 """
 
@@ -18,13 +18,13 @@ from typing import Literal, TypeAlias
 
 Period: TypeAlias = Literal["rolling", "hour", "day", "week", "month", "flight", "lifetime", "session"]
 
-MOST = 10_000
-"""The largest limit or count a rule may name: so many entries of four bytes a timeline may have to keep."""
+MAX_COUNT = 10_000
+"""The largest limit or count of a rule. A timeline keeps that many entries, four bytes each."""
 
-SUBJECT_BYTES = 256
-"""The longest subject, in UTF-8 bytes: no longer one is ever recorded."""
+MAX_TEXT_BYTES = 256
+"""The longest campaign id, subject or label, in UTF-8 bytes. Nothing longer is ever recorded."""
 
-LONGEST = 20 * 366 * 86_400
+MAX_SECONDS = 20 * 366 * 86_400
 """The longest duration, in seconds: about twenty years."""
 
 NOMINAL = {"hour": 3_600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
@@ -41,17 +41,26 @@ _CONDITION = re.compile(
     re.IGNORECASE,
 )
 _SPAN = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*")
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WEEKDAYS = {
+    name[:letters]: day
+    for day, name in enumerate(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"))
+    for letters in range(3, len(name) + 1)
+}
+"""The number of each weekday by its name, in full or abbreviated to at least three letters."""
 _TEMPLATE = re.compile(r"\{([^{}]*)\}")
 _KIND = re.compile(r"[^\W\d][\w-]*")
 
 CAP_EXAMPLE = '"3 per day", "10 per 30 days" or "5 per calendar week"'
 CONDITION_EXAMPLE = '"visit product/notebook within 30 days", "3 visit pricing within 7 days" or "purchase"'
+_HOURS_EXAMPLE = '"08:00-21:00", "21:00-06:00" or "08:00-12:00, 14:00-18:00"'
+_DAYS_EXAMPLE = '"mon-sat", "sat, sun" or "mon, wed-fri"'
+_DURATION_EXAMPLE = '"90 minutes" or "30 days"'
+_WINDOW_EXAMPLE = 'a duration such as "90 minutes" or "30 days", "calendar day", "flight", "lifetime" or "session"'
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A window as written: a rolling number of seconds, or one of the named periods (seconds is 0)."""
+    """A window as written: rolling, with its length in seconds, or another period, whose `seconds` is 0."""
 
     period: Period
     seconds: int = 0
@@ -59,7 +68,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most `limit` impressions within `window`; `spread` spaces them evenly as well."""
+    """At most `limit` impressions within `window`; with `spread`, evenly spaced as well."""
 
     text: str
     limit: int
@@ -74,7 +83,7 @@ class Cap:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """At least `count` times `event` on `subject` (None: on anything) within `window` (None: as long as remembered)."""
+    """`event` at least `count` times, on `subject` (None: on any), within `window` (None: the policy's retention)."""
 
     text: str
     count: int
@@ -85,15 +94,15 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """A number of seconds, with the words it was written in."""
+    """A duration: its text and its length in seconds."""
 
     text: str
     seconds: int
 
 
 @dataclass(frozen=True, slots=True)
-class Spans:
-    """Spans of the local day in seconds from midnight, end excluded, with the words they were written in."""
+class OpeningHours:
+    """Spans of the local day in seconds since midnight, end excluded, and their text; past midnight, end < begin."""
 
     text: str
     spans: tuple[tuple[int, int], ...]
@@ -101,19 +110,19 @@ class Spans:
 
 @dataclass(frozen=True, slots=True)
 class Weekdays:
-    """Local weekdays, Monday being 0, with the words they were written in."""
+    """Local weekdays, Monday is 0, and their text."""
 
     text: str
     days: frozenset[int]
 
 
 def parse_duration(text: str) -> Duration:
-    """`30 days`, `90 minutes`, `day` (= 24 hours). Raises ValueError saying what would be right."""
-    return Duration(text.strip(), _seconds(text))
+    """Parse `30 days`, `90 minutes` or `day` (24 hours). Raises ValueError."""
+    return Duration(text.strip(), _seconds(text, f"is not a valid duration: write {_DURATION_EXAMPLE}"))
 
 
 def parse_window(text: str) -> Span:
-    """A window of the grammar above. Raises ValueError saying what would be right."""
+    """Parse a window of the grammar above. Raises ValueError."""
     words = text.lower().split()
     if len(words) == 1 and words[0] in _NAMED:
         return Span(_NAMED[words[0]])
@@ -121,79 +130,81 @@ def parse_window(text: str) -> Span:
         if len(words) == 2 and words[1] in _CALENDAR:
             return Span(_CALENDAR[words[1]])
         raise ValueError(
-            f"{text!r} is no calendar window: write calendar hour, calendar day, calendar week or calendar month"
+            f"{text!r} is not a valid calendar window: write calendar hour, calendar day, calendar week "
+            "or calendar month"
         )
-    return Span("rolling", _seconds(text))
+    return Span("rolling", _seconds(text, f"is not a valid window: write {_WINDOW_EXAMPLE}"))
 
 
 def parse_cap(text: str) -> Cap:
-    """`3 per day` or `3/day`. Raises ValueError saying what would be right."""
-    match = _CAP.fullmatch(text.strip())  # blanks at the end would be tried one by one
+    """Parse `3 per day` or `3/day`. Raises ValueError."""
+    match = _CAP.fullmatch(text.strip())  # stripped first: the pattern would backtrack over trailing spaces
     if not match:
-        raise ValueError(f"{text!r} is no cap: write LIMIT per WINDOW, such as {CAP_EXAMPLE}")
+        raise ValueError(f"{text!r} is not a valid cap: write LIMIT per WINDOW, such as {CAP_EXAMPLE}")
     limit = int(match[1])
-    if not 1 <= limit <= MOST:
-        cure = "to never show a campaign, take it out or give it an end" if limit < 1 else "a cap that high never binds"
-        raise ValueError(f"{text!r}: the limit is {limit}, it must be from 1 to {MOST:,}; {cure}")
+    if not 1 <= limit <= MAX_COUNT:
+        cure = "to stop showing a campaign, remove it or set an end" if limit < 1 else "a cap that high never binds"
+        raise ValueError(f"{text!r}: the limit is {limit}, it must be from 1 to {MAX_COUNT:,}; {cure}")
     return Cap(text.strip(), limit, parse_window(match[2]))
 
 
 def parse_condition(text: str) -> Condition:
-    """`[N] EVENT [SUBJECT] [within WINDOW]`. Raises ValueError saying what would be right."""
+    """Parse `[N] EVENT [SUBJECT] [within WINDOW]`. Raises ValueError."""
     match = _CONDITION.fullmatch(text.strip())
     if not match or match[2].lower() == "within":
         raise ValueError(
-            f"{text!r} is no condition: write [N] EVENT [SUBJECT] [within WINDOW], such as {CONDITION_EXAMPLE}; "
-            'a subject with blanks stands in double quotes: visit "red shoes" within 7 days'
+            f"{text!r} is not a valid condition: write [N] EVENT [SUBJECT] [within WINDOW], such as "
+            f'{CONDITION_EXAMPLE}; put a subject with spaces in double quotes: visit "red shoes" within 7 days'
         )
     count = int(match[1] or 1)
-    if not 1 <= count <= MOST:
+    if not 1 <= count <= MAX_COUNT:
         raise ValueError(
-            f"{text!r}: the count is {count}, it must be from 1 to {MOST:,}; what must not be goes to exclude"
+            f"{text!r}: the count is {count}, it must be from 1 to {MAX_COUNT:,}; "
+            "put an event that must not have happened under exclude"
         )
     subject = match[3] or match[4]
     size = len((subject or "").encode(errors="surrogatepass"))
-    if size > SUBJECT_BYTES:
-        raise ValueError(f"{text!r:.80}: the subject has {size} bytes; none longer than {SUBJECT_BYTES} is recorded")
+    if size > MAX_TEXT_BYTES:
+        raise ValueError(f"{text!r:.80}: the subject has {size} bytes; it must have at most {MAX_TEXT_BYTES}")
     if subject and any("\ud800" <= letter <= "\udfff" for letter in subject):
         raise ValueError(f"{text!r}: the subject is not valid Unicode")
     for label in _TEMPLATE.findall(subject or ""):
         if not _KIND.fullmatch(label):
-            raise ValueError(f"{text!r}: {{{label}}} is no label; write a label's name in braces, such as {{item}}")
+            raise ValueError(f"{text!r}: {{{label}}} is not a valid label; write its name in braces, such as {{item}}")
     return Condition(text.strip(), count, match[2], subject, parse_window(match[5]) if match[5] else None)
 
 
-def parse_hours(text: str) -> Spans:
-    """`08:00-21:00`, several with commas, over midnight too. Raises ValueError."""
+def parse_hours(text: str) -> OpeningHours:
+    """Parse `08:00-21:00`; several spans with commas; a span may pass midnight. Raises ValueError."""
     spans = []
     for part in text.split(","):
         match = _SPAN.fullmatch(part)
         numbers = [int(number) for number in match.groups()] if match else []
         begin, end = (numbers[0] * 60 + numbers[1], numbers[2] * 60 + numbers[3]) if match else (0, 0)
         if not match or begin == end or begin >= 1_440 or end > 1_440 or numbers[1] > 59 or numbers[3] > 59:
-            raise ValueError(f'{text!r} are no hours: write "08:00-21:00", "21:00-06:00" or "08:00-12:00, 14:00-18:00"')
+            raise ValueError(f"{text!r} is not a valid time range: write {_HOURS_EXAMPLE}")
         spans.append((begin * 60, end * 60))
-    return Spans(text.strip(), tuple(spans))
+    return OpeningHours(text.strip(), tuple(spans))
 
 
 def parse_days(text: str) -> Weekdays:
-    """`mon-sat`, `sat, sun`, `fri-mon`. Raises ValueError."""
+    """Parse `mon-sat`, `sat, sun` or `fri-mon`. Raises ValueError."""
     days: set[int] = set()
     for part in text.lower().split(","):
         ends = [_weekday(word.strip(), text) for word in part.split("-")]
         if len(ends) > 2:
-            raise ValueError(f"{text!r} are no days: {_DAYS_RIGHT}")
+            raise _invalid_days(text)
         days.update((ends[0] + step) % 7 for step in range((ends[-1] - ends[0]) % 7 + 1))
     return Weekdays(text.strip(), frozenset(days))
 
 
 def labels_in(template: str) -> tuple[str, ...]:
-    """The labels that a subject template asks for, in order: `product/{item}` asks for `item`."""
+    """The kinds of labels that a subject template names, in order: `item` for `product/{item}`."""
     return tuple(_TEMPLATE.findall(template))
 
 
 def fill(template: str, labels: dict[str, str]) -> str | None:
-    """The template with its labels filled in; None where one is missing."""
+    """The template with its labels filled in; None if one is missing."""
     if "{" not in template:
         return template
     if any(kind not in labels for kind in labels_in(template)):
@@ -201,22 +212,27 @@ def fill(template: str, labels: dict[str, str]) -> str | None:
     return _TEMPLATE.sub(lambda match: labels[match[1]], template)
 
 
-def is_kind(text: str) -> bool:
-    """Whether the text can name a kind of label: letters, digits, - and _, not beginning with a digit."""
+def is_label_kind(text: str) -> bool:
+    """Whether the text can name a kind of label: letters, digits, - and _, not starting with a digit."""
     return _KIND.fullmatch(text) is not None
 
 
-_DAYS_RIGHT = 'write "mon-sat", "sat, sun" or "mon, wed-fri"'
-
-
 def _weekday(word: str, text: str) -> int:
-    short = word[:3]
-    if short not in _WEEKDAYS or not "monday tuesday wednesday thursday friday saturday sunday".count(word):
-        raise ValueError(f"{text!r} are no days: {_DAYS_RIGHT}")
-    return _WEEKDAYS.index(short)
+    if word in _WEEKDAYS:
+        return _WEEKDAYS[word]
+    if len(words := word.split()) > 1 and _WEEKDAYS.keys() >= set(words):
+        raise ValueError(
+            f'{text!r} is not a valid list of days: separate them with commas, such as "{", ".join(words)}"'
+        )
+    raise _invalid_days(text)
 
 
-def _seconds(text: str) -> int:
+def _invalid_days(text: str) -> ValueError:
+    return ValueError(f"{text!r} is not a valid list of days: write {_DAYS_EXAMPLE}")
+
+
+def _seconds(text: str, invalid: str) -> int:
+    """The length of a duration. `invalid` is said of a text that is none."""
     match = _DURATION.fullmatch(text.strip())
     unit = match[2].lower() if match else ""
     if match and unit in _AMBIGUOUS:
@@ -225,13 +241,11 @@ def _seconds(text: str) -> int:
         other = '"calendar month" (from the first of the month)' if unit == "month" else "a cap per calendar month"
         raise ValueError(f"{text.strip()!r} can be read in two ways: write {days} or {other}")
     if not match or unit not in _UNITS:
-        raise ValueError(
-            f'{text.strip()!r} is no window: write a duration such as "90 minutes" or "30 days", "calendar day", '
-            '"flight", "lifetime" or "session"'
-        )
+        raise ValueError(f"{text.strip()!r} {invalid}")
     seconds = int(match[1] or 1) * _UNITS[unit]
-    if not 1 <= seconds <= LONGEST:
+    if not 1 <= seconds <= MAX_SECONDS:
         raise ValueError(
-            f"{text.strip()!r} is {seconds:,} seconds: a duration is from 1 second to {LONGEST // 86_400:,} days"
+            f"{text.strip()!r} is {seconds:,} seconds: a duration must be from 1 second to "
+            f"{MAX_SECONDS // 86_400:,} days"
         )
     return seconds

@@ -1,9 +1,9 @@
-"""The policy file as models: what may be written in it, and how its texts are read.
+"""The pydantic models of a policy file, and how its texts are parsed.
 
 Rules:
-- Strict: an unknown key, a wrong type, a text of no or of two readings is an error.
-- A policy says what is wanted. How it is found out (facts, timelines) is `plan.py`'s business.
-- A policy is frozen: change it by loading another and setting `ads.policy`.
+- Strict: an unknown key, a wrong type, an invalid or ambiguous text is an error.
+- The models hold what the file says. `engine.plan` compiles it to facts and timelines.
+- A policy is frozen: to change it, load another and set `ads.policy`.
 """
 
 from __future__ import annotations
@@ -24,35 +24,37 @@ from pydantic import (
 )
 
 from retarget.policy import grammar
-from retarget.policy.grammar import Cap, Condition, Duration, Spans, Weekdays
+from retarget.policy.grammar import MAX_TEXT_BYTES, Cap, Condition, Duration, OpeningHours, Weekdays
 from retarget.timelines import LocalTime
 
-ID_BYTES = grammar.SUBJECT_BYTES
-"""The longest campaign id, subject or label, in UTF-8 bytes."""
+_DATE_EXAMPLE = "2026-11-01 or 2026-11-01T08:00:00+01:00"
 
 
 def load_zone(key: str) -> ZoneInfo:
-    """The IANA time zone of that name. Raises ValueError with what would be right."""
+    """The IANA time zone of that name. Raises ValueError."""
     try:
         return ZoneInfo(key)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{key!r:.60} is no known time zone: write an IANA name such as Europe/Zurich or UTC"
+            f"{key!r:.60} is not a known time zone: write an IANA name such as Europe/Zurich or UTC"
         ) from error
 
 
 def check_text(text: object, what: str) -> str:
-    """The text, if it can be an id, a subject or a label: 1 to 256 bytes, printable. Raises ValueError."""
+    """Return `text` if it is valid as an id, a subject or a label: a printable string of 1 to 256 bytes in UTF-8.
+
+    Raises ValueError otherwise, calling it `what`.
+    """
     if not isinstance(text, str):
-        raise ValueError(f"{what} {text!r:.60} must be a text, not {type(text).__name__}")  # noqa: TRY004 - one kind
+        raise ValueError(f"{what} {text!r:.60} must be a string, got {type(text).__name__}")  # noqa: TRY004 - one kind
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         raise ValueError(f"{what} {text!r:.60} is not valid Unicode") from error
-    if not 1 <= size <= ID_BYTES:
-        raise ValueError(f"{what} {text!r:.60} has {size} bytes; it must have 1 to {ID_BYTES}")
+    if not 1 <= size <= MAX_TEXT_BYTES:
+        raise ValueError(f"{what} {text!r:.60} has {size} bytes; it must have 1 to {MAX_TEXT_BYTES}")
     if not text.isprintable():
-        raise ValueError(f"{what} {text!r:.60} has control characters; use printable ones")
+        raise ValueError(f"{what} {text!r:.60} contains control characters; use printable characters only")
     return text
 
 
@@ -62,12 +64,14 @@ def _read_cap(value: object) -> Cap:
     if isinstance(value, str):
         return grammar.parse_cap(value)
     if not (isinstance(value, dict) and set(value) <= {"cap", "spread"} and isinstance(value.get("cap"), str)):
-        raise ValueError(f'{value!r} is no cap: write {grammar.CAP_EXAMPLE}, or {{ cap = "4 per day", spread = true }}')
+        raise ValueError(
+            f'{value!r} is not a valid cap: write {grammar.CAP_EXAMPLE}, or {{ cap = "4 per day", spread = true }}'
+        )
     cap, spread = grammar.parse_cap(value["cap"]), value.get("spread", False)
     if not isinstance(spread, bool):
-        raise ValueError(f"spread is {spread!r}, it must be true or false")  # noqa: TRY004 - pydantic collects these
+        raise ValueError(f"spread must be true or false, got {spread!r}")  # noqa: TRY004 - pydantic collects ValueErrors
     if spread and cap.window.period in ("flight", "lifetime", "session"):
-        raise ValueError(f"{cap.text!r} cannot be spread: give it a rolling or calendar window, or the campaign a gap")
+        raise ValueError(f"{cap.text!r} cannot be spread: use a rolling or calendar window, or give the campaign a gap")
     return Cap(cap.text, cap.limit, cap.window, spread)
 
 
@@ -76,14 +80,18 @@ def _read_clause(value: object) -> tuple[Condition, ...]:
         return value
     texts = value["any"] if isinstance(value, dict) and set(value) == {"any"} else [value]
     if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
-        raise ValueError(f'{value!r} is no condition: write {grammar.CONDITION_EXAMPLE}, or {{ any = ["...", "..."] }}')
+        raise ValueError(
+            f'{value!r} is not a valid condition: write {grammar.CONDITION_EXAMPLE}, or {{ any = ["...", "..."] }}'
+        )
     return tuple(grammar.parse_condition(text) for text in texts)
 
 
-def _read_spans(value: object) -> Spans:
+def _read_hours(value: object) -> OpeningHours:
+    if isinstance(value, OpeningHours):
+        return value
     texts = value if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f'{value!r} are no hours: write "08:00-21:00", or a list of such spans')
+        raise ValueError(f'{value!r} is not a valid time range: write "08:00-21:00", or a list of such strings')
     return grammar.parse_hours(", ".join(map(str, texts)))
 
 
@@ -93,28 +101,28 @@ def _read_moment(value: object) -> LocalTime:
         try:
             moment = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
         except ValueError as error:
-            raise ValueError(f"{value!r} is no date: write 2026-11-01 or 2026-11-01T08:00:00+01:00") from error
-    if not isinstance(moment, date):  # a datetime is one too
-        raise ValueError(f"{value!r} is no date: write 2026-11-01 or 2026-11-01T08:00:00+01:00")  # noqa: TRY004
+            raise ValueError(f"{value!r} is not a valid date: write {_DATE_EXAMPLE}") from error
+    if not isinstance(moment, date):  # datetime is a subclass
+        raise ValueError(f"{value!r} is not a valid date: write {_DATE_EXAMPLE}")  # noqa: TRY004 - see above
     if not 1971 <= moment.year <= 2105:
-        raise ValueError(f"{value!s} is out of range: moments are from 1971 to 2105; leave it out if there is none")
+        raise ValueError(f"{value!s} is out of range: years run from 1971 to 2105; leave the key out for no limit")
     return moment
 
 
 def _parsed(kind: type, parse: Callable[[str], object]) -> PlainValidator:
-    """A validator that takes what is parsed already, and parses text."""
+    """A validator that parses strings with `parse` and passes instances of `kind`."""
 
     def read(value: object) -> object:
         if isinstance(value, kind):
             return value
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} must be a text in quotes")  # noqa: TRY004 - pydantic collects ValueErrors
+            raise ValueError(f"{value!r} must be a string in quotes")  # noqa: TRY004 - pydantic collects ValueErrors
         return parse(value)
 
     return PlainValidator(read)
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - whatever a grammar parses has its text
+def _text(value: Any) -> str:  # noqa: ANN401 - every parsed type has its text
     return str(value.text)
 
 
@@ -143,7 +151,7 @@ _ANY = {
     "required": ["any"],
     "additionalProperties": False,
 }
-_CONDITION_IS = "[N] EVENT [SUBJECT] [within WINDOW]"
+_CONDITION_FORM = "[N] EVENT [SUBJECT] [within WINDOW]"
 
 CapText: TypeAlias = Annotated[
     Cap,
@@ -155,13 +163,13 @@ ConditionText: TypeAlias = Annotated[
     Condition,
     _parsed(Condition, grammar.parse_condition),
     PlainSerializer(_text),
-    _schema(_CONDITION_IS, "purchase within 90 days", "signup webinar"),
+    _schema(_CONDITION_FORM, "purchase within 90 days", "signup webinar"),
 ]
 ClauseText: TypeAlias = Annotated[
     tuple[Condition, ...],
     PlainValidator(_read_clause),
     PlainSerializer(_clause_text),
-    _schema(_CONDITION_IS, "visit product/notebook within 30 days", or_else=_ANY),
+    _schema(_CONDITION_FORM, "visit product/notebook within 30 days", or_else=_ANY),
 ]
 DurationText: TypeAlias = Annotated[
     Duration,
@@ -169,9 +177,9 @@ DurationText: TypeAlias = Annotated[
     PlainSerializer(_text),
     _schema("a duration", "2 hours", "30 days"),
 ]
-SpansText: TypeAlias = Annotated[
-    Spans,
-    PlainValidator(lambda value: value if isinstance(value, Spans) else _read_spans(value)),
+HoursText: TypeAlias = Annotated[
+    OpeningHours,
+    PlainValidator(_read_hours),
     PlainSerializer(_text),
     _schema("local times of day", "08:00-21:00", "21:00-06:00", or_else={"type": "array", "items": {"type": "string"}}),
 ]
@@ -199,84 +207,84 @@ class Segment(_Model):
     """Visitors with a threshold of their own."""
 
     who: list[ClauseText] = Field(min_length=1)
-    """All of these conditions make a visitor one of the segment."""
+    """The visitors for whom all of these conditions hold."""
     threshold: list[CapText] = Field(min_length=1)
-    """What replaces the threshold for her."""
+    """Replaces the general threshold for these visitors."""
 
 
 class Annoyance(_Model):
     """The threshold, per visitor, over every campaign and channel."""
 
     threshold: list[CapText] = Field(min_length=1)
-    """At most so many points per window: all of these hold."""
+    """At most this many points per window; all of these must hold."""
     points: dict[str, Annotated[int, Field(ge=1, le=1_000)]] = {}
-    """What one impression costs, by the campaign's `channel` label; 1 where not named."""
+    """What one impression costs, by the campaign's `channel` label; 1 for a channel not listed."""
     segment: dict[str, Segment] = {}
-    """The first segment that fits replaces the threshold."""
+    """Segments by name. The first one that a visitor is in replaces the threshold."""
 
 
 class Rules(_Model):
-    """What a campaign may ask for; in [defaults], what every campaign has unless it says otherwise itself."""
+    """The rules of a campaign; in [defaults], the rules of every campaign that does not set its own."""
 
     audience: list[ClauseText] = []
-    """All of these conditions are required; `{ any = [...] }` requires one of several."""
+    """All of these conditions must hold; `{ any = [...] }` holds if one of its conditions does."""
     exclude: list[ConditionText] = []
-    """Any one of these blocks."""
+    """Any one of these conditions blocks."""
     caps: list[CapText] = []
-    """At most so many impressions of this campaign per window: all of these hold."""
+    """At most this many impressions of this campaign per window; all of these must hold."""
     gap: DurationText | None = None
-    """At least this long between two impressions of this campaign."""
-    hours: SpansText | None = None
-    """Only at these local times of day."""
+    """The shortest time between two impressions of this campaign."""
+    hours: HoursText | None = None
+    """Shown only at these local times of day."""
     days: DaysText | None = None
-    """Only on these local weekdays."""
+    """Shown only on these local weekdays."""
     start: MomentText | None = None
-    """Not before: the beginning of the flight. A date begins at local midnight."""
+    """The start of the flight. A date starts at local midnight."""
     end: MomentText | None = None
-    """Not after: a date is included whole, a time is excluded."""
+    """The end of the flight. A date is included in full; a date and time is excluded."""
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Per impression, for reports."""
+    """The cost of one impression, for reports."""
     obeys: bool = True
-    """false: never capped; neither the threshold nor a cap applies."""
+    """false: never capped; no cap, gap, label cap or threshold applies."""
     counts: bool = True
-    """false: uses up nothing of the threshold and of the caps it shares with others."""
+    """false: its impressions do not count towards the threshold and label caps."""
 
 
 class Campaign(Rules):
     """One campaign."""
 
     labels: dict[str, str] = {}
-    """Its advertiser, channel, creative, ...: what caps per label and the threshold's points go by."""
+    """Advertiser, channel, creative, ...: label caps and points apply by these, and templates are filled from them."""
 
 
 class PolicyModel(_Model):
-    """The fields of a policy file."""
+    """The fields of a policy file. `load.Policy` adds loading and findings."""
 
     timezone: str = "UTC"
-    """IANA zone of calendar windows, hours, days, start and end, where the visitor's own is not given."""
+    """IANA time zone of calendar windows, hours, days, start and end, unless a call gives the visitor's own."""
     retention: DurationText = Duration("400 days", 400 * 86_400)
-    """How long what has no window is remembered."""
+    """How long events are remembered for rules without a window."""
     week_start: Literal["monday", "sunday"] = "monday"
     """The first day of a calendar week."""
     session: DurationText = Duration("30 minutes", 1_800)
-    """So long without an event ends a session."""
+    """A session ends after this long without an event."""
     on_unknown_visitor: Literal["block", "allow"] = "block"
-    """The answer where there is no visitor id."""
+    """The answer for a visitor without an id."""
     on_no_consent: Literal["block", "allow"] = "block"
-    """The answer where the visitor has not consented; nothing is read or written."""
+    """The answer for a visitor who has not consented; nothing is read or written."""
     on_store_error: Literal["block", "allow", "raise"] = "block"
-    """The answer where the store fails."""
+    """The answer when the store fails."""
     annoyance: Annoyance | None = None
     """The threshold over every campaign and channel."""
     caps: dict[str, list[CapText]] = {}
-    """Per label kind (`advertiser`: each one) or per label (`"channel:email"`), over all campaigns that carry it."""
+    """Caps per label over all campaigns that carry it: `advertiser` caps each one, `"channel:email"` this one."""
     defaults: Rules | None = None
-    """What every campaign has unless it says otherwise; campaigns not named get just this."""
+    """The rules of every campaign that does not set its own, and of campaigns not named in the policy."""
     campaign: dict[str, Campaign] = {}
     """The campaigns by id."""
 
     def rules(self, campaign: str) -> Campaign | None:
-        """The campaign with the defaults filled in where it says nothing itself; None if nothing applies to it."""
+        """The campaign with defaults applied; None if the policy has no rules for it."""
         own = self.campaign.get(campaign)
         if self.defaults is None:
             return own
@@ -290,3 +298,12 @@ class PolicyModel(_Model):
     def _zone(cls, value: str) -> str:
         load_zone(value)
         return value
+
+
+def threshold_lists(policy: PolicyModel) -> dict[str, list[Cap]]:
+    """The thresholds by their place in the policy, in the order in which they are tried: the general one last."""
+    annoyance = policy.annoyance
+    if annoyance is None:
+        return {}
+    segments = {f"annoyance.segment.{name}.threshold": part.threshold for name, part in annoyance.segment.items()}
+    return {**segments, "annoyance.threshold": annoyance.threshold}

@@ -44,12 +44,11 @@ from retarget.policy.lint.scopes import (
     never_opens,
     scopes_of,
     showable,
-    threshold_lists,
     thresholds_of,
     why_impossible,
     why_too_many,
 )
-from retarget.policy.models import Campaign, PolicyModel, Rules
+from retarget.policy.models import Campaign, PolicyModel, Rules, threshold_lists
 from retarget.timelines import IMPRESSION
 
 Severity: TypeAlias = Literal["error", "warning", "remark"]

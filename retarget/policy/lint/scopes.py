@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from retarget.policy.grammar import NOMINAL, Cap, Condition
+from retarget.policy.grammar import NOMINAL, Condition
 from retarget.policy.lint.bounds import SHORTEST, Bound, Look, Window, bounds_of, implies, lets_within, looks
-from retarget.policy.models import Campaign, PolicyModel
+from retarget.policy.models import Campaign, PolicyModel, threshold_lists
 from retarget.timelines import DAY, IMPRESSION, Days, Hours, LocalTime, Opening, end_instant, in_spans, instant
 
 NEEDS_SHOWING = (IMPRESSION, "click")
@@ -110,15 +110,6 @@ def label_bounds(policy: PolicyModel, scope: Scope) -> list[Bound]:
             note = f" for {kind} {scope.rules.labels[kind]!r}"
             bounds += bounds_of(f"caps.{key}", caps, scope.look, note=note)
     return bounds
-
-
-def threshold_lists(policy: PolicyModel) -> dict[str, list[Cap]]:
-    """The thresholds by their place, the general one last."""
-    annoyance = policy.annoyance
-    if annoyance is None:
-        return {}
-    segments = {f"annoyance.segment.{name}.threshold": part.threshold for name, part in annoyance.segment.items()}
-    return {**segments, "annoyance.threshold": annoyance.threshold}
 
 
 def thresholds_of(policy: PolicyModel, look: Look, weight: int) -> list[list[Bound]]:

@@ -24,7 +24,7 @@ def test_check_of_a_sound_policy(run: Run, policy: Path) -> None:
         ('[campaign.c]\ncaps = ["2 per day", "2 per day", "2 per day"]', 1, "2 warnings", "warning campaign.c.caps[1]"),
         ('[campaign.c]\naudience = ["click c"]', 2, "1 error", "error campaign.c.audience[0]"),
         ('[campaign.c]\ncaps = ["3 per fortnight"]', 2, "1 error", "error campaign.c.caps[0]: "),
-        ("[campaign.c", 2, "1 error", "error this is no TOML: "),
+        ("[campaign.c", 2, "1 error", "error not valid TOML: "),
         (None, 2, "1 error", "error [Errno 2] No such file or directory"),
     ],
 )

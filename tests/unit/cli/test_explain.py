@@ -66,8 +66,8 @@ def test_explain_somebody_unknown(run: Run, url: str, journey: Path) -> None:
         (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),
         (["--now", "yesterday"], "retarget: --now yesterday: write ISO 8601"),
         (["--now", "nan"], "retarget: now=nan is no moment"),
-        (["--time-zone", "Mars"], "retarget: timezone: 'Mars' is no known time zone"),
-        (["--time-zone", "Mars", "--now", "2026-11-02"], "'Mars' is no known time zone"),
+        (["--time-zone", "Mars"], "retarget: timezone: 'Mars' is not a known time zone"),
+        (["--time-zone", "Mars", "--now", "2026-11-02"], "'Mars' is not a known time zone"),
         (["--policy", "nowhere.toml"], "retarget: nowhere.toml: "),
     ],
 )

@@ -131,7 +131,7 @@ def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:
         (["--map", "visitor"], "retarget: --map visitor: write NAME=COLUMN or NAME=SQL"),
         (["--map", "a=b", "--map", "a=c"], "retarget: --map a=c: a is mapped to b already"),
         (["--map", "visitor=nobody"], "there is no column nobody"),
-        (["--time-zone", "Mars"], "retarget: time zone 'Mars' is no known time zone"),
+        (["--time-zone", "Mars"], "retarget: time zone 'Mars' is not a known time zone"),
         (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),
         (["--store", "unix:///nowhere/at/all"], "retarget: "),
         (["--json", "/nowhere/figures.json"], "retarget: /nowhere/figures.json: No such file or directory"),

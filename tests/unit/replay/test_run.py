@@ -604,7 +604,7 @@ def test_money_does_not_depend_on_the_order() -> None:
         (row(MONDAY, "v", "c", event="Add To Cart"), "event 'Add To Cart' is no event name"),
         (row(MONDAY, "v", "c\n"), "control characters"),
         (row(MONDAY, "v" * 600, "c"), "a visitor's id has 1 to"),
-        (row(MONDAY, "v", "c", timezone="Mars/Olympus"), "'Mars/Olympus' is no known time zone"),
+        (row(MONDAY, "v", "c", timezone="Mars/Olympus"), "'Mars/Olympus' is not a known time zone"),
     ],
 )
 @pytest.mark.parametrize("store", ["memory://", MemoryStore()])
@@ -619,7 +619,7 @@ def test_rows_that_make_no_sense(wrong: LogRow, message: str, store: str | Memor
 
 def test_a_wrong_time_zone() -> None:
     """A time zone that nobody knows is refused before a row is read."""
-    with opened([]) as log, pytest.raises(InputError, match="'Mars' is no known time zone"):
+    with opened([]) as log, pytest.raises(InputError, match="'Mars' is not a known time zone"):
         replay(log, Policy(), time_zone="Mars")
 
 
