@@ -1,30 +1,58 @@
-"""Fixtures that every test may use: real servers for the session, and stores in memory and on each of them."""
+"""Fixtures for every test: real servers for the session, and stores in memory and on each of them.
+
+Also what the run says about itself: which servers it uses, and where `retarget` was imported from.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+import retarget
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from retarget.timelines import Store
 from tests.support import clusters, driving, nodes, servers
 from tests.support.clusters import Cluster
-from tests.support.fixtures import KINDS, REAL, Ads, Clock, Start
+from tests.support.fixtures import KINDS, NEED_REDIS, REAL, Ads, Clock, Start, in_ci
 from tests.support.nodes import Node
 from tests.support.servers import Server
 
-collect_ignore = (  # the wheel's Valkey has no TLS, no jemalloc
-    [] if "redis" in REAL else ["server/test_tls.py", "unit/operate/test_redis_memory.py"]
-)
+collect_ignore = NEED_REDIS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fail at once where the run would not test what it claims to."""
+    if in_ci() and "redis" not in REAL:
+        raise pytest.UsageError("redis-server is not installed: with CI set, the suite must run on every server")
+    if os.environ.get("RETARGET_WHEEL") == "1" and "site-packages" not in Path(retarget.__file__).parts:
+        raise pytest.UsageError(f"RETARGET_WHEEL=1, but retarget was imported from {retarget.__file__}, not a wheel")
+
+
+def pytest_report_header() -> str:
+    """The servers, and which retarget is tested."""
+    return f"servers: {', '.join(REAL)}\nretarget: {Path(retarget.__file__).parent}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line where a server is missing: what ran without it, and what did not run."""
+    if "redis" not in REAL:
+        passed = {report.nodeid for report in terminalreporter.stats.get("passed", [])}
+        alone = sum("valkey" in nodeid.partition("[")[2] for nodeid in passed)
+        terminalreporter.write_line(
+            f"redis-server is not installed: {alone} tests passed on Valkey only, none ran on Redis; "
+            f"not collected: {', '.join(NEED_REDIS)}"
+        )
 
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Start]:
-    """The session's server of that name, started when first asked for."""
+    """Gives the session's server of that name, started on first use."""
     running: dict[str, Server] = {}
     with ExitStack() as stack:
 
@@ -70,18 +98,18 @@ def store(url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands on Tuesday 10 November 2026, 12:00 UTC."""
+    """A clock that stands still at Tuesday 10 November 2026, 12:00 UTC."""
     return Clock(1_794_312_000)
 
 
 @pytest.fixture
 def ads(store: Store, clock: Clock) -> Ads:
-    """Makes a retargeter of a policy's text over each store in turn, with a prefix of its own and the clock above."""
+    """Makes a retargeter from a policy's text over each store in turn, with its own prefix and the clock above."""
     numbers = itertools.count()
 
     def make(toml: str, **options: object) -> Retargeter:
         given: dict[str, object] = {"clock": clock, "prefix": f"rt:t{next(numbers)}:", **options}
-        assert str(given["prefix"]).startswith("rt:"), "the user whom tests log in as may touch no other keys"
+        assert str(given["prefix"]).startswith("rt:"), "the user that tests log in as may touch no other keys"
         return Retargeter(Policy.from_text(toml), store, **given)  # type: ignore[arg-type]
 
     return make
@@ -89,7 +117,7 @@ def ads(store: Store, clock: Clock) -> Ads:
 
 @pytest.fixture(scope="session")
 def start_cluster() -> Iterator[Callable[[str], Cluster]]:
-    """The session's cluster of that kind of server, started when first asked for."""
+    """Gives the session's cluster of that kind of server, started on first use."""
     running: dict[str, Cluster] = {}
     with ExitStack() as stack:
 
@@ -118,7 +146,7 @@ def sort(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def victims() -> Iterator[Callable[[str], Node]]:
-    """Servers for tests that are hard on them: stopped, killed, told to refuse."""
+    """Servers for tests that stop them, kill them or make them refuse."""
     running: dict[str, Node] = {}
     with ExitStack() as stack:
 
@@ -132,19 +160,20 @@ def victims() -> Iterator[Callable[[str], Node]]:
 
 @pytest.fixture(params=REAL)
 def victim(request: pytest.FixtureRequest, victims: Callable[[str], Node]) -> Node:
-    """Each real server in turn, running and empty, for a test that is hard on it."""
+    """Each real server in turn, running and empty, for a test that stops or kills it."""
     return _fresh(victims(request.param))
 
 
 @pytest.fixture
 def valkey(victims: Callable[[str], Node]) -> Node:
-    """One of them, where what fails is not the server."""
+    """A Valkey of these, for tests in which something else fails."""
     return _fresh(victims("valkey"))
 
 
 def _fresh(node: Node) -> Node:
     if node.running:
         node.resume()
+        node.ask("CLIENT", "KILL", "TYPE", "normal")  # what earlier tests sent while it was stopped is dropped
     else:
         node.start()
     node.ask("FLUSHALL")

@@ -1,4 +1,7 @@
-"""Clusters of six nodes: everything works, slots move and primaries die under load, and service resumes by itself."""
+"""Clusters of six nodes: everything works, slots move and primaries die under load, and service resumes by itself.
+
+The cluster outlives a test. Each test finds it healthy and empty, but with any node in any role.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from tests.support.clusters import Cluster
 from tests.support.driving import NOW, PATIENT, PROMPT, SORTS, Ads, counted, opened, refused
 from tests.support.fixtures import REAL
 from tests.support.nodes import Node, quiet_port
-from tests.support.waiting import until, within
+from tests.support.waiting import insist, until, within
 
 POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncaps = ["1 per day"]\n')
 PAIRS = [pytest.param(sort, name, id=f"{sort}-{name}") for sort, name in zip(SORTS, (REAL[0], REAL[-1]), strict=True)]
-"""Each client and each kind of server once."""
+"""Each client once, and each kind of server once."""
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def ads(sort: str, cluster: Cluster) -> Iterator[Ads]:
 
 @pytest.fixture
 def one(start_cluster: Callable[[str], Cluster], name: str) -> Iterator[Cluster]:
-    """The cluster of that name, healthy and empty; and healthy again afterwards."""
+    """The cluster of that name, healthy and empty, and healed afterwards."""
     cluster = start_cluster(name)
     cluster.heal()
     cluster.flush()
@@ -43,25 +46,25 @@ def one(start_cluster: Callable[[str], Cluster], name: str) -> Iterator[Cluster]
 
 
 def held(cluster: Cluster, visitor: str, campaign: str = "a") -> int:
-    """How many impressions of a campaign the cluster holds for her."""
+    """How many impressions of a campaign the cluster holds for the visitor."""
     with cluster.primary_of(keys.key("rt:", visitor)).client() as client:
         return counted(client, visitor, campaign)
 
 
 def slot(visitor: str) -> int:
-    """The slot that has her."""
+    """The visitor's slot."""
     return key_slot(keys.key("rt:", visitor))
 
 
 def visitors_of(cluster: Cluster, node: Node, most: int) -> list[str]:
-    """Visitors that a node has, or would have."""
+    """Up to `most` visitors whose slots a node serves."""
     ranges = next(member.slots for member in cluster.members() if member.port == node.port)
     names = (f"v{number}" for number in range(2_500))
     return [name for name in names if any(slot(name) in served for served in ranges)][:most]
 
 
 def serves(ads: Ads, visitors: list[str]) -> bool:
-    """Whether all of them are answered."""
+    """Whether the store answers for all of them."""
     return all(decision.degraded is None for decision in ads.decide_many(visitors))
 
 
@@ -89,7 +92,7 @@ def test_every_operation_works_on_every_node(ads: Ads, cluster: Cluster) -> None
 
 
 def test_lists_go_to_all_nodes_and_come_back_in_order(ads: Ads, cluster: Cluster) -> None:
-    """record_many and decide_many over 600 visitors of all nodes; none is sent to the wrong one."""
+    """record_many and decide_many over 600 visitors of all nodes; none is sent to the wrong node."""
     visitors = [f"v{number}" for number in range(600)]
     events = [Event(name, "impression", "a", NOW, f"id-{turn}") for turn in range(2) for name in visitors]
     assert ads.record_many(events) == [True] * 1_200
@@ -127,14 +130,14 @@ def test_scripts_flushed_on_all_nodes_are_not_noticed(ads: Ads, cluster: Cluster
 
 
 def test_health_names_each_node(ads: Ads, cluster: Cluster) -> None:
-    """What is known of each primary that was asked."""
+    """Each primary that was asked has its own entry."""
     ads.decide_many([f"v{number}" for number in range(60)])
     known = {server.server for server in ads.health if server.up}
     assert known >= {f"127.0.0.1:{node.port}" for node in cluster.primaries()}
 
 
 def test_a_first_address_that_is_dead_is_passed_over(sort: str, cluster: Cluster) -> None:
-    """Of the addresses of the URL one is enough: the cluster says the rest."""
+    """One live address in the URL is enough: the cluster names the others."""
     url = f"redis+cluster://127.0.0.1:{quiet_port()},127.0.0.1:{cluster.nodes[4].port}"
     with opened(sort, POLICY, url) as ads:
         until(lambda: serves(ads, [f"v{number}" for number in range(60)]), "service of all slots")
@@ -144,7 +147,7 @@ def test_a_first_address_that_is_dead_is_passed_over(sort: str, cluster: Cluster
 
 
 def test_a_slot_that_has_moved_is_followed(ads: Ads, cluster: Cluster) -> None:
-    """MOVED: the very call that meets it is answered, by the new node, which does not know the script."""
+    """MOVED: the very call that gets it is answered by the new node, which does not know the script."""
     source, target = cluster.primaries()[:2]
     visitor = visitors_of(cluster, source, 1)[0]
     assert ads.record(visitor, "impression", "a") is True
@@ -159,14 +162,14 @@ def test_a_slot_that_has_moved_is_followed(ads: Ads, cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("id_", ["one", None])
 def test_a_slot_on_its_way_is_followed(ads: Ads, cluster: Cluster, id_: str | None) -> None:
-    """ASK: whoever is moved already, or is new, is asked for at the node that is to have her, script or no script."""
+    """ASK: a visitor already moved, or new, is asked for at the target node, whether it knows the script or not."""
     source, target = cluster.primaries()[:2]
     visitor = visitors_of(cluster, source, 1)[0]
     place = slot(visitor)
     assert ads.record(visitor, "impression", "a") is True
     cluster.begin_move(place, target)
     try:
-        assert ads.record(visitor, "impression", "a", id=id_) is True  # she is still there
+        assert ads.record(visitor, "impression", "a", id=id_) is True  # not moved yet
         cluster.move_keys(place, source, target)
         assert ads.decide(visitor).degraded is None
         target.ask("SCRIPT", "FLUSH")
@@ -185,7 +188,7 @@ def test_a_slot_on_its_way_is_followed(ads: Ads, cluster: Cluster, id_: str | No
 
 
 def reshard(cluster: Cluster, slots: list[int]) -> None:
-    """Move each slot to the next primary, and back."""
+    """Move each slot to another primary, and back."""
     for place in slots:
         source = cluster.primary_of(place)
         others = [node for node in cluster.primaries() if node is not source]
@@ -210,19 +213,20 @@ def test_slots_move_under_load(sort: str, one: Cluster) -> None:
 
 
 def fail_over(cluster: Cluster, node: Node, fail: Callable[[Node], None]) -> None:
-    """Let a primary fail, and wait until its replica serves."""
+    """Make a primary fail, and wait until its replica serves."""
     replica = cluster.replica_of(node)
+    cluster.watch_closely()
     fail(node)
     until(lambda: replica in cluster.primaries(), "a new primary")
 
 
 @pytest.mark.parametrize(("sort", "name"), PAIRS)
 def test_a_primary_is_killed_under_load(sort: str, one: Cluster) -> None:
-    """While three threads claim: no exception but ours, each in time, caps exceeded by no more than was lost."""
+    """While three threads claim: only our exceptions, each in time, caps exceeded by no more than was lost."""
     with opened(sort, CLAIMED, one.url) as ads:
         with Claiming(ads) as claiming:
             until(lambda: claiming.answered > 200, "claims")
-            fail_over(one, one.running[0], Node.kill)
+            fail_over(one, one.primaries()[0], Node.kill)
             until(lambda: serves(ads, [f"v{number}" for number in range(100)]), "service of all slots")
             so_far = claiming.answered
             until(lambda: claiming.answered > so_far + 200, "claims again")
@@ -232,11 +236,11 @@ def test_a_primary_is_killed_under_load(sort: str, one: Cluster) -> None:
 
 @pytest.mark.parametrize(("sort", "name"), PAIRS[:1])
 def test_a_primary_that_is_stopped_is_replaced(sort: str, one: Cluster) -> None:
-    """SIGSTOP, then the old primary is back as a replica: calls are short all the time, and none is left degraded."""
+    """SIGSTOP, then the old primary comes back as a replica: no call is slow, and none stays degraded."""
     with opened(sort, POLICY, one.url) as ads:
         node = one.primaries()[-1]
         visitors = visitors_of(one, node, 10)
-        assert serves(ads, visitors)
+        until(lambda: serves(ads, visitors), "service")
 
         def served() -> bool:
             with within(PROMPT):
@@ -247,19 +251,19 @@ def test_a_primary_that_is_stopped_is_replaced(sort: str, one: Cluster) -> None:
         node.resume()
         until(one.is_healthy, "a healthy cluster")
         until(lambda: serves(ads, visitors), "service")
-        assert ads.record(visitors[0], "impression", "a") is True
+        until(lambda: ads.record(visitors[0], "impression", "a"), "an event recorded")
 
 
 @pytest.mark.parametrize(("sort", "name"), PAIRS)
 def test_lists_while_a_primary_is_stopped(sort: str, one: Cluster) -> None:
-    """Visitors of the others get their own answers, hers are degraded, and the list does not wait for each batch."""
-    with opened(sort, POLICY, one.url) as ads:
+    """Other nodes' visitors get their own answers, its own are degraded, and the list does not wait for each batch."""
+    with opened(sort, POLICY, one.url, timeout=PATIENT) as ads:
         visitors = [f"v{number}" for number in range(2_500)]
         assert serves(ads, visitors)
         node = one.primaries()[0]
         concerned = set(visitors_of(one, node, 2_500))
         node.pause()
-        with within(2 * PROMPT):
+        with within(PATIENT + 2 * PROMPT):
             decisions = ads.decide_many(visitors)
         degraded = {name for name, decision in zip(visitors, decisions, strict=True) if decision.degraded is not None}
         assert degraded <= concerned
@@ -268,12 +272,13 @@ def test_lists_while_a_primary_is_stopped(sort: str, one: Cluster) -> None:
 
 @pytest.mark.parametrize(("sort", "name"), PAIRS[1:])
 def test_a_cap_is_passed_by_what_a_failover_lost(sort: str, one: Cluster) -> None:
-    """A replica that is cut off takes over: what was granted meanwhile is lost, caps are passed by that and no more."""
+    """A replica that was cut off takes over: what was granted meanwhile is lost; caps are exceeded by that at most."""
     with opened(sort, CLAIMED, one.url) as ads:
         with Claiming(ads) as claiming:
             until(lambda: claiming.answered > 200, "claims")
             node = one.primaries()[0]
             replica = one.replica_of(node)
+            one.watch_closely()
             replica.pause()
             node.ask("CLIENT", "KILL", "TYPE", "replica")
             so_far = claiming.answered
@@ -289,9 +294,9 @@ def test_a_cap_is_passed_by_what_a_failover_lost(sort: str, one: Cluster) -> Non
 
 @pytest.mark.parametrize(("sort", "name"), PAIRS[:1])
 def test_a_cluster_that_is_gone_and_comes_back(sort: str, one: Cluster) -> None:
-    """All six killed: refused in time, known to be down; started again: served again, by the same retargeter."""
+    """All six killed: refused in time, known to be down. Started again: served again, by the same retargeter."""
     with opened(sort, POLICY, one.url) as ads:
-        assert ads.record("v", "impression", "a") is True
+        insist(lambda: ads.record("v", "impression", "a", id="one"))
         for node in one.nodes:
             node.kill()
         for _ in range(5):
@@ -304,12 +309,13 @@ def test_a_cluster_that_is_gone_and_comes_back(sort: str, one: Cluster) -> None:
 
 @pytest.mark.parametrize(("sort", "name"), PAIRS[1:])
 def test_a_cluster_without_a_majority(sort: str, one: Cluster) -> None:
-    """CLUSTERDOWN: two primaries and their replicas are stopped: not executed, in time; then served again."""
+    """CLUSTERDOWN: two primaries and their replicas are stopped. Not executed, in time; then served again."""
     with opened(sort, POLICY, one.url) as ads:
         last = one.primaries()[-1]
         visitor = visitors_of(one, last, 1)[0]
-        assert ads.record(visitor, "impression", "a") is True
+        insist(lambda: ads.record(visitor, "impression", "a", id="one"))
         kept = (last, one.replica_of(last))
+        one.watch_closely()
         for node in one.nodes:
             if node not in kept:
                 node.pause()
@@ -327,7 +333,7 @@ def test_a_cluster_without_a_majority(sort: str, one: Cluster) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("sort", SORTS)
 def test_twenty_primaries_are_killed_under_load(sort: str, cluster: Cluster) -> None:
-    """Kill -9 of one primary after the other while claims go on: as above, twenty times."""
+    """Kill -9 one primary after another while claims go on: as above, twenty times."""
     with opened(sort, CLAIMED, cluster.url) as ads:
         with Claiming(ads) as claiming:
             for turn in range(20):

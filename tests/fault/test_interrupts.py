@@ -29,7 +29,7 @@ import pytest
 import redis
 
 from retarget import Policy, Retargeter, StoreError
-from tests.support.fixtures import Start
+from tests.support.fixtures import REAL, Start
 from tests.support.servers import PATIENCE, Server
 from tests.support.waiting import until
 
@@ -252,13 +252,13 @@ def weather(kind: str, by: str, server: Server, times: int) -> None:
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-5_000:]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("url", "valkey"), ("given", "redis"), ("given-resp3", "redis")])
+@pytest.mark.parametrize(("kind", "name"), [("url", REAL[-1]), ("given", REAL[0]), ("given-resp3", REAL[0])])
 def test_an_interrupted_call_never_gives_the_next_one_anothers_answer(kind: str, name: str, start: Start) -> None:
     """A signal cuts more than a thousand calls short, each way to be connected; each call in between gets its own."""
     weather(kind, "signals", start(name), 1_200)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("url", "redis"), ("given", "valkey")])
+@pytest.mark.parametrize(("kind", "name"), [("url", REAL[0]), ("given", REAL[-1])])
 def test_threads_that_are_interrupted_leave_the_others_their_answers(kind: str, name: str, start: Start) -> None:
     """Exceptions sent into four threads that share a retargeter, hundreds in all."""
     weather(kind, "threads", start(name), 400)

@@ -1,4 +1,4 @@
-"""Answers that are lost on the way: what happened is told as it was, and repeated only where that is safe.
+"""Answers that are lost on the way: the outcome is reported as it was, and repeated only where that is safe.
 
 A proxy forwards the command to a real server and drops its reply, or drops the command, and counts what it forwarded.
 What really happened is read from the server, past the library and past the proxy.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -19,7 +19,7 @@ from tests.support.driving import NOW, PATIENT, PROMPT, TIMEOUT, Ads, counted
 from tests.support.fixtures import REAL, Start
 from tests.support.proxy import Fault, Proxy
 from tests.support.servers import Server
-from tests.support.waiting import until, within
+from tests.support.waiting import insist, until, within
 
 CAPS = '[campaign.a]\ncaps = ["5 per day"]\n[campaign.b]\ncaps = ["50 per day"]\n'
 POLICY = Policy.from_text(CAPS)
@@ -42,7 +42,7 @@ every_silent = pytest.mark.parametrize("fault", [*SILENT_AFTER, proxy.stalled], 
 
 @pytest.fixture
 def real(start: Start) -> Server:
-    """A real server: either sort will do, for what fails stands before it."""
+    """A real server; either kind will do, for what fails is the proxy before it."""
     server = start(REAL[-1])
     server.flush()
     return server
@@ -57,20 +57,20 @@ def between(real: Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def ads(sort: str, between: Proxy) -> Iterator[Ads]:
-    """A retargeter of each sort, connected by way of the proxy, whose server knows the script."""
+    """A retargeter of each sort, connected through the proxy, whose server knows the script."""
     with driving.opened(sort, POLICY, between.url) as ads:
         yield warm(ads, between)
 
 
 @pytest.fixture
 def patient(sort: str, between: Proxy) -> Iterator[Ads]:
-    """The same, with all the time that a busy machine may need."""
+    """The same, with a time-out that a busy machine keeps."""
     with driving.opened(sort, POLICY, between.url, timeout=PATIENT) as ads:
         yield warm(ads, between)
 
 
 def warm(ads: Ads, between: Proxy) -> Ads:
-    """Have it connected, and the script known."""
+    """Connect it, and let the server know the script."""
     insist(lambda: ads.record("warm-up", "impression", "b"))
     between.forwarded.clear()
     between.arrived.clear()
@@ -78,22 +78,13 @@ def warm(ads: Ads, between: Proxy) -> Ads:
 
 
 def truth(server: Server, visitor: str, campaign: str = "a") -> int:
-    """How many impressions the server holds for her."""
+    """How many impressions the server holds for the visitor."""
     with server.client() as client:
         return counted(client, visitor, campaign)
 
 
-def insist(call: Callable[[], object]) -> object:
-    """Repeat a call until it is answered."""
-
-    def answered() -> tuple[object]:
-        return (call(),)
-
-    return until(answered, "an answer")[0]
-
-
 def eligible(ads: Ads, visitor: str) -> tuple[object, ...]:
-    """What she may be shown, once the store says so."""
+    """What the visitor may be shown, once the store answers."""
 
     def decided() -> Decision | None:
         decision = ads.decide(visitor)
@@ -116,7 +107,7 @@ def writes(between: Proxy) -> int:
 def test_a_broken_record_with_an_id_is_repeated_and_counts_once(
     patient: Ads, between: Proxy, real: Server, fault: Fault
 ) -> None:
-    """Nobody notices: the library repeats it on another connection, and the script knows what it had counted."""
+    """Nobody notices: the library repeats it on another connection, and the script knows what it has counted."""
     between.once(fault)
     patient.record("v", "impression", "a", id="one")
     assert truth(real, "v") == 1
@@ -129,7 +120,7 @@ def test_a_broken_record_with_an_id_is_repeated_and_counts_once(
 def test_a_record_with_an_id_that_got_no_answer_can_be_repeated_by_the_caller(
     ads: Ads, between: Proxy, real: Server, fault: Fault
 ) -> None:
-    """The time-out is used up, so it is not repeated: unknown. The caller repeats it, and it counts once."""
+    """The time-out is used up, so it is not repeated, but unknown. The caller repeats it, and it counts once."""
     between.once(fault)
     with within(PROMPT), pytest.raises(OutcomeUnknown):
         ads.record("v", "impression", "a", id="one")
@@ -144,7 +135,7 @@ def test_a_record_with_an_id_that_got_no_answer_can_be_repeated_by_the_caller(
 def test_a_broken_claim_with_an_id_gives_one_campaign(
     patient: Ads, between: Proxy, real: Server, fault: Fault, hold: str | None
 ) -> None:
-    """Executed or not, it is counted once, and each repeat names the same campaign, with a token that confirms it."""
+    """Executed or not, it counts once, and each repeat names the same campaign, with a token that confirms it."""
     between.once(fault)
     claim = patient.claim("v", ["a", "b"], id="one", hold=hold)
     assert claim is not None
@@ -163,7 +154,7 @@ def test_a_broken_claim_with_an_id_gives_one_campaign(
 def test_a_claim_with_an_id_that_got_no_answer_is_the_same_when_repeated(
     ads: Ads, between: Proxy, real: Server, fault: Fault
 ) -> None:
-    """The policy answers in time; the repeat gets the campaign that was counted, or counts it."""
+    """The policy answers in time; the repeat gets the campaign already counted, or counts it."""
     between.once(fault)
     with within(PROMPT):
         assert ads.claim("v", ["a", "b"], id="one") is None
@@ -190,7 +181,7 @@ def test_a_broken_confirmation_counts_once(patient: Ads, between: Proxy, real: S
 def test_a_broken_batch_with_ids_counts_each_once(
     patient: Ads, between: Proxy, real: Server, fault: Fault, n: int
 ) -> None:
-    """The n-th of twenty: what was lost is repeated, each event counts once."""
+    """The n-th of twenty breaks: what was lost is repeated, each event counts once."""
     between.only(n, fault)
     events = [Event(f"v{number % 4}", "impression", "a", NOW, f"id-{number}") for number in range(20)]
     assert len(patient.record_many(events)) == 20
@@ -217,7 +208,7 @@ def test_the_answer_to_the_script_sent_whole_may_be_lost_too(
 
 @every_executed
 def test_a_record_without_an_id_is_never_repeated(ads: Ads, between: Proxy, real: Server, fault: Fault) -> None:
-    """Its reply was lost: unknown, sent once, counted once."""
+    """Its reply is lost: unknown, sent once, counted once."""
     between.once(fault)
     with within(PROMPT), pytest.raises(OutcomeUnknown) as raised:
         ads.record("v", "impression", "a")
@@ -230,7 +221,7 @@ def test_a_record_without_an_id_is_never_repeated(ads: Ads, between: Proxy, real
 def test_a_record_that_was_sent_but_never_arrived_is_unknown(
     ads: Ads, between: Proxy, real: Server, fault: Fault
 ) -> None:
-    """From here it looks as if it had arrived: it is not repeated, and nothing was counted."""
+    """The client cannot tell that it never arrived: it is not repeated, and nothing was counted."""
     between.once(fault)
     with within(PROMPT), pytest.raises(OutcomeUnknown):
         ads.record("v", "impression", "a")
@@ -266,7 +257,7 @@ def test_a_claim_without_an_id_gets_the_policys_answer(
 
 @every_executed
 def test_a_release_may_be_repeated_by_the_caller(ads: Ads, between: Proxy, real: Server, fault: Fault) -> None:
-    """It has no id, but what was undone is not undone twice: another reservation stays."""
+    """It has no id, but nothing is undone twice: another reservation stays."""
     first = until(lambda: ads.claim("v", ["a"], id="one", hold="15 minutes"), "a claim")
     second = until(lambda: ads.claim("v", ["a"], id="two", hold="15 minutes"), "a claim")
     assert first is not None
@@ -285,7 +276,7 @@ def test_a_release_may_be_repeated_by_the_caller(ads: Ads, between: Proxy, real:
 def test_a_broken_batch_without_ids_says_of_each_what_is_known(
     ads: Ads, between: Proxy, real: Server, fault: Fault, n: int
 ) -> None:
-    """None is called counted that is not, none not executed that is, and none is sent twice."""
+    """Each result is true: counted, not executed, or unknown; and nothing is sent twice."""
     between.only(n, fault)
     events = [(f"v{number}", "impression", "a", NOW) for number in range(20)]
     with within(PROMPT), pytest.raises(PartlyExecuted) as raised:
@@ -308,7 +299,7 @@ def test_a_broken_batch_without_ids_says_of_each_what_is_known(
 
 @every_broken
 def test_a_broken_read_is_repeated(patient: Ads, between: Proxy, real: Server, fault: Fault) -> None:
-    """Reading twice does no harm: the answer is hers, not degraded."""
+    """Reading twice does no harm: the visitor's own answer, not degraded."""
     for _ in range(5):
         patient.record("v", "impression", "a")
     between.once(fault)
@@ -322,7 +313,7 @@ def test_a_broken_read_is_repeated(patient: Ads, between: Proxy, real: Server, f
 def test_a_read_without_an_answer_is_degraded_and_spoils_nothing(
     ads: Ads, between: Proxy, real: Server, fault: Fault
 ) -> None:
-    """Within the time-out; what comes later, or half of it, never answers the next visitor."""
+    """Within the time-out; what arrives later, or half of it, never answers the next visitor."""
     for number in range(5):
         insist(partial(ads.record, "full", "impression", "a", id=f"id-{number}"))
     between.once(fault)
@@ -337,7 +328,7 @@ def test_a_read_without_an_answer_is_degraded_and_spoils_nothing(
 
 
 def test_a_reply_that_trickles_is_given_up_within_the_timeout(ads: Ads, between: Proxy) -> None:
-    """Each byte comes in time, the whole does not: the time-out is one for the call."""
+    """Each byte comes in time, the whole does not: the time-out is for the whole call."""
     insist(lambda: ads.record("v", "impression", "a", id="one"))
     between.once(proxy.trickled(TIMEOUT / 4))
     with within(PROMPT):
@@ -351,7 +342,7 @@ def test_a_reply_that_trickles_is_given_up_within_the_timeout(ads: Ads, between:
 
 
 def test_in_a_storm_each_id_counts_once(sort: str, between: Proxy, real: Server) -> None:
-    """Every third command meets some fault while four threads claim, each repeating until answered: exact counts."""
+    """Every third command hits some fault while four threads claim, each repeating until answered: exact counts."""
     dice = random.Random(20)
     faults = [*BROKEN_AFTER, *BROKEN_BEFORE, proxy.silent, proxy.late(2 * TIMEOUT)]
 
@@ -366,8 +357,8 @@ def test_in_a_storm_each_id_counts_once(sort: str, between: Proxy, real: Server)
                 claim = insist(partial(ads.claim, visitor, ["a"], id=f"{number}-{turn}"))
                 granted.extend([visitor] * (claim is not None))
 
-    policy = Policy.from_text(f'on_store_error = "raise"\n{CAPS}')  # so that None is a denial, no failure
-    with driving.opened(sort, policy, between.url, timeout=TIMEOUT / 4) as ads:
+    policy = Policy.from_text(f'on_store_error = "raise"\n{CAPS}')  # so that None is a denial, not a failure
+    with driving.opened(sort, policy, between.url, timeout=TIMEOUT) as ads:
         insist(lambda: ads.record("warm-up", "impression", "b"))
         between.fault = proxy.on(stormy)
         threads = [threading.Thread(target=work, args=(number, ads)) for number in range(4)]

@@ -164,7 +164,7 @@ def fork_by_multiprocessing(ads: Retargeter) -> None:
 WAYS = [fork_while_used, fork_in_a_fork, fork_and_close, fork_beside_threads, fork_by_multiprocessing]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("url", "valkey"), ("given", "redis")])
+@pytest.mark.parametrize(("kind", "name"), [("url", REAL[-1]), ("given", REAL[0])])
 @pytest.mark.parametrize("way", [way.__name__ for way in WAYS])
 def test_a_process_that_forks_gets_working_connections(way: str, kind: str, name: str, start: Start) -> None:
     """Nobody reads another's answer, and nobody waits for a lock that was copied locked."""

@@ -17,7 +17,7 @@ import pytest
 from retarget import Candidate, Event, MemoryStore, Policy, Retargeter
 from retarget.timelines import MOST_TIMELINES, Store
 from tests.support import servers
-from tests.support.fixtures import Ads, Clock, Start
+from tests.support.fixtures import REAL, Ads, Clock, Start
 from tests.support.servers import Server
 
 POLICY = """
@@ -76,7 +76,7 @@ BOTS: dict[str, Callable[[str], Events]] = {"interested": interested, "shown": s
 @pytest.fixture
 def behind(url: str, start: Start) -> Server | None:
     """The server behind the store, None in memory."""
-    return None if url == "memory://" else next(s for s in map(start, ("redis", "valkey")) if s.url == url)
+    return None if url == "memory://" else next(s for s in map(start, REAL) if s.url == url)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
-"""Claims without end, from several threads, while servers come and go; and what the caps came to in the end.
+"""Claims from several threads while servers come and go, and whether caps held in the end.
 
-Every claim carries an id. So it can be told afterwards, of each that was answered, whether the store still knows it:
-what it does not know was lost, and a cap may be exceeded by that and no more.
+Every claim carries an id. So it can be checked afterwards, for each that was answered, whether the store still knows
+it: what it does not know was lost, and a cap may be exceeded by that much and no more.
 """
 
 from __future__ import annotations
@@ -11,32 +11,34 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
+from functools import partial
 from types import TracebackType
 
 from retarget import Policy
 from retarget.errors import OutcomeUnknown, StoreError
 from tests.support.driving import PROMPT, Ads
 from tests.support.servers import PATIENCE
+from tests.support.waiting import insist
 
 CAP = 3
 POLICY = Policy.from_text(f'on_store_error = "raise"\n[campaign.a]\ncaps = ["{CAP} per day"]')
-"""A claim that is denied is None, one that failed an error."""
+"""A denied claim is None, a failed one raises."""
 
 _TOGETHER, _EACH = 40, 8
-"""So many visitors are about at a time; so many claims are made before the next one comes."""
+"""How many visitors are active at a time; how many claims are made before the next one appears."""
 
 
 class Claiming:
-    """Claims that run while the context is open; surprises are raised at its end."""
+    """Claims that run while the context is open; unexpected errors fail at its end."""
 
     def __init__(self, ads: Ads, threads: int = 3) -> None:
         self.ads = ads
         self.granted: defaultdict[str, list[str]] = defaultdict(list)
-        """By visitor, the ids of the claims that were answered with a campaign."""
+        """By visitor, the ids of the claims that were granted."""
         self.failed: Counter[str] = Counter()
-        """How many calls failed, by the kind of error."""
+        """How many calls failed, by type of error."""
         self.errors: Counter[str] = Counter()
-        """What the errors said."""
+        """How many calls failed, by message."""
         self.answered = 0
         self.longest = 0.0
         self._unknown: Counter[str] = Counter()
@@ -79,13 +81,13 @@ class Claiming:
             self._surprises.append(error)
 
     def check(self) -> int:
-        """No cap was exceeded by more than what the store lost, and no call took long. How many claims were lost."""
+        """No cap was exceeded by more than what the store lost, and no call took long. Returns how many were lost."""
         assert self.longest < 2 * PROMPT, f"a call took {self.longest:.2f} seconds"
         lost = 0
         for visitor, ids in self.granted.items():
             forgotten = 0
             for id_ in ids:
-                again = self.ads.claim(visitor, ["a"], id=id_)
+                again = insist(partial(self.ads.claim, visitor, ["a"], id=id_))
                 forgotten += again is None or not again.repeated
             over = max(0, len(ids) - CAP)
             assert over <= forgotten, f"{visitor} was granted {len(ids)} claims, of which {forgotten} were lost"

@@ -1,7 +1,11 @@
-"""A cluster of six nodes, and a primary with a replica watched by three sentinels: started with plain commands.
+"""A cluster of six nodes, and a primary with a replica watched by three sentinels, set up with plain commands.
 
-Each wait ends, with an error that says what was waited for; each process is killed at the end, also when the start
-fails.
+Rules:
+- Each wait is bounded, with an error that says what was waited for; each process is killed at the end, also when the
+  start fails.
+- A node that is silent for a while counts as failed only where a test says so (`Cluster.watch_closely`): a busy machine
+  stalls a node for a second, and a failover that no test asked for breaks the test.
+- Roles change with each failover, so tests ask for a primary or a replica and never count on a node's number.
 """
 
 from __future__ import annotations
@@ -20,17 +24,17 @@ from tests.support.servers import PATIENCE
 from tests.support.waiting import until
 
 SLOTS = 16_384
-NODE_TIMEOUT = 1_000
-"""Milliseconds after which a node that is silent is taken for dead."""
+CALM, CLOSE = 20_000, 1_000
+"""Milliseconds after which a silent node counts as failed: usually, and where a test wants a failover."""
 SERVICE = "visitors"
-"""The name under which the sentinels know the primary."""
+"""The sentinels' name for the primary."""
 
 _MEMBER = {
     "cluster-enabled": "yes",
-    "cluster-node-timeout": str(NODE_TIMEOUT),
+    "cluster-node-timeout": str(CLOSE),
     "cluster-replica-validity-factor": "0",
     "cluster-allow-replica-migration": "no",
-    "appendonly": "yes",  # a primary that is back before it was replaced has what it had
+    "appendonly": "yes",  # a primary that is back before it was replaced still has its data
     "repl-diskless-sync-delay": "0",
 }
 _SENTINEL = """\
@@ -38,14 +42,14 @@ port {port}
 bind 127.0.0.1
 dir {folder}
 sentinel monitor {service} 127.0.0.1 {primary} 2
-sentinel down-after-milliseconds {service} 500
+sentinel down-after-milliseconds {service} {after}
 sentinel failover-timeout {service} 1000
 """
 
 
 @dataclass(frozen=True)
 class Member:
-    """What the cluster says of one of its nodes."""
+    """What the cluster says about one of its nodes."""
 
     id: str
     port: int
@@ -56,12 +60,12 @@ class Member:
 
     @property
     def serves(self) -> bool:
-        """Whether it is a primary that is not taken for dead and has slots."""
+        """Whether it is a primary with slots that does not count as failed."""
         return "master" in self.flags and "fail" not in self.flags and bool(self.slots)
 
 
 class Cluster:
-    """Six nodes: three primaries, three replicas, whoever is which at the moment."""
+    """Six nodes: three primaries and their replicas; which is which changes with each failover."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -73,16 +77,16 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Its address, by way of a node that runs."""
+        """Its address: that of a running node."""
         return f"redis+cluster://127.0.0.1:{self.running[0].port}"
 
     @property
     def running(self) -> list[Node]:
-        """The nodes whose processes are there."""
+        """The nodes whose processes exist."""
         return [node for node in self.nodes if node.running]
 
     def members(self, seen_by: Node | None = None) -> list[Member]:
-        """What a node says of all."""
+        """All members, as one node sees them."""
         text = (seen_by or self.running[0]).ask("CLUSTER", "NODES").decode()
         return [_member(line) for line in text.splitlines()]
 
@@ -91,7 +95,7 @@ class Cluster:
         return next(node for node in self.nodes if node.port == port)
 
     def id_of(self, node: Node) -> str:
-        """By what name the cluster knows a node."""
+        """The cluster's name for a node."""
         return str(node.ask("CLUSTER", "MYID").decode())
 
     def primaries(self) -> list[Node]:
@@ -115,7 +119,7 @@ class Cluster:
         """Start the nodes and make them a cluster."""
         for number, node in enumerate(self.nodes):
             node.start()
-            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)  # all the same would have to be told apart first
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)  # equal epochs would have to be resolved first
         first, *others = self.nodes
         for node in others:
             first.ask("CLUSTER", "MEET", "127.0.0.1", node.port)
@@ -127,17 +131,28 @@ class Cluster:
         self.heal()
 
     def heal(self) -> None:
-        """Start what was killed, let go on what was stopped; wait until every node says that all is well."""
+        """Start what was killed, resume what was stopped, and wait until every node reports a healthy cluster."""
         for node in self.nodes:
             if node.running:
                 node.resume()
             else:
                 node.start(ready=False)
+        self.watch_closely()
         until(self.is_healthy, f"a healthy cluster of {self.name}")
+        self._watch(CALM)
+
+    def watch_closely(self) -> None:
+        """From now on, until it is healed, a node that is silent for a second counts as failed."""
+        self._watch(CLOSE)
+
+    def _watch(self, milliseconds: int) -> None:
+        for node in self.running:
+            until(partial(node.ask, "CONFIG", "SET", "cluster-node-timeout", milliseconds), f"{node} is set")
 
     def flush(self) -> None:
-        """Forget all data; scripts stay."""
+        """Drop all data; scripts stay."""
         for node in self.primaries():
+            node.ask("CLIENT", "KILL", "TYPE", "normal")  # what earlier tests sent while it was stopped is dropped
             node.ask("FLUSHALL")
 
     def is_healthy(self) -> bool:
@@ -159,14 +174,14 @@ class Cluster:
     # -- moving slots --------------------------------------------------------------------------------------------------
 
     def begin_move(self, slot: int, to: Node) -> Node:
-        """From now on keys of the slot that are not there are asked for at `to`. The node that has it still."""
+        """Start moving a slot: keys no longer there are asked for at `to`. Returns the node that still serves it."""
         source = self.primary_of(slot)
         to.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
         return source
 
     def move_keys(self, slot: int, source: Node, to: Node) -> int:
-        """Move the slot's keys; how many there were."""
+        """Move the slot's keys; returns their number."""
         moved = 0
         while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
             source.ask("MIGRATE", "127.0.0.1", to.port, "", 0, int(PATIENCE * 1_000), "KEYS", *keys)
@@ -174,14 +189,14 @@ class Cluster:
         return moved
 
     def end_move(self, slot: int, source: Node, to: Node) -> None:
-        """From now on the slot is served by `to`."""
+        """Finish moving a slot: `to` serves it."""
         name = self.id_of(to)
         others = [node for node in self.primaries() if node not in (source, to)]
         for node in (to, source, *others):
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
 
     def move_slot(self, slot: int, to: Node) -> int:
-        """Move a slot while it is served; how many keys went with it."""
+        """Move a slot while it is served; returns the number of keys moved."""
         source = self.primary_of(slot)
         if source is to:
             return 0
@@ -206,7 +221,7 @@ def _member(line: str) -> Member:
 
 @contextmanager
 def cluster(name: str) -> Iterator[Cluster]:
-    """A healthy cluster of that kind of server; nothing of it is left at the end."""
+    """A healthy cluster of that kind of server; nothing is left of it at the end."""
     with folders() as folder:
         one = Cluster(name, folder)
         try:
@@ -218,7 +233,7 @@ def cluster(name: str) -> Iterator[Cluster]:
 
 
 class Sentinel(Node):
-    """A server that watches others: it keeps what it knows in its configuration, so that is a file."""
+    """A server that watches others. It keeps its state in its configuration, which must be a file."""
 
     @property
     def command(self) -> list[str]:
@@ -248,26 +263,40 @@ class Watched:
         _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
         return next(node for node in self.nodes if node.port == int(port))
 
+    def watch_closely(self) -> None:
+        """From now on, until it is healed, a primary that is silent for half a second counts as failed."""
+        self._watch(CLOSE // 2)
+
+    def _watch(self, milliseconds: int) -> None:
+        for sentinel in self.sentinels:
+            sentinel.ask("SENTINEL", "SET", SERVICE, "down-after-milliseconds", milliseconds)
+
     def fail_over(self) -> Node:
-        """Have the sentinels choose the replica; the primary that was."""
+        """Have the sentinels promote the replica; returns the former primary."""
         before = self.primary()
         self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
         until(lambda: self.primary() is not before, "a failover")
         self._follow()
         return before
 
+    def flush(self) -> None:
+        """Drop all data; scripts stay."""
+        self.primary().ask("FLUSHALL")
+
     def heal(self) -> None:
-        """Start what was killed, let go on what was stopped; wait until all is well."""
+        """Start what was killed, resume what was stopped, and wait until the set-up is healthy."""
         for node in (*self.nodes, *self.sentinels):
             if node.running:
                 node.resume()
             else:
                 node.start(ready=False)
+        self._watch(CLOSE // 2)
         self._follow()
         until(self.is_healthy, "a watched primary and replica")
+        self._watch(CALM)
 
     def _follow(self) -> None:
-        """Make the other one a replica: the sentinels do so too, but only ten seconds later."""
+        """Make the other node a replica: the sentinels would do so too, but ten seconds later."""
         primary = self.primary()
         for node in self.nodes:
             if node is not primary:
@@ -296,7 +325,7 @@ def _pairs(words: Any) -> dict[str, str]:
 
 @contextmanager
 def watched(name: str) -> Iterator[Watched]:
-    """A primary, its replica and three sentinels of that kind of server; nothing of it is left at the end."""
+    """A primary, its replica and three sentinels of that kind of server; nothing is left of them at the end."""
     with folders() as folder, ExitStack() as stack:
 
         def home(which: str) -> Path:
@@ -310,7 +339,7 @@ def watched(name: str) -> Iterator[Watched]:
         sentinels: list[Node] = []
         for number in range(3):
             place, port = home(f"s{number}"), quiet_port()
-            given = {"port": port, "folder": place, "service": SERVICE, "primary": primary.port}
+            given = {"port": port, "folder": place, "service": SERVICE, "primary": primary.port, "after": CALM}
             (place / "sentinel.conf").write_text(_SENTINEL.format(**given))
             sentinels.append(Sentinel(name, place, {}, port=port))
         for one in (primary, replica, *sentinels):

@@ -1,7 +1,7 @@
-"""One way to call both clients, so that a test says what it shows once.
+"""One way to call both clients, so that a test is written once.
 
-An AsyncRetargeter runs in an event loop of its own, in a thread of its own: it lives on between two calls, as it does
-in a server, and many threads may call at once.
+An AsyncRetargeter runs in its own event loop in its own thread: the loop lives on between two calls, as it does in a
+server, and many threads may call at once.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ SORTS = ("sync", "async")
 NOW = 1_795_600_000
 TIMEOUT = 0.2
 PATIENT = 2.0
-"""The time-out where every call must be answered: a machine that has a dozen servers to run may be slow."""
-PROMPT = TIMEOUT + 1
-"""Within this many seconds a call has to end: its time-out, and what a busy machine may add."""
+"""The time-out where every call must be answered: a busy machine may be slow."""
+PROMPT = TIMEOUT + 3
+"""Seconds within which a call has to end: its time-out, and what a busy machine may add."""
 
 
 class Ads:
-    """A retargeter of either sort, called as the sync one is."""
+    """A retargeter of either sort, called like the sync one."""
 
     def __init__(self, ads: Retargeter | AsyncRetargeter, client: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.ads, self._loop = ads, loop
         self.client = client
-        """What the retargeter was given."""
+        """The store the retargeter was given."""
 
     def decide(self, *args: Any, **options: Any) -> Decision:
         """`decide` of either."""
@@ -97,11 +97,11 @@ class Ads:
         return self.ads.health()
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine that runs in the loop."""
+        """The result of a coroutine, run in the loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
     def done(self, given: T | Coroutine[Any, Any, T]) -> T:
-        """What was given, or what comes of it when it is awaited."""
+        """The value itself, or its result where it is awaitable."""
         return self.wait(given) if isinstance(given, Coroutine) else given
 
 
@@ -158,20 +158,20 @@ def _clients(given: Any) -> list[Any]:
 
 
 def client(module: Any, port: int, **options: Any) -> Any:
-    """A client of one's own that serves well, from the module `redis` or `redis.asyncio`."""
+    """A caller's own client, from the module `redis` or `redis.asyncio`."""
     given = {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, "protocol": 2, **options}
     return module.Redis(host="127.0.0.1", port=port, retry=module.retry.Retry(NoBackoff(), 0), **given)
 
 
 def counted(server: redis.Redis, visitor: str, campaign: str = "a") -> int:
-    """How many impressions of a campaign a server holds for her, asked past the library."""
+    """How many impressions of a campaign a server holds for the visitor, read past the library."""
     raw = server.hget(keys.key("rt:", visitor), f"i{campaign}")
     return len(timeline.moments(raw)) if raw else 0  # type: ignore[arg-type]
 
 
 @contextmanager
 def load(ads: Ads) -> Iterator[list[tuple[float, bool]]]:
-    """Four threads that decide, claim and record without end. For each call what it took, and whether it failed."""
+    """Four threads that decide, claim and record. For each call its duration, and whether it failed."""
     answered: list[tuple[float, bool]] = []
     surprises: list[BaseException] = []
     over = threading.Event()
@@ -206,11 +206,11 @@ def load(ads: Ads) -> Iterator[list[tuple[float, bool]]]:
     assert surprises == []
 
 
-# -- what every failure must come to -----------------------------------------------------------------------------------
+# -- what every failure must lead to -----------------------------------------------------------------------------------
 
 
 def refused(ads: Ads, said: str = ".") -> None:
-    """A read and each kind of write fail in time, as not executed, with their cause; `said` is a pattern."""
+    """A read and each kind of write fail in time, as not executed, with their cause; `said` is a regex."""
     with within(4 * PROMPT):
         decision = ads.decide("v")
         assert isinstance(decision.degraded, NotExecuted), repr(decision.degraded)
@@ -230,12 +230,12 @@ def refuses_writes(ads: Ads, said: str = ".") -> None:
 
 
 def explained(error: StoreError) -> bool:
-    """Whether an error has its cause, or says that the server was not even asked and what it had last met there."""
+    """Whether an error has its cause, or says that the server was not asked and why not."""
     return error.__cause__ is not None or "is known to be down" in str(error)
 
 
 def resumes(ads: Ads) -> None:
-    """Nothing was to be reset: reads and writes are answered again, and that is visible."""
+    """Reads and writes are answered again without any reset, and health says so."""
     until(lambda: ads.decide("v").degraded is None, "a decision that is not degraded")
     until(lambda: ads.record("later", "impression", "a"), "an event recorded")
     until(lambda: ads.claim("later", ["a"]), "a claim")
@@ -243,6 +243,6 @@ def resumes(ads: Ads) -> None:
 
 
 def held(node: Node, visitor: str, campaign: str = "a") -> int:
-    """How many impressions of a campaign the server holds for her."""
+    """How many impressions of a campaign the server holds for the visitor."""
     with node.client() as client:
         return counted(client, visitor, campaign)

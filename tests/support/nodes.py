@@ -1,4 +1,4 @@
-"""Servers that a test may kill, stop and start again on the same port: single ones, and those of clusters."""
+"""Servers that a test may kill, stop and restart on the same port, alone or in a cluster."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _numbers = itertools.count(os.getpid() * 37)
 def quiet_port() -> int:
     """A port that nobody listens on, nor on the one 10,000 above it (a cluster's bus).
 
-    Below those that the system gives to connections: one of them could take the port of a server that is down, or a
-    client that tries to reach it could connect to itself.
+    It lies below the ports that the system gives to outgoing connections: one of those could take the port of a server
+    that is down, or a client trying to reach it could connect to itself.
     """
     for number in itertools.islice(_numbers, _PORTS):
         port = _FIRST_PORT + number % _PORTS
@@ -40,7 +40,7 @@ def quiet_port() -> int:
 
 
 class Node:
-    """One server. Options are those of the command line, without their dashes; what is there wins over the defaults."""
+    """One server. Options are those of its command line, without dashes; they override the defaults here."""
 
     def __init__(self, name: str, folder: Path, options: Mapping[str, str], *, port: int = 0) -> None:
         self.name, self.folder, self.port = name, folder, port or quiet_port()
@@ -65,16 +65,16 @@ class Node:
 
     @property
     def command(self) -> list[str]:
-        """What starts it."""
+        """The command that starts it."""
         return [program(self.name), *(word for key, value in self.options.items() for word in (f"--{key}", value))]
 
     @property
     def running(self) -> bool:
-        """Whether its process is there."""
+        """Whether its process exists, stopped or not."""
         return self.process is not None and self.process.poll() is None
 
     def client(self, **options: Any) -> redis.Redis:
-        """A client that says at once what it meets."""
+        """A client that does not retry."""
         given = {"retry": Retry(NoBackoff(), 0), "socket_timeout": PATIENCE, "protocol": 2, **options}
         return redis.Redis(host="127.0.0.1", port=self.port, **given)
 
@@ -84,12 +84,12 @@ class Node:
             return client.execute_command(*words)
 
     def info(self, section: str) -> dict[str, Any]:
-        """What INFO says of a section."""
-        with self.client(socket_timeout=1) as client:
+        """A section of INFO."""
+        with self.client() as client:
             return dict(client.info(section))
 
     def start(self, *, ready: bool = True) -> None:
-        """Start the process; wait until it answers, `ready=False`: be it that it is loading."""
+        """Start the process and wait until it answers; with `ready=False` the answer may be that it is loading."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until(lambda: self._answers(ready=ready) or not self.running, f"{self} answers")
@@ -105,30 +105,30 @@ class Node:
             return True
 
     def kill(self) -> None:
-        """`kill -9`; return when it is gone."""
+        """`kill -9`, and wait until it is gone."""
         if self.process is not None:
-            self.process.kill()  # ends one that is stopped, too
+            self.process.kill()  # works on a stopped process, too
             self.process.wait(PATIENCE)
 
     def restart(self, *, ready: bool = True) -> None:
-        """`kill -9`, and start again with what is on the disk."""
+        """`kill -9`, and start again with what is on disk."""
         self.kill()
         self.start(ready=ready)
 
     def pause(self) -> None:
-        """SIGSTOP: the kernel still accepts connections and bytes for it, nothing is answered."""
+        """SIGSTOP: the kernel still accepts connections and bytes for it, but nothing is answered."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT: what came meanwhile is executed now."""
+        """SIGCONT: what arrived in the meantime is executed now."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
 def node(name: str, options: Mapping[str, str] = {}, *, port: int = 0) -> Iterator[Node]:
-    """A running server with a folder of its own; both are gone at the end."""
+    """A running server with its own folder; both are removed at the end."""
     with folders() as folder:
         one = Node(name, folder, options, port=port)
         try:
@@ -140,7 +140,7 @@ def node(name: str, options: Mapping[str, str] = {}, *, port: int = 0) -> Iterat
 
 @contextmanager
 def folders() -> Iterator[Path]:
-    """A folder that is gone at the end."""
+    """A folder that is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="rt-"))
     try:
         yield folder

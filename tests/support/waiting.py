@@ -1,4 +1,4 @@
-"""Waiting for something that another process does: looked at again and again, for a bounded time."""
+"""Waiting, for a bounded time, for something that another process or thread does."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.support.servers import PATIENCE
 T = TypeVar("T")
 
 _BETWEEN = 0.01
-"""Seconds between two looks."""
+"""Seconds between two attempts."""
 
 
 def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
-    """The first result of `look` that is true. Raises TimeoutError, naming `what`, when none is within `patience` s.
+    """The first true result of `look`. Raises TimeoutError, naming `what`, when there is none in `patience` seconds.
 
-    A look that raises is one that saw nothing; the last such error stands in the message.
+    A look that raises is tried again; the last error is part of the message.
     """
     pause = threading.Event()
     end = time.monotonic() + patience
@@ -37,9 +37,18 @@ def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
         pause.wait(_BETWEEN)
 
 
+def insist(call: Callable[[], T]) -> T:
+    """Repeat a call until it does not raise; its result."""
+
+    def answered() -> tuple[T]:
+        return (call(),)
+
+    return until(answered, "an answer")[0]
+
+
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """What is done inside ends in so many seconds: a bound that only a hang breaks."""
+    """The block ends within this time: a bound that only a hang breaks."""
     begun = time.monotonic()
     yield
     took = time.monotonic() - begun
