@@ -1,8 +1,8 @@
 """The oracle: a second implementation of what `retarget` promises, so naive that it is obviously right.
 
 It keeps every event of every visitor for ever and answers by scanning them. It shares the parsed policy with the
-library (`policy`, `grammar`, `events`) and nothing else: no timelines, no facts, no windows; local time is done here
-with plain `datetime` and `zoneinfo`.
+library (`policy`, `events`) and nothing else: no timelines, no facts, no windows; local time has its own plain
+implementation in `local_time`.
 
 What a comparison with the library has to leave aside:
 - `record` returns False for an event older than everything the policy asks about. What that is depends on how the
@@ -17,15 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from retarget.events import Candidate
 from retarget.policy import Campaign, Policy
 from retarget.policy.grammar import Cap, Condition, Span, fill
+from tests.property.local_time import DAY, HOUR, end_moment, moment, openings, period, wall, weekday, within_hours
 
-MINUTE, HOUR, DAY = 60, 3_600, 86_400
 SKEW = 300
 SESSION_AT_MOST = DAY
 NOMINAL = {"hour": HOUR, "day": DAY, "week": 7 * DAY, "month": 30 * DAY}
@@ -33,118 +31,6 @@ LONGEST = {"hour": 9 * HOUR, "day": 2 * DAY, "week": 8 * DAY, "month": 32 * DAY}
 """More than any calendar period lasts, whatever the clocks do (they went back by seven hours in Vostok in 1994)."""
 
 Target = str | Candidate
-
-
-# ---- local time ----
-
-
-def wall(at: int, zone: ZoneInfo) -> int:
-    """What a clock in the zone shows at `at`, as the epoch second at which a clock in UTC shows the same."""
-    offset = datetime.fromtimestamp(at, zone).utcoffset()
-    assert offset is not None
-    return at + int(offset.total_seconds())
-
-
-@lru_cache(maxsize=100_000)
-def showing(shown: int, zone: ZoneInfo) -> tuple[int, ...]:
-    """All seconds at which a clock in the zone shows `shown`: none, one, or two."""
-    offsets = {wall(at, zone) - at for at in range(shown - 2 * DAY, shown + 2 * DAY, 15 * MINUTE)}
-    return tuple(sorted(shown - offset for offset in offsets if wall(shown - offset, zone) == shown))
-
-
-@lru_cache(maxsize=100_000)
-def first_showing(shown: int, zone: ZoneInfo) -> int:
-    """The first second at which a clock in the zone shows `shown`; where they skip it, the first that shows more."""
-    if showing(shown, zone):
-        return showing(shown, zone)[0]
-    at = next(at for at in range(shown - 2 * DAY, shown + 2 * DAY, 15 * MINUTE) if wall(at, zone) > shown)
-    while wall(at - 1, zone) > shown:
-        at -= 1
-    return at
-
-
-def as_shown(local: datetime) -> int:
-    """A naive local time as the number that `wall` gives when a clock shows it."""
-    return int(local.replace(tzinfo=UTC).timestamp())
-
-
-def label(shown: int, unit: str, *, sunday_first: bool) -> int:
-    """When the hour, day, week or month of the local time `shown` begins, in local time."""
-    local = datetime.fromtimestamp(shown, UTC)
-    if unit == "hour":
-        return as_shown(datetime(local.year, local.month, local.day, local.hour))  # noqa: DTZ001
-    if unit == "month":
-        return as_shown(datetime(local.year, local.month, 1))  # noqa: DTZ001
-    day = as_shown(datetime(local.year, local.month, local.day))  # noqa: DTZ001
-    if unit == "day":
-        return day
-    first = 6 if sunday_first else 0
-    while datetime.fromtimestamp(day, UTC).weekday() != first:
-        day -= DAY
-    return day
-
-
-def next_label(start: int, unit: str) -> int:
-    """The label after this one."""
-    if unit == "month":
-        local = datetime.fromtimestamp(start, UTC)
-        year, month = (local.year + 1, 1) if local.month == 12 else (local.year, local.month + 1)
-        return as_shown(datetime(year, month, 1))  # noqa: DTZ001
-    return start + {"hour": HOUR, "day": DAY, "week": 7 * DAY}[unit]
-
-
-def period(at: int, unit: str, zone: ZoneInfo, *, sunday_first: bool) -> tuple[int, int]:
-    """The calendar period that `at` is in: its first second and the first of the next period.
-
-    A period that has begun goes on until the next one begins, even when the clocks go back to before it.
-    """
-    current = label(wall(at, zone), unit, sunday_first=sunday_first)
-    while first_showing(next_label(current, unit), zone) <= at:
-        current = next_label(current, unit)
-    return first_showing(current, zone), first_showing(next_label(current, unit), zone)
-
-
-def moment(at: date | datetime, zone: ZoneInfo) -> int:
-    """The second of a `start`: a date's first second, a time of a given offset, or a local time."""
-    if not isinstance(at, datetime):
-        return first_showing(as_shown(datetime(at.year, at.month, at.day)), zone)  # noqa: DTZ001
-    if at.tzinfo is not None:
-        return int(at.timestamp())
-    return first_showing(as_shown(at), zone)
-
-
-def end_moment(at: date | datetime, zone: ZoneInfo) -> int:
-    """The first second after an `end`: a date is included whole, a time is excluded."""
-    return moment(at if isinstance(at, datetime) else at + timedelta(days=1), zone)
-
-
-def within_hours(shown: int, spans: tuple[tuple[int, int], ...]) -> bool:
-    """Whether the local time is in a span: its end is excluded; one that ends before it begins is over midnight."""
-    second = shown % DAY
-    return any(begin <= second < end if begin < end else second >= begin or second < end for begin, end in spans)
-
-
-def weekday(shown: int) -> int:
-    """The weekday of the local time, Monday being 0."""
-    return datetime.fromtimestamp(shown, UTC).weekday()
-
-
-@lru_cache(maxsize=10_000)
-def openings(
-    day: int, spans: tuple[tuple[int, int], ...] | None, weekdays: frozenset[int] | None, zone: ZoneInfo
-) -> tuple[int, ...]:
-    """The whole minutes of a day of UTC at which hours and days begin to let a campaign run: every minute is tried."""
-    opened, was_open = [], True
-    for at in range(day * DAY - MINUTE, (day + 1) * DAY, MINUTE):
-        shown = wall(at, zone)
-        is_open = (weekdays is None or weekday(shown) in weekdays) and (spans is None or within_hours(shown, spans))
-        if is_open and not was_open:
-            opened.append(at)
-        was_open = is_open
-    return tuple(opened)
-
-
-# ---- the oracle ----
 
 
 @dataclass(frozen=True)

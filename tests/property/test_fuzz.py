@@ -1,7 +1,7 @@
 """Fuzzed input of every kind: a right answer or one of our errors, short, without a visitor's id; never anything else.
 
 Bytes are turned, cut, doubled and spliced by chance in what was valid: policies, log files, tokens, names, and what a
-server holds. Hypothesis makes up whatever else callers may give. The normal run takes a slice.
+server holds. The normal run takes a slice; `-m soak` takes more than 10^5 inputs.
 """
 
 from __future__ import annotations
@@ -9,125 +9,26 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from retarget import Candidate, MemoryStore, Policy, Retargeter
 from retarget.errors import InputError, LogError, PolicyError, RetargetError, TokenError
 from retarget.events import Subject
 from retarget.logs import Log, LogOptions
+from tests.property.mutation import SECRET, Mutator, fuzz, told
 from tests.property.oracle import Oracle
 from tests.support import servers
 from tests.support.fixtures import Clock
 from tests.support.servers import Server
 
 NOW = 1_794_312_000
-LONGEST = 2_000
-"""Characters that one problem may be told in."""
-
-SECRET = "SeCrEt"  # noqa: S105 - as a text, not as a password
-"""Stands in every visitor's id, and so in no error."""
-
-TOKENS = [
-    *(b"0", b"-1", b"1", b"10001", b"9" * 30, b"9" * 5_000, b"1e999", b"nan", b"-0", b"0x10", b"1_000", b"\xd9\xa3"),
-    *(
-        b"\0",
-        b"\xff\xfe",
-        b"\xef\xbb\xbf",
-        b"\xed\xa0\x80",
-        b"\xe2\x80\xae",
-        b"\xf0\x9f\x98\x80",
-        b"\xc2\x85",
-        b"\r",
-        b"\n",
-    ),
-    *(
-        b"[" * 300,
-        b"{a=" * 200,
-        b'"' * 3,
-        b"'''",
-        b"{",
-        b"}",
-        b"{item}",
-        b"{campaign}",
-        b"{{",
-        b"[[",
-        b"]]",
-        b"=",
-        b",",
-    ),
-    *(b" per ", b"/", b" within ", b"within", b" calendar ", b"month", b"session", b"flight", b"lifetime", b"day"),
-    *(b"true", b"false", b"1979-05-27T07:32:00Z", b"07:32:00", b"24:00", b"00:00-24:00", b"fri-mon", b" " * 500),
-    *(
-        b"[campaign.x]",
-        b"[defaults]",
-        b"[caps]",
-        b"[annoyance]",
-        b"audience",
-        b"exclude",
-        b"threshold",
-        b"any",
-        b"spread",
-    ),
-    *(b"\x1f\x8b", b"PAR1", b"impression", b"*", b"@", b"^", b"#0", b"h", b"H", b"\\u0000", b"\\uD800", b"a" * 600),
-]
-
-
-class Mutator:
-    """Changes bytes by chance: the same seed, the same changes."""
-
-    def __init__(self, seed: int, corpus: list[bytes], words: list[bytes] | None = None) -> None:
-        self.chance = random.Random(seed)
-        self.corpus = corpus
-        self.words = words or TOKENS
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        data = bytearray(self.chance.choice(self.corpus))
-        for _ in range(self.chance.choice([1, 1, 1, 2, 3, 8])):
-            self._change(data)
-        return bytes(data)
-
-    def _change(self, data: bytearray) -> None:
-        chance = self.chance
-        at = chance.randrange(len(data) + 1)
-        end = min(len(data), at + chance.choice([1, 1, 2, 4, 16, 64]))
-        match chance.randrange(7):
-            case 0 if at < len(data):
-                data[at] ^= 1 << chance.randrange(8)
-            case 1:
-                data[at:at] = bytes([chance.randrange(256)])
-            case 2:
-                del data[at:end]
-            case 3:
-                data[end:end] = data[at:end] * chance.choice([1, 1, 2, 50])
-            case 4:
-                other = chance.choice(self.corpus)
-                cut = chance.randrange(len(other) + 1)
-                data[at:end] = other[cut : cut + chance.choice([4, 16, 64, 4_000])]
-            case _:
-                data[at : chance.choice([at, end])] = chance.choice(self.words)
-
-
-def told(error: RetargetError, names: str = "\0") -> None:
-    """An error says what is wrong in a few lines, and tells nobody who it was, but for what stands behind `names`."""
-    problems = error.problems if isinstance(error, PolicyError) else [str(error)]
-    for problem in problems:
-        assert 0 < len(problem) <= LONGEST, problem[:200]
-        assert SECRET not in problem.partition(names)[0]
-        problem.encode(errors="strict")
 
 
 # -- policies ----------------------------------------------------------------------------------------------------------
@@ -359,164 +260,7 @@ def counts_once(ads: Retargeter, oracle: Oracle, subject: Subject) -> bool:
     return ads.decide(SECRET, [subject]).eligible == ()
 
 
-ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | st.binary(max_size=20)
-WEIRD = st.recursive(
-    ANYTHING | st.datetimes() | st.dates() | st.decimals() | st.timedeltas(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
-    max_leaves=5,
-)
-_HYPOTHESIS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@given(st.lists(WEIRD, min_size=9, max_size=9))
-@settings(_HYPOTHESIS, max_examples=100)
-def test_whatever_a_caller_gives_is_taken_or_refused(given_: list[Any]) -> None:
-    """Things of every type in every place: an InputError, or an answer; a store that was refused holds nothing."""
-    ads = Retargeter(EVERYTHING, store := MemoryStore(), clock=lambda: NOW)
-    a, b, c, d, e, f, g, h, i = given_
-    calls: list[Callable[[], object]] = [
-        lambda: ads.decide(a, [b], now=c, timezone=d),
-        lambda: ads.decide(a, b, consent=c),
-        lambda: list(ads.decide_many([a, b], c, now=d)),
-        lambda: list(ads.decide_many(a)),
-        lambda: ads.claim(a, [b], now=c, id=d, hold=e, timezone=f),
-        lambda: ads.claim("v", [b], hold=e),
-        lambda: ads.record(a, b, c, at=d, id=e),
-        lambda: ads.record("v", "click", "c", at=d),
-        lambda: ads.record("v", "click", Candidate(b, item=c)),
-        lambda: ads.record_many([(a, b, c, d, e)]),
-        lambda: ads.record_many(f),
-        lambda: ads.record_many([g]),
-        lambda: ads.confirm(h),
-        lambda: ads.release(h, now=i),
-        lambda: ads.export(a),
-        lambda: ads.forget(a),
-        lambda: ads.decide("v", [Candidate(a, item=b)]).eligible,
-    ]
-    for call in calls:
-        before = len(store)
-        try:
-            call()
-        except RetargetError as error:
-            told(error)
-            assert len(store) == before
-
-
-@given(WEIRD)
-@settings(_HYPOTHESIS, max_examples=150)
-def test_whatever_is_given_for_a_policy_is_one_or_refused(data: Any) -> None:
-    """Data of every shape, whole or as one key of a policy."""
-    campaigns = [data, {"caps": data}, {"audience": [{"any": data}], "start": data, "cost": data, "labels": data}]
-    shapes = [data, *({"campaign": {"a": campaign}} for campaign in campaigns), {"caps": {"item": data}}]
-    for shape in [*shapes, {"annoyance": data}, {"annoyance": {"threshold": data}}, {"retention": data}]:
-        try:
-            Retargeter(Policy.model_validate(shape), "memory://")
-        except PolicyError as error:
-            told(error)
-
-
-BLANKS = " " * 200_000
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        {"caps": [f"3 per day{BLANKS}x"]},
-        {"caps": [f"3{BLANKS}x"]},
-        {"exclude": [f'visit{BLANKS}"']},
-        {"exclude": [f"visit a within{BLANKS}x"]},
-        {"exclude": ["visit " + "{a}" * 100_000]},
-        {"exclude": ["visit " + "a" * 70_000]},
-        {"exclude": ["visit" * 20_000]},
-        {"exclude": ["visit shop" + " within" * 50_000]},
-        {"gap": f"1{BLANKS}x"},
-        {"gap": "9" * 4_000 + " days"},
-        {"hours": "," * 200_000},
-        {"days": "-" * 200_000},
-    ],
-    ids=map(str, range(12)),
-)
-def test_endless_texts_are_refused_at_once_and_briefly(rule: dict[str, Any]) -> None:
-    """None is tried in more ways than it has letters: that would take minutes."""
-    with pytest.raises(PolicyError) as raised:
-        Retargeter(Policy.model_validate({"campaign": {"a": rule}}), "memory://").decide("v")
-    told(raised.value)
-
-
-@pytest.mark.parametrize("text", ["\ud800", "shop/\udfff"])
-def test_what_is_no_unicode_is_no_subject(text: str) -> None:
-    """A lone surrogate in a rule: refused when it is loaded, in a message that can be printed."""
-    for rule in ({"exclude": [f"visit {text}"]}, {"audience": [{"any": [f'visit "{text}"', "visit"]}]}):
-        with pytest.raises(PolicyError) as raised:
-            Policy.model_validate({"campaign": {"a": rule}, "defaults": rule})
-        told(raised.value)
-
-
-@pytest.mark.parametrize(
-    "text", ["[campaign.a]\ncost = " + "9" * 5_000, "a = " + "[" * 10_000, "[campaign.a]\n\ud800 = 1"]
-)
-def test_toml_that_cannot_be_read_is_refused(text: str) -> None:
-    """A number of thousands of digits, brackets without end, no Unicode."""
-    with pytest.raises(PolicyError) as raised:
-        Policy.from_text(text)
-    told(raised.value)
-
-
-FIRST, LAST = datetime(1970, 1, 2), datetime(2106, 1, 1)  # noqa: DTZ001 - Hypothesis wants them like this
-
-
-@given(st.integers(0, 2**32 - 301) | st.floats(0, 2**32 - 301) | st.datetimes(FIRST, LAST))
-@settings(_HYPOTHESIS, max_examples=200)
-def test_a_moment_is_the_same_in_every_form(moment: float | datetime) -> None:
-    """A number or an aware datetime: floored to its second, exported as that second, and claimed once in it."""
-    moment = moment.replace(tzinfo=UTC) if isinstance(moment, datetime) else moment
-    second = int(moment.timestamp() if isinstance(moment, datetime) else moment)
-    ads = Retargeter(EVERYTHING, MemoryStore())
-    claim = ads.claim("v", ["c"], now=moment)
-    assert claim is not None
-    assert claim.second == second
-    assert ads.export("v")["timelines"]["impression c"]["at"] == [datetime.fromtimestamp(second, UTC).isoformat()]
-    again = ads.decide("v", ["c"], now=moment)["c"].eligible_at
-    assert again == datetime.fromtimestamp(second, UTC) + timedelta(seconds=86_401)
-
-
-@given(st.integers(1, 10**9), st.sampled_from(["second", "minute", "hour", "day", "week"]), st.booleans())
-@settings(_HYPOTHESIS, max_examples=200)
-def test_a_duration_lasts_as_long_as_it_says(count: int, unit: str, capital: bool) -> None:  # noqa: FBT001
-    """As a gap and as a hold: so many seconds, or refused where that is more than may be."""
-    seconds = count * {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}[unit]
-    text = f"{count} {unit}s".upper() if capital else f"{count} {unit}"
-    try:
-        ads = Retargeter(Policy.model_validate({"campaign": {"a": {"gap": text}}}), MemoryStore(), clock=lambda: 10**9)
-        ads.record("v", "impression", "a")
-        free = ads.decide("v")["a"].eligible_at
-        assert free is not None
-        assert int(free.timestamp()) == 10**9 + seconds + 1
-    except PolicyError as error:
-        told(error)
-        assert seconds > 20 * 366 * 86_400
-    try:
-        claim = shop().claim("w", ["b"], hold=text)
-        assert claim is not None
-        assert claim.held_for == seconds
-    except InputError as error:
-        told(error)
-        assert seconds > 86_400
-
-
 # -- all of them -------------------------------------------------------------------------------------------------------
-
-
-def fuzz(check: Callable[[bytes], str], mutator: Mutator, times: int) -> Counter[str]:
-    """Check so many inputs; what fails is told by its bytes."""
-    became: Counter[str] = Counter()
-    for _, data in zip(range(times), mutator, strict=False):
-        try:
-            became[check(data)] += 1
-        except Exception as error:
-            error.add_note(f"by these bytes: {data[:2_000]!r}")
-            raise
-    return became
 
 
 def sealed(secret: str | None) -> str:

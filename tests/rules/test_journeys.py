@@ -18,7 +18,8 @@ import pytest
 from retarget import Candidate, Policy, Retargeter
 from retarget.engine import Reason
 from retarget.events import Subject
-from tests.property.oracle import HOUR, Oracle, Target, wall, weekday, within_hours
+from tests.property.local_time import HOUR, wall, weekday, within_hours
+from tests.property.oracle import Oracle, Target
 
 POLICIES = Path(__file__).parents[2] / "docs" / "policies"
 

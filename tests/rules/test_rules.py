@@ -16,7 +16,8 @@ from retarget import AnnoyanceLevel, Candidate, Event, InputError, MemoryStore, 
 from retarget.engine import Reason
 from retarget.events import Subject
 from retarget.timelines import MOST_TIMELINES, State
-from tests.property.oracle import Oracle, moment
+from tests.property.local_time import moment
+from tests.property.oracle import Oracle
 
 DAY = "2026-03-04T"
 

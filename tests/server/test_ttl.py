@@ -20,7 +20,8 @@ from retarget import Candidate, MemoryStore, Policy, PolicyError, Retargeter
 from retarget.events import Subject
 from retarget.policy import Campaign, Cap, Condition, Span, labels_in, load_zone
 from retarget.timelines import timeline
-from tests.property.oracle import DAY, LONGEST, SESSION_AT_MOST, SKEW, end_moment, moment, spread_gap
+from tests.property.local_time import DAY, end_moment, moment
+from tests.property.oracle import LONGEST, SESSION_AT_MOST, SKEW, spread_gap
 from tests.support import servers, strategies
 from tests.support.fixtures import Clock
 from tests.support.servers import Server

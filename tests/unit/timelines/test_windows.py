@@ -28,8 +28,8 @@ from retarget.timelines.windows import (
     instant,
     session,
 )
-from tests.property import oracle
-from tests.property.oracle import DAY, HOUR, MINUTE, wall
+from tests.property import local_time
+from tests.property.local_time import DAY, HOUR, MINUTE, wall
 
 SECOND = timedelta(seconds=1)
 UNITS: list[Unit] = ["hour", "day", "week", "month"]
@@ -172,7 +172,7 @@ def check_watched(units: list[Unit], moments: range, key: str, *, sunday_first: 
         if ends is not None:
             assert (place, windows[unit].leaves(at, zone)) == (place, ends)
             if at == begins:
-                assert oracle.period(at, unit, zone, sunday_first=sunday_first) == (begins, ends)
+                assert local_time.period(at, unit, zone, sunday_first=sunday_first) == (begins, ends)
 
 
 # ---- calendar windows ----
@@ -223,7 +223,7 @@ def test_year_ends(year: int, zone: str) -> None:
 def test_calendar_windows_are_periods(place: Place, unit: Unit, sunday_first: bool, beside: int) -> None:  # noqa: FBT001
     """In all zones: a period begins where the naive search says, its first second counts, the one before does not."""
     zone, window, at = ZoneInfo(place.zone), Calendar(unit, sunday_first), place.at + beside
-    begins, ends = oracle.period(at, unit, zone, sunday_first=sunday_first)
+    begins, ends = local_time.period(at, unit, zone, sunday_first=sunday_first)
     assert (window.since(at, zone), window.leaves(at, zone)) == (begins, ends)
     assert begins <= at < ends
     assert at - begins <= window.horizon
@@ -319,11 +319,11 @@ def test_instants_are_where_a_clock_first_shows_them(place: Place, beside: int) 
     zone = ZoneInfo(place.zone)
     shown = wall(place.at, zone) + beside
     local = datetime.fromtimestamp(shown, UTC).replace(tzinfo=None)
-    expected = oracle.first_showing(shown, zone)
+    expected = local_time.first_showing(shown, zone)
     assert wall(expected, zone) >= shown > wall(expected - 1, zone)
     assert first_instant(local, zone) == instant(local, zone) == end_instant(local, zone) == expected
     midnight = datetime.combine(local.date(), datetime.min.time())
-    assert instant(local.date(), zone) == oracle.first_showing(oracle.as_shown(midnight), zone)
+    assert instant(local.date(), zone) == local_time.first_showing(local_time.as_shown(midnight), zone)
     assert end_instant(local.date() - timedelta(days=1), zone) == instant(local.date(), zone)
     exact = datetime.fromtimestamp(place.at, zone)
     assert instant(exact, ZoneInfo("UTC")) == end_instant(exact, ZoneInfo("UTC")) == place.at
@@ -359,7 +359,7 @@ def test_hours_open_when_a_watched_clock_says(place: Place, spans: tuple[tuple[i
     """The next opening is the first minute at which the local time is in a span, wherever the clocks change."""
     zone, now = ZoneInfo(place.zone), place.at + beside
     found = Hours(spans).next_open(now, zone)
-    assert found == first_open(now, lambda at: oracle.within_hours(wall(at, zone), spans), 9)
+    assert found == first_open(now, lambda at: local_time.within_hours(wall(at, zone), spans), 9)
 
 
 @settings(max_examples=150, deadline=None)
@@ -372,7 +372,7 @@ def test_days_open_when_a_watched_clock_says(place: Place, weekdays: frozenset[i
     """The next opening is the first minute of a local weekday, even where the calendar skips the next such day."""
     zone, now = ZoneInfo(place.zone), place.at + beside
     found = Days(weekdays).next_open(now, zone)
-    assert found == first_open(now, lambda at: oracle.weekday(wall(at, zone)) in weekdays, 16)
+    assert found == first_open(now, lambda at: local_time.weekday(wall(at, zone)) in weekdays, 16)
 
 
 @settings(max_examples=100, deadline=None)
@@ -407,7 +407,7 @@ def test_start_and_end(place: Place, beside: int, moment: date, near: bool) -> N
         shown = datetime.fromtimestamp(wall(place.at, zone), UTC).replace(tzinfo=None)
         moment = shown if isinstance(moment, datetime) else shown.date()
     now = place.at + beside
-    begins, ends = oracle.moment(moment, zone), oracle.end_moment(moment, zone)
+    begins, ends = local_time.moment(moment, zone), local_time.end_moment(moment, zone)
     assert Starts(moment).next_open(now, zone) == max(now, begins)
     assert Ends(moment).next_open(now, zone) == (now if now < ends else None)
     assert Starts(moment).next_open(begins - 1, zone) == begins
