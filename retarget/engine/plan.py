@@ -1,14 +1,14 @@
 """The plan: a policy compiled to facts. Every kind of rule becomes the one question here, and nowhere else.
 
 Rules:
-- A fact is "the n-th newest entry of this timeline is at or after the window's beginning". As time goes on and nothing
-  else happens, a fact can only become false.
+- A fact is "the n-th newest entry of this timeline is at or after the window's start". As time passes and nothing else
+  happens, a fact can only become false.
 - A rule is a set of clauses; a clause holds if any of its literals does; a literal is a fact that must be true, or one
   that must be false. A candidate is eligible iff all clauses of all its rules hold and the clock is open.
-- Clauses of one literal, which most are, go into two sets: `requires` and `forbids`.
-- What facts ask about is what events enter, and keep, and for how long.
-- A subject may be a template: `{item}` is filled from the candidate's labels. A label that is missing makes the fact
-  false: what cannot be named has not happened.
+- Most clauses have one literal; these go into two sets: `requires` and `forbids`.
+- The facts also say which timelines an event enters, how many entries each keeps, and for how long.
+- A subject may be a template: `{item}` is filled from the candidate's labels. A missing label makes the fact false:
+  what cannot be named has not happened.
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ Reason: TypeAlias = Literal[
 """Why a candidate may be shown or not. In the docs: `docs/reference/verdicts.md`."""
 
 
+CACHE_SIZE = 4_096
+"""How many candidates with labels, and events with subjects, a plan remembers the compiled form of."""
+
+
 class Fact(NamedTuple):
-    """Is the n-th newest entry of this timeline at or after the window's beginning? (n below 1: always)."""
+    """Is the n-th newest entry of this timeline at or after the window's start? (n below 1: always)."""
 
     field: bytes
     n: int
@@ -60,7 +64,10 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule as written, and what it comes to. `counted` and `limit` are for telling: seen so many of so many."""
+    """One rule as written, and as a formula or an opening.
+
+    `counted` and `limit` are what a verdict reports as `seen` and `limit`.
+    """
 
     reason: Reason
     text: str
@@ -68,27 +75,66 @@ class Rule:
     counted: Term | None = None
     limit: int | None = None
     opening: Opening | None = None
-    weight: int = 1
 
 
 BoundClause: TypeAlias = tuple[tuple[Fact, bool], ...]
+"""Facts, one of which must have the answer beside it. An empty clause can never hold."""
+
+
+class BoundRule(NamedTuple):
+    """A rule with its clauses about one candidate."""
+
+    rule: Rule
+    clauses: tuple[BoundClause, ...]
+
+
+class NumberedClause(NamedTuple):
+    """A clause of several numbered facts: one of `wanted` is true, or one of `unwanted` is false."""
+
+    wanted: frozenset[int]
+    unwanted: frozenset[int]
+
+
+class Segment(NamedTuple):
+    """A threshold, and the formula of its being the one in force."""
+
+    name: str
+    who: Formula
+    threshold: list[Cap]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """How a numbered fact is looked up in its packed timeline, if that is longer than `size` bytes.
+
+    Not a NamedTuple: the decision reads these fields for every fact of a visitor, and slots read faster.
+    """
+
+    size: int
+    entry: slice
+    window: int
+    fact: int
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What decides over one candidate: sets of numbered facts, and what the sets cannot say."""
+    """What decides on one candidate: sets of numbered facts, and what the sets cannot express.
+
+    `simple`: `requires` and `forbids` are all there is. `guards` are all clauses, for the store.
+    """
 
     candidate: Candidate
     requires: frozenset[int]
     forbids: frozenset[int]
-    clauses: tuple[tuple[frozenset[int], frozenset[int]], ...]
+    clauses: tuple[NumberedClause, ...]
     bound: tuple[BoundClause, ...]
     openings: tuple[Opening, ...]
     guards: tuple[BoundClause, ...]
+    simple: bool
 
 
 class Plan:
-    """A compiled policy. Immutable once built; the caches only remember what would be computed again."""
+    """A compiled policy. Immutable once built; the caches only save computing the same again."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -97,27 +143,24 @@ class Plan:
         self.facts: dict[Fact, int] = {}
         self.numbered: list[Fact] = []
         self.windows: list[Window] = []
-        self.on: dict[bytes, list[tuple[int, slice, int, int]]] = {}
-        self.has_sessions = False
+        self.on: dict[bytes, list[Lookup]] = {}
         self.alive = Fact(ACTIVITY, 1, Rolling(policy.session.seconds))
         self._asked: dict[bytes, Asked] = {}
         self._patterns = Patterns()
         self.segments = self._segments()
-        self.compiled: dict[str, Compiled] = {}
-        self.quick: dict[Subject, tuple[frozenset[int], frozenset[int], Compiled | None]] = {}
+        self.compiled: dict[Subject, Compiled] = {}
         self.always: list[str] = []
         self.by_fact: dict[int, list[str]] = {}
         self.position: dict[str, int] = {}
         self._ask_shared()
         for position, id_ in enumerate(policy.campaign):
             self.position[id_] = position
-            compiled = self.compiled[id_] = self._index(id_, self._compile(Candidate(id_), known=True))
-            rest = compiled if compiled.clauses or compiled.bound or compiled.openings else None
-            self.quick[id_] = (compiled.requires, compiled.forbids, rest)
-        self.forbidding = frozenset(number for _, forbids, _ in self.quick.values() for number in forbids)
-        self._places = lru_cache(4_096)(self._enter)
-        self.bind = lru_cache(4_096)(self._bind)
-        self.bound_rules = lru_cache(4_096)(self._bound_rules)
+            self.compiled[id_] = self._index(id_, self._compile(Candidate(id_), known=True))
+        self.forbidding = frozenset(number for compiled in self.compiled.values() for number in compiled.forbids)
+        self.has_sessions = ACTIVITY in self._asked
+        self.places = lru_cache(CACHE_SIZE)(self._places)
+        self.bind = lru_cache(CACHE_SIZE)(self._bind)
+        self.bound_rules = lru_cache(CACHE_SIZE)(self._bound_rules)
 
     # -- candidates -------------------------------------------------------------------------------------------------
 
@@ -128,7 +171,7 @@ class Plan:
         return [*self._clock(rules), *self._behaviour(rules), *self._caps(rules, self.labels(candidate))]
 
     def labels(self, candidate: Candidate) -> dict[str, str]:
-        """The campaign's labels, the candidate's own before them, and `campaign` itself."""
+        """The campaign's labels, overridden by the candidate's own, and `campaign` itself."""
         own = self.policy.campaign.get(candidate.campaign)
         return {**(own.labels if own else {}), **dict(candidate.labels), "campaign": candidate.campaign}
 
@@ -155,10 +198,10 @@ class Plan:
                 clauses.append(tuple(sorted(known, key=lambda literal: (literal[0].field, literal[0].n, literal[1]))))
         return clauses
 
-    def _bound_rules(self, candidate: Candidate) -> tuple[tuple[Rule, tuple[BoundClause, ...]], ...]:
-        """Every rule that applies to the candidate with its clauses, for telling which of them forbids it."""
+    def _bound_rules(self, candidate: Candidate) -> tuple[BoundRule, ...]:
+        """Every rule that applies to the candidate, bound to its labels: a verdict names the one that forbids it."""
         labels = self.labels(candidate)
-        return tuple((rule, tuple(self.bind_formula(rule.formula, labels))) for rule in self.rules(candidate))
+        return tuple(BoundRule(rule, tuple(self.bind_formula(rule.formula, labels))) for rule in self.rules(candidate))
 
     def _bind(self, candidate: Candidate) -> Compiled:
         if not candidate.labels and candidate.campaign in self.compiled:
@@ -173,7 +216,7 @@ class Plan:
         guards = dict.fromkeys(clause for rule in rules for clause in self.bind_formula(rule.formula, labels))
         requires: set[int] = set()
         forbids: set[int] = set()
-        clauses: list[tuple[frozenset[int], frozenset[int]]] = []
+        clauses: list[NumberedClause] = []
         bound: list[BoundClause] = []
         for clause in guards:
             if known:
@@ -186,11 +229,18 @@ class Plan:
                 number, wanted = numbers[0]
                 (requires if wanted else forbids).add(number)
             else:
-                wanted_ones = frozenset(number for number, wanted in numbers if wanted)
-                clauses.append((wanted_ones, frozenset(number for number, wanted in numbers if not wanted)))
+                trues = frozenset(number for number, wanted in numbers if wanted)
+                clauses.append(NumberedClause(trues, frozenset(number for number, wanted in numbers if not wanted)))
         openings = tuple(rule.opening for rule in rules if rule.opening is not None)
         return Compiled(
-            candidate, frozenset(requires), frozenset(forbids), tuple(clauses), tuple(bound), openings, tuple(guards)
+            candidate,
+            frozenset(requires),
+            frozenset(forbids),
+            tuple(clauses),
+            tuple(bound),
+            openings,
+            tuple(guards),
+            simple=not (clauses or bound or openings),
         )
 
     def _number(self, fact: Fact) -> None:
@@ -200,15 +250,15 @@ class Plan:
         self.numbered.append(fact)
         if fact.n >= 1:
             start = -timeline.ENTRY * fact.n
-            piece = slice(start, start + timeline.ENTRY or None)
+            entry = slice(start, start + timeline.ENTRY or None)
             if fact.window not in self.windows:
                 self.windows.append(fact.window)
             window = self.windows.index(fact.window)
-            self.on.setdefault(fact.field, []).append((timeline.ENTRY * fact.n, piece, window, number))
+            self.on.setdefault(fact.field, []).append(Lookup(timeline.ENTRY * fact.n, entry, window, number))
 
     def _index(self, id_: str, compiled: Compiled) -> Compiled:
-        """Note by which facts the campaign can be found at all: those of its smallest clause without a "must not"."""
-        choices = [compiled.requires] if compiled.requires else [c for c, against in compiled.clauses if not against]
+        """Index the campaign by facts without which it cannot be eligible: those of one clause without a "must not"."""
+        choices = [compiled.requires] if compiled.requires else [c.wanted for c in compiled.clauses if not c.unwanted]
         if choices:
             for number in min(choices, key=len) if not compiled.requires else [min(compiled.requires)]:
                 self.by_fact.setdefault(number, []).append(id_)
@@ -262,38 +312,39 @@ class Plan:
             yield Rule("gap", f"{prefix}{cap.text}, spread", negated(self._reached(spaced)), spaced, 1)
 
     def _annoyance(self, labels: Mapping[str, str]) -> Iterable[Rule]:
-        """The threshold of each segment: it binds, or she is not in the segment (or in an earlier one)."""
+        """Each segment's threshold: it is not reached, or the visitor is not in that segment (or in an earlier one)."""
         annoyance = self.policy.annoyance
         if annoyance is None:
             return
         weight = annoyance.points.get(labels.get("channel", ""), 1)
         for name, who, threshold in self.segments:
+            outside = negated(who)
             for cap in threshold:
                 window = self._window(cap.window, _NO_RULES)
                 term = Term(POINTS.decode(), None, cap.limit - weight + 1, window, cap.limit)
-                formula = any_of([negated(self._reached(term)), negated(who)])
-                yield Rule("annoyance", f"{name}: {cap.text}", formula, term, cap.limit, weight=weight)
+                formula = any_of([negated(self._reached(term)), outside])
+                yield Rule("annoyance", f"{name}: {cap.text}", formula, term, cap.limit)
                 if cap.spacing:
                     spaced = Term(POINTS.decode(), None, 1, Rolling(cap.spacing), 1)
-                    formula = any_of([negated(self._reached(spaced)), negated(who)])
+                    formula = any_of([negated(self._reached(spaced)), outside])
                     yield Rule("annoyance", f"{name}: {cap.text}, spread", formula, spaced, 1)
 
-    def _segments(self) -> list[tuple[str, Formula, list[Cap]]]:
-        """Each threshold with the formula of being the one in force; the general one last."""
+    def _segments(self) -> list[Segment]:
+        """The thresholds in the order in which they are tried; the general one last."""
         annoyance = self.policy.annoyance
         if annoyance is None:
             return []
-        segments: list[tuple[str, Formula, list[Cap]]] = []
+        segments: list[Segment] = []
         earlier: Formula = TRUE
         for name, segment in annoyance.segment.items():
             clauses = [any_of(self._reached(self._term(c, _NO_RULES)) for c in clause) for clause in segment.who]
             who = all_of(clauses)
-            segments.append((f"segment {name}", all_of([earlier, who]), segment.threshold))
+            segments.append(Segment(f"segment {name}", all_of([earlier, who]), segment.threshold))
             earlier = all_of([earlier, negated(who)])
-        return [*segments, ("annoyance", earlier, annoyance.threshold)]
+        return [*segments, Segment("annoyance", earlier, annoyance.threshold)]
 
     def points(self, cap: Cap) -> Fact:
-        """The fact of a threshold being used up; for counting how far it is."""
+        """The fact that a threshold is used up; its window says which points count."""
         return Fact(POINTS, cap.limit, self._window(cap.window, _NO_RULES))
 
     def _term(self, condition: Condition, rules: Campaign) -> Term:
@@ -301,11 +352,10 @@ class Plan:
         return Term(condition.event, condition.subject, condition.count, window, condition.count)
 
     def _reached(self, term: Term) -> Formula:
-        """The formula of a term being true. What is counted within a session needs the session to last still."""
+        """The formula of a term being true. What counts within a session needs the session to be going on."""
         reached = frozenset([frozenset([(term, True)])])
         if not term.window.anchored or term.n < 1:  # what costs more than the whole limit is too much in any session
             return reached
-        self.has_sessions = True
         alive = Term(ACTIVITY.decode(), None, 1, self.alive.window, 1)
         return all_of([reached, frozenset([frozenset([(alive, True)])])])
 
@@ -328,11 +378,8 @@ class Plan:
 
     # -- events -----------------------------------------------------------------------------------------------------
 
-    def places(self, event: str, subject: Subject | None) -> tuple[Place, ...]:
-        """The timelines that an event enters. Only what some rule asks about is remembered."""
-        return self._places(event, subject)
-
-    def _enter(self, event: str, subject: Subject | None) -> tuple[Place, ...]:
+    def _places(self, event: str, subject: Subject | None) -> tuple[Place, ...]:
+        """The timelines that an event enters: only those that a rule asks about."""
         candidate = subject if isinstance(subject, Candidate) else Candidate(subject) if subject is not None else None
         labels = self.labels(candidate) if candidate else {}
         rules = self.policy.rules(candidate.campaign) if candidate else None
@@ -363,7 +410,7 @@ class Plan:
         return Place(name, weight, asked.keep, timeline.head(asked.horizon, shield=asked.shield), asked.horizon)
 
     def place_of(self, field: bytes) -> Place | None:
-        """What the policy asks of a timeline found by its name; None where it does not ask."""
+        """What the policy asks of the timeline of this name; None where it asks nothing."""
         if field in (ACTIVITY, SESSIONS):
             return self.session_places()[field == SESSIONS] if self.has_sessions else None
         text = field.decode(errors="replace")
@@ -375,15 +422,15 @@ class Plan:
         return self._subject_place(event, subject, kind if labelled else "", known=subject in self.policy.campaign)
 
     def session_places(self) -> tuple[Place, Place]:
-        """Where every event enters while a rule asks about sessions: the last activity, and the session's beginning."""
-        alive, begun = self.alive.window, session()
+        """Where every event enters if a rule asks about sessions: the last activity, and the session's start."""
+        alive, started = self.alive.window, session()
         return (
             Place(ACTIVITY, 1, 1, timeline.head(alive.horizon, shield=True), alive.horizon),
-            Place(SESSIONS, 1, 1, timeline.head(begun.horizon, shield=True), begun.horizon),
+            Place(SESSIONS, 1, 1, timeline.head(started.horizon, shield=True), started.horizon),
         )
 
     def _ask_shared(self) -> None:
-        """Note what is asked about without any one campaign: label caps, thresholds, segments, the defaults."""
+        """Note what rules that belong to no one campaign ask about: label caps, thresholds, segments, the defaults."""
         anyone = Candidate("{campaign}")  # stands for every campaign that the policy does not name
         for key, caps in self.policy.caps.items():
             kind, _, value = key.partition(":")
@@ -416,7 +463,7 @@ class Plan:
 
 
 def compile_subject(plan: Plan, subject: Subject) -> Compiled:
-    """What decides over this candidate. Raises InputError for one that the policy cannot decide on."""
+    """The candidate's rules, compiled. Raises InputError for one that the policy cannot decide on."""
     if isinstance(subject, str) and subject in plan.compiled:
         return plan.compiled[subject]
     candidate = as_candidate(subject)
@@ -429,7 +476,7 @@ def compile_subject(plan: Plan, subject: Subject) -> Compiled:
 
 
 def as_candidate(subject: object) -> Candidate:
-    """The candidate, given as one or by its campaign's id. Raises InputError for anything that can be neither."""
+    """The candidate, given as one or as its campaign's id. Raises InputError for anything else."""
     try:
         candidate = subject if isinstance(subject, Candidate) else Candidate(check_text(subject, "campaign"))
         check_text(candidate.campaign, "campaign")

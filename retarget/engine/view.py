@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 from retarget.engine.plan import BoundClause, Compiled, Fact, Plan
@@ -30,40 +30,45 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _STEPS = 1_000
-_MOST_REMEMBERED = 4_096
+"""The most rounds of the search for the next eligible second; a policy that needs more counts as never."""
+
+CACHE_SIZE = 4_096
 
 
-class _Since(dict[int, bytes]):
-    """Since when each of the plan's windows looks at one moment, packed; worked out when first asked for."""
+class Cache(Generic[K, V]):
+    """At most `CACHE_SIZE` entries, emptied when full: callers can invent new labels without end."""
 
-    def __init__(self, plan: Plan, now: int, zone: ZoneInfo, begun: int = 0) -> None:
-        self.plan, self.now, self.zone, self.begun = plan, now, zone, begun
+    __slots__ = ("_entries", "get")
 
-    def __missing__(self, number: int) -> bytes:
-        window = self.plan.windows[number]
-        since = window.since(self.now, self.zone)
-        packed = self[number] = _packed(max(since, self.begun) if window.anchored else since)
-        return packed
-
-
-class _Remembered(dict[K, V]):
-    """What the calls of one second share, forgotten when it grows too large: new names are made up without end."""
+    def __init__(self) -> None:
+        self._entries: dict[K, V] = {}
+        self.get = self._entries.get  # hot path: the dictionary's own method, without a Python call in between
 
     def __setitem__(self, key: K, value: V) -> None:
-        if len(self) >= _MOST_REMEMBERED:
-            self.clear()
-        super().__setitem__(key, value)
+        if len(self._entries) >= CACHE_SIZE:
+            self._entries.clear()
+        self._entries[key] = value
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 class PlanAt:
-    """A plan at one second in one zone. Kept between the calls of that second: all visitors share it."""
+    """A plan at one second in one zone, with what every visitor of that second shares: window starts, alternatives."""
 
     def __init__(self, plan: Plan, now: int, zone: ZoneInfo) -> None:
         self.plan, self.now, self.zone = plan, now, zone
-        self.since = _Since(plan, now, zone)
-        self.claims: dict[Subject, tuple[Alternative, ...]] = _Remembered()
-        self.holds: dict[tuple[Subject, int], tuple[Alternative, ...]] = _Remembered()
-        self.records: dict[tuple[str, Subject | None], tuple[Alternative, ...]] = _Remembered()
+        self.starts: dict[int, bytes] = {}
+        self.claims: Cache[Subject, tuple[Alternative, ...]] = Cache()
+        self.holds: Cache[tuple[Subject, int], tuple[Alternative, ...]] = Cache()
+        self.records: Cache[tuple[str, Subject | None], tuple[Alternative, ...]] = Cache()
+
+    def start(self, number: int) -> bytes:
+        """The first second that counts in the plan's window of this number, packed. Computed once."""
+        start = self.starts.get(number)
+        if start is None:
+            start = self.starts[number] = _packed(self.plan.windows[number].since(self.now, self.zone))
+        return start
 
     def is_open(self, openings: tuple[Opening, ...]) -> bool:
         """Whether the clock lets a candidate be shown."""
@@ -71,31 +76,45 @@ class PlanAt:
 
 
 class View:
-    """One visitor at one moment: which facts are true, and when they will have ceased to be."""
+    """One visitor at one second: which facts are true, and when they cease to be.
 
-    def __init__(self, moment: PlanAt, state: State) -> None:
-        self.moment, self.state = moment, state
-        plan = moment.plan
-        since = moment.since
+    Raises StoreError for a corrupt timeline; one that no rule asks about is not looked at.
+    """
+
+    def __init__(self, plan_at: PlanAt, state: State) -> None:
+        self.plan_at, self.state = plan_at, state
+        plan = plan_at.plan
+        starts = plan_at.starts
+        self._session_start = 0
         if plan.has_sessions:
-            begun = state.get(SESSIONS)
-            since = _Since(plan, moment.now, moment.zone, timeline.newest(begun) if begun else 0)
-        self._begun = since.begun
+            sessions = state.get(SESSIONS)
+            self._session_start = timeline.newest(sessions) if sessions else 0
+            starts = {}  # the visitor's own: the session's window starts with their session
         true: set[int] = set()
         on = plan.on
-        for field, raw in state.items():
-            facts = on.get(field)
-            if facts is not None:
+        for field, raw in state.items():  # fast path, inlined: `holds` per fact would double the cost
+            lookups = on.get(field)
+            if lookups is not None:
                 length = len(raw)
                 if length & 3 != timeline.HEAD:
                     timeline.check(field, raw)
-                for need, piece, window, number in facts:
-                    if length > need and raw[piece] >= since[window]:
-                        true.add(number)
-        self.held = timeline.live_holds(state, moment.now)
+                for lookup in lookups:
+                    if length > lookup.size:
+                        try:
+                            start = starts[lookup.window]
+                        except KeyError:
+                            start = starts[lookup.window] = self._start(lookup.window)
+                        if raw[lookup.entry] >= start:
+                            true.add(lookup.fact)
+        self.held = timeline.live_holds(state, plan_at.now)
         self.true = true
         for field in self.held:
-            true.update(number for *_, number in on.get(field, ()) if self.holds(plan.numbered[number]))
+            true.update(lookup.fact for lookup in on.get(field, ()) if self.holds(plan.numbered[lookup.fact]))
+
+    def _start(self, number: int) -> bytes:
+        """The first second that counts for this visitor in the plan's window of this number, packed."""
+        start = self.plan_at.start(number)
+        return max(start, _packed(self._session_start)) if self.plan_at.plan.windows[number].anchored else start
 
     def holds(self, fact: Fact) -> bool:
         """Whether the fact is true, looked up by itself."""
@@ -105,52 +124,56 @@ class View:
         if fact.n <= held:
             return True
         entry = timeline.nth_newest(self._timeline(fact.field), fact.n - held)
-        return entry is not None and entry >= self.begins(fact.window)
+        return entry is not None and entry >= self.first_second(fact.window)
 
     def _timeline(self, field: bytes) -> bytes:
-        """The packed timeline, empty where there is none. Raises StoreError for one that is corrupt."""
+        """The packed timeline, empty where there is none. Raises StoreError for a corrupt one."""
         raw = self.state.get(field, b"")
-        return timeline.check(field, raw) if len(raw) & 3 != timeline.HEAD and raw else raw
+        return timeline.check(field, raw) if raw and len(raw) & 3 != timeline.HEAD else raw
 
-    def begins(self, window: Window) -> int:
-        """The first second that counts."""
-        since = max(0, window.since(self.moment.now, self.moment.zone))
-        return max(since, self._begun) if window.anchored else since
+    def first_second(self, window: Window) -> int:
+        """The first second that counts in the window."""
+        since = max(0, window.since(self.plan_at.now, self.plan_at.zone))
+        return max(since, self._session_start) if window.anchored else since
 
     def count(self, fact: Fact) -> int:
-        """How many kept entries of the fact's timeline count, those reserved included."""
+        """How many kept entries of the fact's timeline count, reserved ones included."""
         raw = self._timeline(fact.field)
-        counted = timeline.count_since(raw, self.begins(fact.window)) if raw else 0
+        counted = timeline.count_since(raw, self.first_second(fact.window)) if raw else 0
         return counted + len(self.held.get(fact.field, ()))
 
     def satisfies(self, compiled: Compiled) -> bool:
-        """Whether the visitor's history lets the candidate be shown; the clock is asked apart."""
+        """Whether the visitor's history lets the candidate be shown; the clock is a separate question."""
         true = self.true
         return (
             compiled.requires <= true
             and compiled.forbids.isdisjoint(true)
             and all(not wanted.isdisjoint(true) or not unwanted <= true for wanted, unwanted in compiled.clauses)
-            and all(any(self.holds(fact) is wanted for fact, wanted in clause) for clause in compiled.bound)
+            and all(self.holds_any(clause) for clause in compiled.bound)
         )
+
+    def holds_any(self, clause: BoundClause) -> bool:
+        """Whether one of the clause's literals holds."""
+        return any(self.holds(fact) is wanted for fact, wanted in clause)
 
     def eligible(self, compiled: Compiled) -> bool:
         """Whether the candidate may be shown."""
-        return self.satisfies(compiled) and (not compiled.openings or self.moment.is_open(compiled.openings))
+        return self.satisfies(compiled) and (not compiled.openings or self.plan_at.is_open(compiled.openings))
 
-    # -- when again -------------------------------------------------------------------------------------------------
+    # -- when eligible again ----------------------------------------------------------------------------------------
 
-    def next_moment(self, clauses: Sequence[BoundClause], openings: Iterable[Opening]) -> int | None:
+    def next_second(self, clauses: Sequence[BoundClause], openings: Iterable[Opening]) -> int | None:
         """The first second from now at which all clauses hold and the clock is open; None if that takes an event."""
-        openings, at = tuple(openings), self.moment.now
+        openings, at = tuple(openings), self.plan_at.now
         for _ in range(_STEPS):
             later = at
             for clause in clauses:
-                holds = self._clause_from(clause, later)
+                holds = self._clause_holds_from(clause, later)
                 if holds is None:
                     return None
                 later = holds
             for opening in openings:
-                opens = opening.next_open(later, self.moment.zone)
+                opens = opening.next_open(later, self.plan_at.zone)
                 if opens is None:
                     return None
                 later = opens
@@ -159,23 +182,23 @@ class View:
             at = later
         return None
 
-    def _clause_from(self, clause: BoundClause, at: int) -> int | None:
+    def _clause_holds_from(self, clause: BoundClause, at: int) -> int | None:
         """The first second from `at` on at which one of the literals holds."""
         first = None
         for fact, wanted in clause:
-            moment = self._literal_from(fact, at, wanted=wanted)
-            if moment == at:
+            second = self._literal_holds_from(fact, at, wanted=wanted)
+            if second == at:
                 return at
-            if moment is not None and (first is None or moment < first):
-                first = moment
+            if second is not None and (first is None or second < first):
+                first = second
         return first
 
-    def _literal_from(self, fact: Fact, at: int, *, wanted: bool) -> int | None:
+    def _literal_holds_from(self, fact: Fact, at: int, *, wanted: bool) -> int | None:
         if not self.holds(fact):
             return None if wanted else at
         if fact.n < 1:
             return at if wanted else None
-        if wanted and at == self.moment.now:
+        if wanted and at == self.plan_at.now:
             return at
         leaves = self._leaves(fact)
         if wanted:
@@ -183,28 +206,29 @@ class View:
         return max(at, leaves)
 
     def _leaves(self, fact: Fact) -> int:
-        """The first second at which a fact that holds does so no more: when too few of its entries are left."""
+        """The first second at which a fact that holds no longer does: when too few of its entries are left."""
         held = self.held.get(fact.field)
         raw = self._timeline(fact.field)
+        zone = self.plan_at.zone
         if not held:
             entry = timeline.nth_newest(raw, fact.n)
             assert entry is not None  # noqa: S101 - the fact holds
-            return fact.window.leaves(entry, self.moment.zone)
-        since = self.begins(fact.window)
+            return fact.window.leaves(entry, zone)
+        since = self.first_second(fact.window)
         entries = [entry for entry in timeline.moments(raw)[-fact.n :] if entry >= since] if raw else []
-        leaving = sorted([*held, *(fact.window.leaves(entry, self.moment.zone) for entry in entries)])
+        leaving = sorted([*held, *(fact.window.leaves(entry, zone) for entry in entries)])
         if len(leaving) < fact.n:
             raise timeline.corrupt(fact.field, "it is not in order")
         return leaving[-fact.n]
 
 
 def is_full(state: State, now: int) -> bool:
-    """Whether so much of a visitor's state matters still that nothing more can be counted. Raises StoreError."""
+    """Whether so many timelines still matter that nothing more can be counted. Raises StoreError for a corrupt one."""
     if len(state) < MOST_TIMELINES:
         return False
     kept = [timeline.check(field, raw) for field, raw in state.items() if not field.startswith(b"#")]
     return sum(timeline.is_shield(raw) and timeline.is_live(raw, now) for raw in kept) >= MOST_TIMELINES
 
 
-def _packed(moment: int) -> bytes:
-    return min(max(moment, 0), LAST_MOMENT).to_bytes(4)
+def _packed(second: int) -> bytes:
+    return min(max(second, 0), LAST_MOMENT).to_bytes(timeline.ENTRY)
