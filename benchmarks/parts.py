@@ -61,7 +61,7 @@ def deciding() -> Parts:
     for number in range(11):
         ads.record("she", "impression", candidates[number * 3], at=NOW - number * 90_000)
     state = dict(store.read(b"rt:1:she"))
-    moment = ads._operations._moments.at(ads._operations.plan, NOW, None)
+    moment = ads._operations._clock.plan_at(ads._operations.plan, NOW, None)
     view = View(moment, state)
     return {
         "decide, 50 candidates, in memory": lambda: ads.decide("she", candidates),

@@ -1,4 +1,4 @@
-"""The conscience of the ad server: what each visitor did and was shown, and what she may still be shown."""
+"""The conscience of the ad server: what each visitor did and was shown, and what they may still be shown."""
 
 from retarget.calls import Claim
 from retarget.engine import AnnoyanceLevel, Decision, Verdict

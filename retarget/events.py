@@ -1,8 +1,9 @@
-"""What happens to a visitor, and what may be shown to her: two plain values.
+"""What happened to a visitor, and what they may be shown: two plain values.
 
 Rules:
-- An event has a name, perhaps a subject, and a moment in whole epoch seconds.
-- A candidate is a campaign with labels of this one opportunity (an item, a slot); a bare campaign id is one without.
+- An event has a name, often a subject, and a time.
+- A candidate is a campaign with labels of this one opportunity (an item, a slot); a campaign id stands for one without.
+- Both are compared by value, and can be pickled and copied.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True, init=False)
 class Candidate:
-    """A campaign that may be shown, with labels that only this opportunity has.
+    """A campaign that may be shown, with labels of this opportunity.
 
     `Candidate("shop", item="sku-1")` fills `{item}` in the campaign's rules and counts under the label `item`. A label
-    given here stands before the campaign's own of that name.
+    given here overrides the campaign's own label of that name.
     """
 
     campaign: str

@@ -1,233 +1,452 @@
-"""The clients: a policy, a store, and what an ad server or a campaign backend asks of them.
+"""The clients: a policy and a store, and what an ad server or a campaign backend asks of them.
 
 Rules:
-- The methods are those of `operations.py`, with their arguments, types and docstrings; a client only drives their
-  steps: takes each request to the store and brings the reply back.
-- Threads may share a retargeter. `policy` may be set at any time; calls under way finish on the old one.
+- A client's methods are written out, with their contract; what they do is in `calls`, once for both clients. A client
+  only drives an operation: it asks the store each request and sends the reply back.
+- Annotations here are evaluated, not postponed: `inspect.signature` of a public method shows real types.
 """
 
-from __future__ import annotations
-
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, Unpack, overload
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any, Self, TypeAlias, TypeVar
+from zoneinfo import ZoneInfo
 
 import redis
 import redis.asyncio
 
-from retarget.calls import Batches, Operations, Options, Request, Steps, begun, gone_on, results
+from retarget.calls import Claim, Confirmation, Operations, Pepper, Row, Steps, batch_results
+from retarget.engine import Decision
 from retarget.errors import ConfigError, StoreError
+from retarget.events import Subject, When
 from retarget.policy import Policy
 from retarget.stores import AsyncMemoryStore, MemoryStore
 from retarget.stores.redis import AsyncRedisStore, RedisStore
 from retarget.timelines import AsyncStore, Health, Store
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 AnyStore: TypeAlias = str | redis.Redis | redis.RedisCluster | Store
 AnyAsyncStore: TypeAlias = str | redis.asyncio.Redis | redis.asyncio.RedisCluster | MemoryStore | AsyncStore
 
 
-def _call(operation: Callable[Concatenate[Operations, P], Steps[T]]) -> Callable[Concatenate[Retargeter, P], T]:
-    """The method that runs an operation's steps."""
-
-    @wraps(operation)
-    def method(self: Retargeter, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._drive(operation(self._operations, *args, **kwargs))
-
-    return method
-
-
-def _each(
-    operation: Callable[Concatenate[Operations, P], Batches[T]],
-) -> Callable[Concatenate[Retargeter, P], Iterator[T]]:
-    """The method that runs one batch after the other, and hands on the answers one by one."""
-
-    @wraps(operation)
-    def method(self: Retargeter, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        for steps in operation(self._operations, *args, **kwargs):
-            yield from self._drive(steps)
-
-    return method
-
-
-def _all(
-    operation: Callable[Concatenate[Operations, P], Batches[bool | StoreError]],
-) -> Callable[Concatenate[Retargeter, P], list[bool]]:
-    """The method that runs all batches, and raises if some of it failed."""
-
-    @wraps(operation)
-    def method(self: Retargeter, /, *args: P.args, **kwargs: P.kwargs) -> list[bool]:
-        return results([done for steps in operation(self._operations, *args, **kwargs) for done in self._drive(steps)])
-
-    return method
-
-
-def _await(
-    operation: Callable[Concatenate[Operations, P], Steps[T]],
-) -> Callable[Concatenate[AsyncRetargeter, P], Coroutine[Any, Any, T]]:
-    """The coroutine that runs an operation's steps."""
-
-    @wraps(operation)
-    async def method(self: AsyncRetargeter, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._drive(operation(self._operations, *args, **kwargs))
-
-    return method
-
-
-def _await_each(
-    operation: Callable[Concatenate[Operations, P], Batches[T]],
-) -> Callable[Concatenate[AsyncRetargeter, P], AsyncIterator[T]]:
-    """The asynchronous iterator over the answers of one batch after the other."""
-
-    @wraps(operation)
-    async def method(self: AsyncRetargeter, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-        for steps in operation(self._operations, *args, **kwargs):
-            for answer in await self._drive(steps):
-                yield answer
-
-    return method
-
-
-def _await_all(
-    operation: Callable[Concatenate[Operations, P], Batches[bool | StoreError]],
-) -> Callable[Concatenate[AsyncRetargeter, P], Coroutine[Any, Any, list[bool]]]:
-    """The coroutine that runs all batches, and raises if some of it failed."""
-
-    @wraps(operation)
-    async def method(self: AsyncRetargeter, /, *args: P.args, **kwargs: P.kwargs) -> list[bool]:
-        batches = operation(self._operations, *args, **kwargs)
-        return results([done for steps in batches for done in await self._drive(steps)])
-
-    return method
-
-
-class _InForce:
-    """The policy in force; set another at any time."""
-
-    @overload
-    def __get__(self, ads: None, owner: object) -> _InForce: ...
-    @overload
-    def __get__(self, ads: Retargeter | AsyncRetargeter, owner: object) -> Policy: ...
-    def __get__(self, ads: Retargeter | AsyncRetargeter | None, owner: object) -> Policy | _InForce:
-        return self if ads is None else ads._operations.plan.policy
-
-    def __set__(self, ads: Retargeter | AsyncRetargeter, policy: Policy) -> None:
-        ads._operations.use(policy)
-
-
-def _health(self: Retargeter | AsyncRetargeter) -> tuple[Health, ...]:
-    """What is known of each server asked so far: is it up, its failures in a row, and the last of them."""
-    return self._store.health()
-
-
 class Retargeter:
-    """Remembers what visitors did and were shown, and says what they may be shown.
+    """Remembers what visitors did and were shown, and decides what they may be shown.
 
     `store` is a URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://host/service`,
-    `memory://`), a `redis.Redis`, a Sentinel's master, a `redis.RedisCluster`, or a store such as `MemoryStore()`.
-    `timeout` is the seconds one call may take in all, connecting and trying again included. Options, all by name:
-    `clock` gives epoch seconds where a call says no time of its own (default: the system's); `prefix` begins every key
-    (`rt:`); `pepper` (at least 16 bytes) hashes visitors' ids, none is then stored; `secret` (at least 16 bytes) signs
-    the tokens of claims, give all processes the same; `remember_denials` ("5 seconds", at most a minute) answers for
-    visitors found blocked without asking the store. `policy` is the one in force; set another at any time.
+    `memory://`), a `redis.Redis` (a Sentinel's primary too), a `redis.RedisCluster`, or a store such as
+    `MemoryStore()`. Threads may share a retargeter; it closes as a context manager, or with `close()`.
 
-    Raises `ConfigError` for a store that cannot serve; warns (`RetargetWarning`) of a client whose own
-    kind of pool is not used.
+    Options:
+
+    - `clock`: gives epoch seconds where a call gives no time. Default: the system's.
+    - `timeout`: seconds that one call may take in all, including connecting and retries; above 0, at most 60.
+    - `prefix`: what every key begins with.
+    - `pepper`: at least 16 bytes; visitors' ids are hashed with it and never stored. To rotate it, give several by
+      version: `{1: old, 2: new}`.
+    - `secret`: at least 16 bytes; signs the tokens of claims. Give all processes the same.
+    - `remember_denials`: for how long ("5 seconds", at most a minute) a visitor found blocked is answered without
+      asking the store. Default: not at all.
+
+    Raises ConfigError for a store or an option that cannot be used; warns (RetargetWarning) if a client's own kind of
+    connection pool is not used.
     """
 
-    policy = _InForce()
-    health = _health
-    decide = _call(Operations.decide)
-    decide_many = _each(Operations.decide_many)
-    claim = _call(Operations.claim)
-    confirm = _call(Operations.confirm)
-    release = _call(Operations.release)
-    record = _call(Operations.record)
-    record_many = _all(Operations.record_many)
-    export = _call(Operations.export)
-    forget = _call(Operations.forget)
-    merge = _call(Operations.merge)
-    rotate = _call(Operations.rotate)
+    def __init__(
+        self,
+        policy: Policy,
+        store: AnyStore,
+        *,
+        clock: Callable[[], float] | None = None,
+        timeout: float = 0.1,
+        prefix: str = "rt:",
+        pepper: Pepper | None = None,
+        secret: str | bytes | None = None,
+        remember_denials: str | timedelta | None = None,
+    ) -> None:
+        self._operations = Operations(
+            policy,
+            time.time,
+            clock=clock,
+            prefix=prefix,
+            pepper=pepper,
+            secret=secret,
+            remember_denials=remember_denials,
+        )
+        self._store = open_store(store, timeout)
 
-    def __init__(self, policy: Policy, store: AnyStore, **options: Unpack[Options]) -> None:
-        self._operations = Operations(policy, time.time, **options)
-        self._store = open_store(store, options.get("timeout", 0.1))
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. Set another at any time: calls under way finish on the old one."""
+        return self._operations.plan.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._operations.use(policy)
+
+    def decide(
+        self,
+        visitor: str | None,
+        candidates: Iterable[Subject] | None = None,
+        *,
+        now: When | None = None,
+        timezone: str | ZoneInfo | None = None,
+        consent: bool = True,
+    ) -> Decision:
+        """Decide which candidates the visitor may be shown. One round trip; nothing is counted.
+
+        `candidates` are campaign ids or Candidates, in the caller's order; None means every campaign of the policy.
+        `now` is an aware datetime or epoch seconds (default: the clock's). `timezone` is the visitor's, for calendar
+        windows and hours (default: the policy's). `visitor=None` and `consent=False` get the policy's
+        `on_unknown_visitor` and `on_no_consent`, and no store is asked. If the store fails, the answer is the policy's
+        `on_store_error`, and `.degraded` is the error.
+
+        Raises InputError for a wrong argument, or a campaign that the policy cannot decide on; StoreError only with
+        `on_store_error = "raise"`.
+        """
+        return self._drive(self._operations.decide(visitor, candidates, now=now, timezone=timezone, consent=consent))
+
+    def decide_many(
+        self,
+        visitors: Iterable[str | None],
+        candidates: Iterable[Subject] | None = None,
+        *,
+        now: When | None = None,
+        timezone: str | ZoneInfo | None = None,
+    ) -> Iterator[Decision]:
+        """Decide for each visitor, in order, a thousand per round trip. All are judged at one `now`.
+
+        Arguments, answers and errors are those of `decide`; visitors are read from their iterable as they are needed.
+        """
+        for steps in self._operations.decide_many(visitors, candidates, now=now, timezone=timezone):
+            yield from self._drive(steps)
+
+    def claim(
+        self,
+        visitor: str | None,
+        candidates: Iterable[Subject] | None = None,
+        *,
+        now: When | None = None,
+        id: str | None = None,  # noqa: A002 - the field's word
+        hold: str | timedelta | None = None,
+        timezone: str | ZoneInfo | None = None,
+        consent: bool = True,
+    ) -> Claim | None:
+        """Count an impression of the first eligible candidate, atomically; None if none is eligible. One round trip.
+
+        However many processes claim for one visitor at once, no cap is exceeded. A claim repeated with its `id` counts
+        nothing and returns the original one. With `hold` ("15 minutes", or a timedelta; from a second to a day) the
+        impression is only reserved: it counts at once, and lapses by itself unless it is confirmed in time; release it
+        when the bid is lost. The other arguments are those of `decide`.
+
+        If the store fails: None with `on_store_error = "block"`, an uncounted claim with `.degraded` set with "allow",
+        StoreError with "raise". Raises InputError for a wrong argument.
+        """
+        return self._drive(
+            self._operations.claim(visitor, candidates, now=now, id_=id, hold=hold, timezone=timezone, consent=consent)
+        )
+
+    def confirm(self, claim: Claim | str, *, at: When | None = None) -> Confirmation:
+        """Count a reserved impression, because it was shown. `claim` is the Claim or its token, from any process.
+
+        Returns "confirmed"; "late" if the hold had lapsed (it counts all the same: it was shown); "repeated" if it was
+        already counted. Raises TokenError for a token that was altered or made with another secret, NotExecuted or
+        OutcomeUnknown if the store fails; repeating the call is safe.
+        """
+        return self._drive(self._operations.confirm(claim, at=at))
+
+    def release(self, claim: Claim | str, *, now: When | None = None) -> bool:
+        """Undo a reserved impression, because it was not shown (the bid was lost). True if it was still reserved.
+
+        `claim` is the Claim or its token, from any process. Raises TokenError for a token that was altered or made with
+        another secret, NotExecuted or OutcomeUnknown if the store fails; repeating the call is safe.
+        """
+        return self._drive(self._operations.release(claim, now=now))
+
+    def record(
+        self,
+        visitor: str | None,
+        event: str,
+        subject: Subject | None = None,
+        *,
+        at: When | None = None,
+        id: str | None = None,  # noqa: A002 - the field's word
+        consent: bool = True,
+    ) -> bool:
+        """Remember that something happened. True; False if this `id` was already counted.
+
+        `event` is a name ("impression", "click", "visit", ...), `subject` what it was about: a campaign, a Candidate,
+        or any other string. `at` is an aware datetime or epoch seconds (default: the clock's). A late event is entered
+        at its own time; one older than anything the policy asks about is dropped: False, and a warning in the log
+        `retarget`. Without a visitor or consent nothing is remembered: False. A past `at` is judged at its own time,
+        unless a `clock` was given.
+
+        Raises InputError (nothing was stored) for a wrong argument, or a time more than 300 seconds in the future;
+        NotExecuted or OutcomeUnknown if the store fails: with an `id`, repeating the call is safe.
+        """
+        return self._drive(self._operations.record(visitor, event, subject, at=at, id_=id, consent=consent))
+
+    def record_many(self, events: Iterable[Row]) -> list[bool]:
+        """`record` each event, in order, a thousand per round trip; returns one answer for each.
+
+        An event is an Event, or a tuple or dict of its fields. Raises PartlyExecuted if some failed, with all answers;
+        InputError for a wrong event, before the thousand it is in is sent.
+        """
+        batches = self._operations.record_many(events)
+        return batch_results([outcome for steps in batches for outcome in self._drive(steps)])
+
+    def export(self, visitor: str) -> dict[str, Any]:
+        """Return everything stored about a visitor, under old peppers too, ready for JSON. Raises StoreError."""
+        return self._drive(self._operations.export(visitor))
+
+    def forget(self, visitor: str) -> bool:
+        """Delete everything stored about a visitor, under old peppers too; True if there was anything.
+
+        Raises StoreError; repeating the call is safe.
+        """
+        return self._drive(self._operations.forget(visitor))
+
+    def merge(self, source: str, *, into: str, now: When | None = None) -> bool:
+        """Move the history of `source` to `into`, as when a cookie signs in; True if there was any.
+
+        Three atomic writes: while the merge is under way, or if it was interrupted, what is moved counts for both, and
+        repeating the call finishes it. Late, repeated and concurrent merges count nothing twice. What happens to
+        `source` afterwards stays there until merged again. Reserved impressions are moved, so confirming one counts as
+        late.
+
+        Raises InputError if both ids are the same; NotExecuted or OutcomeUnknown if the store fails.
+        """
+        return self._drive(self._operations.merge(source, into=into, now=now))
+
+    def rotate(self, visitor: str, *, now: When | None = None) -> bool:
+        """Move what is stored under the visitor's old peppers to the current one; True if there was anything.
+
+        Works as `merge` does, and is as safe to repeat. Raises NotExecuted or OutcomeUnknown if the store fails.
+        """
+        return self._drive(self._operations.rotate(visitor, now=now))
+
+    def health(self) -> tuple[Health, ...]:
+        """Return what is known of each server asked so far: whether it is up, its failures in a row, the last error."""
+        return self._store.health()
 
     def close(self) -> None:
-        """Let go of connections that the library opened. A client that was given stays as it is."""
+        """Close the connections that the library opened. A client that was given stays as it is."""
         self._store.close()
 
-    def __enter__(self) -> Retargeter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def _drive(self, steps: Steps[T]) -> T:
-        state = begun(steps)
-        while isinstance(state, Request):
-            try:
-                reply = getattr(self._store, state.verb)(state.argument)
-            except StoreError as error:
-                reply = error
-            state = gone_on(steps, reply)
-        result: T = state.result
-        return result
+        """Run an operation to its end."""
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    reply = request.ask(self._store)
+                except StoreError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
 
 
 class AsyncRetargeter:
-    """`Retargeter` for asyncio: the same names, awaited; concurrent calls share a pipeline.
+    """`Retargeter` for asyncio: the same methods, awaited; concurrent calls share a pipeline.
 
-    `store` is a URL, a `redis.asyncio.Redis` or `RedisCluster`, or a `MemoryStore()`; all else is as there. It belongs
-    to the event loop of its first call. A call that is cancelled never spoils another's answer; a write
-    may have happened all the same.
+    `store` is a URL, a `redis.asyncio.Redis` or `RedisCluster`, or a `MemoryStore()`; policy and options are those of
+    `Retargeter`. It belongs to the event loop of its first call. A call that is cancelled never spoils another's
+    answer; a cancelled write may still have happened. It closes as an async context manager, or with `close()`.
     """
 
-    policy = _InForce()
-    health = _health
-    decide = _await(Operations.decide)
-    decide_many = _await_each(Operations.decide_many)
-    claim = _await(Operations.claim)
-    confirm = _await(Operations.confirm)
-    release = _await(Operations.release)
-    record = _await(Operations.record)
-    record_many = _await_all(Operations.record_many)
-    export = _await(Operations.export)
-    forget = _await(Operations.forget)
-    merge = _await(Operations.merge)
-    rotate = _await(Operations.rotate)
+    def __init__(
+        self,
+        policy: Policy,
+        store: AnyAsyncStore,
+        *,
+        clock: Callable[[], float] | None = None,
+        timeout: float = 0.1,
+        prefix: str = "rt:",
+        pepper: Pepper | None = None,
+        secret: str | bytes | None = None,
+        remember_denials: str | timedelta | None = None,
+    ) -> None:
+        self._operations = Operations(
+            policy,
+            time.time,
+            clock=clock,
+            prefix=prefix,
+            pepper=pepper,
+            secret=secret,
+            remember_denials=remember_denials,
+        )
+        self._store = open_async_store(store, timeout)
 
-    def __init__(self, policy: Policy, store: AnyAsyncStore, **options: Unpack[Options]) -> None:
-        self._operations = Operations(policy, time.time, **options)
-        self._store = open_async_store(store, options.get("timeout", 0.1))
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. Set another at any time: calls under way finish on the old one."""
+        return self._operations.plan.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._operations.use(policy)
+
+    async def decide(
+        self,
+        visitor: str | None,
+        candidates: Iterable[Subject] | None = None,
+        *,
+        now: When | None = None,
+        timezone: str | ZoneInfo | None = None,
+        consent: bool = True,
+    ) -> Decision:
+        """Decide which candidates (None: every campaign) the visitor may be shown. Nothing is counted.
+
+        `visitor=None`, `consent=False` and a store that fails get what the policy says; `.degraded` is then the store's
+        error. Raises InputError for a wrong argument; StoreError only with `on_store_error = "raise"`.
+        """
+        return await self._drive(
+            self._operations.decide(visitor, candidates, now=now, timezone=timezone, consent=consent)
+        )
+
+    async def decide_many(
+        self,
+        visitors: Iterable[str | None],
+        candidates: Iterable[Subject] | None = None,
+        *,
+        now: When | None = None,
+        timezone: str | ZoneInfo | None = None,
+    ) -> AsyncIterator[Decision]:
+        """Decide for each visitor, in order, a thousand per round trip: `async for decision in ...`.
+
+        All are judged at one `now`. Answers and errors are those of `decide`.
+        """
+        for steps in self._operations.decide_many(visitors, candidates, now=now, timezone=timezone):
+            for decision in await self._drive(steps):
+                yield decision
+
+    async def claim(
+        self,
+        visitor: str | None,
+        candidates: Iterable[Subject] | None = None,
+        *,
+        now: When | None = None,
+        id: str | None = None,  # noqa: A002 - the field's word
+        hold: str | timedelta | None = None,
+        timezone: str | ZoneInfo | None = None,
+        consent: bool = True,
+    ) -> Claim | None:
+        """Count an impression of the first eligible candidate, atomically; None if none is eligible.
+
+        No cap is exceeded, however many claims run at once. Repeated with its `id`, it returns the original claim. With
+        `hold` ("15 minutes", at most a day) the impression is only reserved, until it is confirmed or released. If the
+        store fails, the policy's `on_store_error` says whether this is None, an uncounted claim with `.degraded` set,
+        or a StoreError. Raises InputError for a wrong argument.
+        """
+        return await self._drive(
+            self._operations.claim(visitor, candidates, now=now, id_=id, hold=hold, timezone=timezone, consent=consent)
+        )
+
+    async def confirm(self, claim: Claim | str, *, at: When | None = None) -> Confirmation:
+        """Count a reserved impression, given as a Claim or its token, because it was shown.
+
+        Returns "confirmed", "late" if the hold had lapsed (it counts), or "repeated" if it was already counted. Raises
+        TokenError, NotExecuted or OutcomeUnknown; repeating the call is safe.
+        """
+        return await self._drive(self._operations.confirm(claim, at=at))
+
+    async def release(self, claim: Claim | str, *, now: When | None = None) -> bool:
+        """Undo a reserved impression, given as a Claim or its token; True if it was still reserved.
+
+        Raises TokenError, NotExecuted or OutcomeUnknown; repeating the call is safe.
+        """
+        return await self._drive(self._operations.release(claim, now=now))
+
+    async def record(
+        self,
+        visitor: str | None,
+        event: str,
+        subject: Subject | None = None,
+        *,
+        at: When | None = None,
+        id: str | None = None,  # noqa: A002 - the field's word
+        consent: bool = True,
+    ) -> bool:
+        """Remember that something happened. True; False if this `id` was already counted, or nothing was remembered.
+
+        A late event is entered at its own time; one older than anything the policy asks about is dropped. Raises
+        InputError for a wrong argument, or a time more than 300 seconds in the future; NotExecuted or OutcomeUnknown if
+        the store fails: with an `id`, repeating the call is safe.
+        """
+        return await self._drive(self._operations.record(visitor, event, subject, at=at, id_=id, consent=consent))
+
+    async def record_many(self, events: Iterable[Row]) -> list[bool]:
+        """`record` each event (Events, tuples or dicts), in order, a thousand per round trip; one answer for each.
+
+        Raises PartlyExecuted if some failed, with all answers; InputError for a wrong event.
+        """
+        batches = self._operations.record_many(events)
+        return batch_results([outcome for steps in batches for outcome in await self._drive(steps)])
+
+    async def export(self, visitor: str) -> dict[str, Any]:
+        """Return everything stored about a visitor, ready for JSON. Raises StoreError."""
+        return await self._drive(self._operations.export(visitor))
+
+    async def forget(self, visitor: str) -> bool:
+        """Delete everything stored about a visitor; True if there was anything. Raises StoreError; safe to repeat."""
+        return await self._drive(self._operations.forget(visitor))
+
+    async def merge(self, source: str, *, into: str, now: When | None = None) -> bool:
+        """Move the history of `source` to `into`, as when a cookie signs in; True if there was any.
+
+        An interrupted merge counts for both, and repeating the call finishes it; nothing is counted twice. Raises
+        InputError if both ids are the same; NotExecuted or OutcomeUnknown if the store fails.
+        """
+        return await self._drive(self._operations.merge(source, into=into, now=now))
+
+    async def rotate(self, visitor: str, *, now: When | None = None) -> bool:
+        """Move what is stored under the visitor's old peppers to the current one; True if there was anything.
+
+        As safe to repeat as `merge`. Raises NotExecuted or OutcomeUnknown if the store fails.
+        """
+        return await self._drive(self._operations.rotate(visitor, now=now))
+
+    def health(self) -> tuple[Health, ...]:
+        """Return what is known of each server asked so far, without asking: up or not, failures, the last error."""
+        return self._store.health()
 
     async def close(self) -> None:
-        """Let go of connections that the library opened. A client that was given stays as it is."""
+        """Close the connections that the library opened. A client that was given stays as it is."""
         await self._store.close()
 
-    async def __aenter__(self) -> AsyncRetargeter:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _drive(self, steps: Steps[T]) -> T:
-        state = begun(steps)
-        while isinstance(state, Request):
-            try:
-                reply = await getattr(self._store, state.verb)(state.argument)
-            except StoreError as error:
-                reply = error
-            state = gone_on(steps, reply)
-        result: T = state.result
-        return result
+        """Run an operation to its end."""
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    reply = await request.ask_async(self._store)
+                except StoreError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
 
 
 def open_store(store: AnyStore, timeout: float) -> Store:
-    """The store that a URL, a client or a store itself stands for. Raises ConfigError."""
+    """The store for a URL, a client, or a store itself. Raises ConfigError."""
     _check_timeout(timeout)
     if isinstance(store, str):
         return MemoryStore() if store == "memory://" else RedisStore.from_url(store, timeout)
@@ -239,11 +458,11 @@ def open_store(store: AnyStore, timeout: float) -> Store:
         raise ConfigError(
             "this client is for asyncio: give it to an AsyncRetargeter, or give this one a redis.Redis or a URL"
         )
-    raise ConfigError(f"{type(store).__name__} is no store: give a URL, a redis.Redis, or a MemoryStore()")
+    raise ConfigError(f"store must be a URL, a redis.Redis or a MemoryStore(), got {type(store).__name__}")
 
 
 def open_async_store(store: AnyAsyncStore, timeout: float) -> AsyncStore:
-    """The store that a URL, an asyncio client or a store itself stands for. Raises ConfigError."""
+    """The store for a URL, an asyncio client, or a store itself. Raises ConfigError."""
     _check_timeout(timeout)
     if isinstance(store, str):
         return AsyncMemoryStore(MemoryStore()) if store == "memory://" else AsyncRedisStore.from_url(store, timeout)
@@ -253,7 +472,7 @@ def open_async_store(store: AnyAsyncStore, timeout: float) -> AsyncStore:
         return AsyncRedisStore(store, timeout)
     if hasattr(store, "write_many"):
         return store
-    raise ConfigError(f"{type(store).__name__} is no store: give a URL, a redis.asyncio.Redis, or a MemoryStore()")
+    raise ConfigError(f"store must be a URL, a redis.asyncio.Redis or a MemoryStore(), got {type(store).__name__}")
 
 
 def _check_timeout(timeout: object) -> None:

@@ -1,23 +1,23 @@
-"""What each public method does: operations that yield requests to the store and receive its replies.
+"""What each public method does: operations that yield requests to the store and are sent its replies.
 
-Never imports Redis, a socket, asyncio, a clock or a store.
+Never imports Redis, a socket, asyncio, a system clock or a store.
 """
 
-from retarget.calls.claims import Claim
-from retarget.calls.operations import Operations, Options, results
-from retarget.calls.requests import Batches, Request, Steps, begun, gone_on
-from retarget.calls.visitors import VISITOR_BYTES, Visitors
+from retarget.calls.claims import Claim, Confirmation
+from retarget.calls.operations import Operations, Row, batch_results
+from retarget.calls.requests import Batches, Request, Steps
+from retarget.calls.visitors import VISITOR_BYTES, Pepper, Visitors
 
 __all__ = [
     "VISITOR_BYTES",
     "Batches",
     "Claim",
+    "Confirmation",
     "Operations",
-    "Options",
+    "Pepper",
     "Request",
+    "Row",
     "Steps",
     "Visitors",
-    "begun",
-    "gone_on",
-    "results",
+    "batch_results",
 ]

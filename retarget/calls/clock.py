@@ -1,8 +1,8 @@
-"""When a call is judged: the clock, what a caller says instead, and the plan at that second.
+"""The time that a call is judged at: the clock's or the caller's, and the plan at that second.
 
 Rules:
-- Time is an argument. The clock is asked only where a call says no time of its own.
-- What a plan says at one second in one zone is worked out once, and shared by all calls of that second.
+- Time is an argument. The clock is read only where a call gives no time, and to tell how far in the future an event is.
+- The plan at one second in one zone is computed once, and shared by all calls of that second.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
-from retarget.calls.inputs import second
+from retarget.calls.inputs import epoch_second
 from retarget.engine import Plan, PlanAt
 from retarget.errors import InputError
 from retarget.events import When
@@ -19,43 +19,43 @@ from retarget.timelines import SKEW
 
 
 class Clock:
-    """The clock and the moments of one retargeter. `own` says that the caller chose the clock."""
+    """The clock of one retargeter, and its plan at the current second. `own`: the caller supplied the clock."""
 
     def __init__(self, clock: Callable[[], float], *, own: bool) -> None:
         self._clock = clock
         self._own = own
         self._shared: tuple[Plan | None, int, dict[ZoneInfo, PlanAt]] = (None, 0, {})
 
-    def second(self, now: When | None) -> int:
-        """The second meant, or the clock's. Raises InputError."""
-        return int(self._clock()) if now is None else second(now, "now")
+    def now(self, now: When | None) -> int:
+        """The second a call is judged at: the one it gives, or the clock's. Raises InputError."""
+        return int(self._clock()) if now is None else epoch_second(now, "now")
 
-    def judged(self, at: When | None) -> tuple[int, int]:
-        """The second of an event, and the one it is judged by: the clock's, or its own where the clock is not asked.
+    def event_time(self, at: When | None) -> tuple[int, int]:
+        """An event's second, and the one it is judged at: its own, or the clock's if the caller supplied the clock.
 
-        Raises InputError for a moment further ahead of the clock than skew explains.
+        Raises InputError for an event further in the future than clock skew explains.
         """
         clock = int(self._clock())
         if at is None:
             return clock, clock
-        moment = second(at, "at")
-        if moment > clock + SKEW:
+        second = epoch_second(at, "at")
+        if second > clock + SKEW:
             raise InputError(
-                f"at={at!r} is {moment - clock} seconds in the future; at most {SKEW} are taken for clock skew"
+                f"at={at!r} is {second - clock} seconds in the future; at most {SKEW} are allowed for clock skew"
             )
-        return moment, clock if self._own else moment
+        return second, clock if self._own else second
 
-    def at(self, plan: Plan, now: int, timezone: str | ZoneInfo | None) -> PlanAt:
-        """The plan at this second. Raises InputError for a zone that is none."""
+    def plan_at(self, plan: Plan, now: int, timezone: str | ZoneInfo | None) -> PlanAt:
+        """The plan at this second, in this zone or the policy's. Raises InputError for an unknown zone."""
         zone = plan.zone if timezone is None else _zone(timezone)
-        cached_plan, cached_now, by_zone = self._shared
-        if cached_plan is not plan or cached_now != now:
+        shared_plan, shared_now, by_zone = self._shared
+        if shared_plan is not plan or shared_now != now:
             by_zone = {}
             self._shared = (plan, now, by_zone)
-        moment = by_zone.get(zone)
-        if moment is None:
-            moment = by_zone[zone] = PlanAt(plan, now, zone)
-        return moment
+        plan_at = by_zone.get(zone)
+        if plan_at is None:
+            plan_at = by_zone[zone] = PlanAt(plan, now, zone)
+        return plan_at
 
 
 def _zone(timezone: str | ZoneInfo) -> ZoneInfo:

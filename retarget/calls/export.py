@@ -1,8 +1,8 @@
-"""What is remembered of a visitor, written so that she can read it: for whoever asks what is known of her.
+"""Everything stored about a visitor, in readable form: for a data access request.
 
 Rules:
-- All that is stored is there: every timeline by the name a policy would give it, reservations, the ids of events.
-- Ready for JSON; moments are ISO 8601 in UTC.
+- Complete: every timeline by the name a policy would give it, reservations, the ids of events.
+- Ready for JSON; times are ISO 8601 in UTC.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from retarget.errors import StoreError
 from retarget.timelines import RECORD, timeline
 
 
-def exported(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError]) -> dict[str, Any]:
-    """All that is remembered of a visitor, put together from all her keys. Raises StoreError."""
+def export(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError]) -> dict[str, Any]:
+    """Everything stored about a visitor, combined from all their keys. Raises StoreError."""
     moments: dict[bytes, list[int]] = {}
-    matter: dict[bytes, int] = {}
+    horizons: dict[bytes, int] = {}
     event_ids: list[str] = []
     for state in states:
         if isinstance(state, StoreError):
@@ -29,12 +29,12 @@ def exported(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError])
             if name.startswith(b"#"):
                 continue
             moments.setdefault(name, []).extend(timeline.moments(timeline.check(name, raw)))
-            matter[name] = max(matter.get(name, 0), timeline.horizon_of(raw))
+            horizons[name] = max(horizons.get(name, 0), timeline.horizon_of(raw))
     timelines = {
         timeline.readable(name): {
-            "at": [datetime.fromtimestamp(moment, UTC).isoformat() for moment in sorted(entered)],
-            "matters_for_seconds": matter[name],
+            "at": [datetime.fromtimestamp(moment, UTC).isoformat() for moment in sorted(entries)],
+            "matters_for_seconds": horizons[name],
         }
-        for name, entered in sorted(moments.items())
+        for name, entries in sorted(moments.items())
     }
     return {"visitor": visitor, "timelines": timelines, "event_ids": event_ids}

@@ -1,9 +1,9 @@
-"""A visitor's key: the one place where her id becomes bytes.
+"""A visitor's key: the one place where their id becomes bytes.
 
 Rules:
-- Without a pepper the id stands in the key as it is given. With one, a keyed hash of 128 bits stands there instead
-  (BLAKE2b, RFC 7693), and nothing that leaves the process has the id: not the store, a token, a log or an error.
-- The key carries the version of the data format and, with a pepper, the pepper's: peppers can be exchanged.
+- Without a pepper the key contains the id as given. With one, it contains a keyed hash of 128 bits instead (BLAKE2b,
+  RFC 7693), and the id never leaves the process: not in the store, a token, a log or an error.
+- The key carries the version of the data format and, with a pepper, the pepper's version: peppers can be rotated.
 """
 
 from __future__ import annotations
@@ -24,63 +24,63 @@ PEPPER_BYTES = 16
 """The shortest pepper, in bytes."""
 
 Pepper: TypeAlias = str | bytes | Mapping[int, str | bytes | None]
-"""One pepper, or several by their version: the highest is in force. None under version 0: ids stood in clear."""
+"""One pepper, or several by version; the highest is current. Version 0 is None: ids that were stored in clear."""
 
 _HASH_BYTES = 16
 _NAME = re.compile(rb"p[1-9]\d{0,5}:.{16}", re.DOTALL)
 
 
 class Visitors:
-    """Makes keys of ids. Raises ConfigError for a prefix or a pepper that cannot serve."""
+    """Derives keys from ids. Raises ConfigError for a prefix or pepper that cannot be used."""
 
     def __init__(self, prefix: str, pepper: Pepper | None) -> None:
         try:
             self._prefix = prefix.encode().decode()
         except (AttributeError, UnicodeError) as error:
-            raise ConfigError(f"prefix={prefix!r:.80}: give a text, such as rt:") from error
+            raise ConfigError(f"prefix={prefix!r:.80}: give a string such as rt:") from error
         self._head = f"{self._prefix}{keys.FORMAT}".encode()
         self._peppers = _peppers(pepper)
         self.key = self._clear_key if max(self._peppers, default=0) == 0 else self._hashed_key
-        """The key of a visitor. Raises InputError for what is no id."""
+        """The key of a visitor. Raises InputError for an invalid id."""
 
     def _clear_key(self, visitor: str) -> bytes:
-        _checked(visitor)
+        _valid_id(visitor)
         return keys.key(self._prefix, visitor)
 
     def _hashed_key(self, visitor: str) -> bytes:
         return self._hashed(visitor, max(self._peppers))
 
-    def old_keys(self, visitor: str) -> list[bytes]:
-        """Her keys under the peppers that are not in force any more, the oldest first. Raises InputError."""
-        return [self._hashed(visitor, version) for version in sorted(self._peppers)[:-1]]
+    def all_keys(self, visitor: str) -> list[bytes]:
+        """The visitor's keys under all peppers, the oldest first; the last is the current one. Raises InputError."""
+        return [*(self._hashed(visitor, version) for version in sorted(self._peppers)[:-1]), self.key(visitor)]
 
     def _hashed(self, visitor: str, version: int) -> bytes:
         if version == 0:
             return self._clear_key(visitor)
-        digest = blake2b(_checked(visitor), digest_size=_HASH_BYTES, key=self._peppers[version]).digest()
+        digest = blake2b(_valid_id(visitor), digest_size=_HASH_BYTES, key=self._peppers[version]).digest()
         return b"%bp%d:%b" % (self._head, version, digest)
 
     def name(self, key: bytes) -> str | bytes:
-        """What names a key in a token: the id, or the bytes that stand for it."""
+        """How a token names a key: by the id, or by the bytes that stand for it."""
         rest = key[len(self._head) :]
         return rest[1:].decode() if rest.startswith(b":") else rest
 
     def named(self, name: str | bytes) -> bytes:
-        """The key of a name. Raises InputError for what is none."""
+        """The key that a token names. Raises InputError."""
         if isinstance(name, str):
-            return self.key(name)  # in clear: a token of before the pepper
+            return self.key(name)  # in clear: the token is older than the pepper
         if not _NAME.fullmatch(name):
-            raise InputError("these bytes stand for no visitor")
+            raise InputError("these bytes do not stand for a visitor")
         return self._head + name
 
 
-def _checked(visitor: str) -> bytes:
-    """The id's bytes. Raises InputError, which does not tell the id."""
+def _valid_id(visitor: str) -> bytes:
+    """The id's bytes. Raises InputError, without the id in it."""
     if not isinstance(visitor, str):
-        raise InputError(f"a visitor's id must be a text, or None where she is not known; not {type(visitor).__name__}")
+        raise InputError(f"a visitor's id must be a string, or None if unknown; not {type(visitor).__name__}")
     try:
         encoded = visitor.encode()
-    except UnicodeEncodeError:  # it tells the id, so ours must not have it as its context
+    except UnicodeEncodeError:  # it contains the id, so ours must not have it as its context
         encoded = None
     if encoded is None:
         raise InputError("this visitor's id is not valid Unicode")
@@ -94,13 +94,13 @@ def _peppers(pepper: object) -> dict[int, bytes]:
         return {}
     given = dict(pepper) if isinstance(pepper, Mapping) else {1: pepper}
     if not given or not all(type(version) is int and 0 <= version <= 999_999 for version in given):
-        raise ConfigError("pepper: give one pepper, or several by their version, such as {1: old, 2: new}")
+        raise ConfigError("pepper: give one pepper, or several by version, such as {1: old, 2: new}")
     if given.get(0) is not None:
-        raise ConfigError("pepper: version 0 is None, for ids that used to stand in clear; peppers begin with 1")
+        raise ConfigError("pepper: version 0 is None, for ids that were stored in clear; peppers begin with 1")
     return {version: _key(value) if version else b"" for version, value in given.items()}
 
 
 def _key(pepper: object) -> bytes:
-    """The pepper as BLAKE2b takes it: at most 64 bytes."""
-    data = key_bytes(pepper, "a pepper", PEPPER_BYTES)
+    """The pepper as a BLAKE2b key, which has at most 64 bytes."""
+    data = key_bytes(pepper, "pepper", PEPPER_BYTES)
     return data if len(data) <= 64 else blake2b(data).digest()

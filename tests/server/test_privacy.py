@@ -374,7 +374,7 @@ def test_data_that_is_not_ours_brings_no_id_to_light(
     keys = Visitors("rt:", pepper)
     for visitor, on_error in zip(FEW, ON_ERROR, strict=True):
         with server.client() as client:
-            for key in (keys.key(visitor), *keys.old_keys(visitor)):
+            for key in keys.all_keys(visitor):
                 if harm == "wrong type":
                     client.set(key, "x")
                 elif harm == "no timeline":

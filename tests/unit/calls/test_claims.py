@@ -29,7 +29,7 @@ from retarget import (
     StoreError,
     TokenError,
 )
-from retarget.calls.claims import Token, seal, unseal
+from retarget.calls.tokens import Token, seal, unseal
 from retarget.events import Subject
 from retarget.timelines import MOST_TIMELINES, Answer, State, Store, Write
 from tests.support import servers

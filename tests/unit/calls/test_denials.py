@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from retarget import AsyncRetargeter, ConfigError, Decision, MemoryStore, OutcomeUnknown, Policy, Retargeter, StoreError
-from retarget.calls.denials import LONGEST, MOST, Denials, denials_for
+from retarget.calls.denials import LONGEST, MOST_VISITORS, Denials, denials_for
 from retarget.calls.operations import Operations
+from retarget.calls.requests import Read
 from retarget.timelines import Answer, State, Write
 from tests.support import servers
 from tests.support.fixtures import Clock
@@ -312,9 +313,10 @@ def test_a_read_under_way_while_she_changes_is_not_kept(
 ) -> None:
     """It was read before the change, and its answer comes after it: the answer stands, the memory does not."""
     operations: Operations = ads._operations
-    steps = operations.decide("v")
+    steps = operations.decide("v", None, now=None, timezone=None, consent=True)
     request = next(steps)
-    state = dict(counting.read(request.argument))
+    assert isinstance(request, Read)
+    state = dict(request.ask(counting))
     if change is not None:
         CHANGES[change](ads)
     with pytest.raises(StopIteration) as stop:
@@ -360,14 +362,14 @@ def test_threads_that_decide_while_others_change(counting: Counting, clock: Cloc
 def test_it_is_bounded_and_the_oldest_go_first() -> None:
     """Ten thousand visitors; one who is read anew is new again."""
     denials = Denials(10)
-    for number in range(MOST):
-        denials.put(b"%d" % number, {}, 100, denials.turn)
-    denials.put(b"0", {}, 101, denials.turn)
+    for number in range(MOST_VISITORS):
+        denials.put(b"%d" % number, {}, 100, denials.generation)
+    denials.put(b"0", {}, 101, denials.generation)
     assert denials.get(b"1", 101) is not None
-    for number in range(MOST, MOST + 5):
-        denials.put(b"%d" % number, {}, 102, denials.turn)
-    assert MOST == 10_000
-    assert len(denials._kept) == MOST
+    for number in range(MOST_VISITORS, MOST_VISITORS + 5):
+        denials.put(b"%d" % number, {}, 102, denials.generation)
+    assert MOST_VISITORS == 10_000
+    assert len(denials._kept) == MOST_VISITORS
     assert [denials.get(b"%d" % n, 102) is None for n in range(7)] == [False, *[True] * 5, False]
     denials.drop()
     assert len(denials._kept) == 0
@@ -381,7 +383,7 @@ def test_durations_that_serve(given: str | timedelta, seconds: int) -> None:
     """From a second to a minute, as text or timedelta; whole seconds."""
     denials = denials_for(given)
     assert denials is not None
-    denials.put(b"k", {}, 100, denials.turn)
+    denials.put(b"k", {}, 100, denials.generation)
     assert [denials.get(b"k", 100 + seconds + more) is None for more in (0, 1)] == [False, True]
 
 

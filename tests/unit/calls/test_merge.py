@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retarget import InputError, MemoryStore, NotExecuted, Policy, Retargeter, StoreError
-from retarget.calls import merge as merging
+from retarget.calls.merge import move_history
 from retarget.calls.requests import Steps
 from retarget.calls.visitors import Visitors
 from retarget.engine import Plan
@@ -463,12 +463,12 @@ def test_many_long_timelines_go_in_several_parcels(ads: Ads, timelines: int) -> 
 
 def merge_steps(source: str, into: str, policy: Policy = POLICY) -> Steps[bool]:
     """A merge to be driven by hand."""
-    return merging.merging(Plan(policy), KEYS.key(source), KEYS.key(into), NOW)
+    return move_history(Plan(policy), KEYS.key(source), KEYS.key(into), NOW)
 
 
 def perform(store: Store, request: Any) -> Any:
     """What the store answers."""
-    return getattr(store, request.verb)(request.argument)
+    return request.ask(store)
 
 
 class Merge:

@@ -36,15 +36,17 @@ def test_the_highest_version_is_in_force() -> None:
     """Whatever the order in which they are given; the others are her old keys, oldest first."""
     visitors = Visitors("rt:", {10: b"c" * 16, 2: b"b" * 16, 1: b"a" * 16})
     assert visitors.key("v").startswith(b"rt:1p10:")
-    assert visitors.old_keys("v") == [Visitors("rt:", {n: p * 16}).key("v") for n, p in ((1, b"a"), (2, b"b"))]
-    assert Visitors("rt:", PEPPER).old_keys("v") == Visitors("rt:", None).old_keys("v") == []
+    old = [Visitors("rt:", {n: p * 16}).key("v") for n, p in ((1, b"a"), (2, b"b"))]
+    assert visitors.all_keys("v") == [*old, visitors.key("v")]
+    for one in (Visitors("rt:", PEPPER), Visitors("rt:", None)):
+        assert one.all_keys("v") == [one.key("v")]
 
 
 def test_ids_that_stood_in_clear_are_version_0() -> None:
     """Then her clear key is an old one, and what stands there is moved, told and forgotten."""
     visitors = Visitors("rt:", {0: None, 1: PEPPER})
     assert visitors.key("v") == Visitors("rt:", PEPPER).key("v")
-    assert visitors.old_keys("v") == [b"rt:1:v"]
+    assert visitors.all_keys("v") == [b"rt:1:v", visitors.key("v")]
     assert Visitors("rt:", {0: None}).key("v") == b"rt:1:v"
     policy, store = Policy.from_text('[campaign.a]\ncaps = ["2 per day"]'), MemoryStore()
     before = Retargeter(policy, store, clock=lambda: 1_795_600_000)
@@ -91,7 +93,7 @@ def test_ids_peppers_and_versions_are_told_apart(one: str, other: str) -> None:
 def test_a_name_leads_back_to_its_key(visitor: str, prefix: str, pepper: object) -> None:
     """What a token says of a visitor names her key again, under old peppers too; with a pepper it is no text."""
     visitors = Visitors(prefix, pepper)  # type: ignore[arg-type]
-    for key in [visitors.key(visitor), *visitors.old_keys(visitor)]:
+    for key in visitors.all_keys(visitor):
         name = visitors.name(key)
         assert visitors.named(name) == key
         assert name == visitor if pepper is None else isinstance(name, bytes)
@@ -166,7 +168,7 @@ def test_a_pepper_that_cannot_serve_is_refused_with_the_cure(pepper: object, cur
 @pytest.mark.parametrize("prefix", [None, 7, b"rt:", "rt\ud800:", ["rt:"]])
 def test_a_prefix_that_cannot_serve_is_refused(prefix: object) -> None:
     """It must be a text; the message shows what was given and what would do."""
-    with pytest.raises(ConfigError, match=r"prefix=.*give a text, such as rt:"):
+    with pytest.raises(ConfigError, match=r"prefix=.*give a string such as rt:"):
         Retargeter(POLICY, "memory://", prefix=prefix)  # type: ignore[arg-type]
 
 

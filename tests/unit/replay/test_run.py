@@ -601,7 +601,7 @@ def test_money_does_not_depend_on_the_order() -> None:
     ("wrong", "message"),
     [
         (row(MONDAY, "v", None), "an impression without a campaign"),
-        (row(MONDAY, "v", "c", event="Add To Cart"), "event 'Add To Cart' is no event name"),
+        (row(MONDAY, "v", "c", event="Add To Cart"), "event='Add To Cart' is not a valid event name"),
         (row(MONDAY, "v", "c\n"), "control characters"),
         (row(MONDAY, "v" * 600, "c"), "a visitor's id has 1 to"),
         (row(MONDAY, "v", "c", timezone="Mars/Olympus"), "'Mars/Olympus' is not a known time zone"),
