@@ -138,8 +138,8 @@ def _record() -> Case:
         "an impression, for visitors with 20 impressions of as many campaigns",
         [
             *_FLOORS,
-            _ours("record", ours.record, "a campaign that she saw today"),
-            _ours("record, a new campaign", partial(ours.record, new=True), "for her: a timeline begins"),
+            _ours("record", ours.record, "a campaign the visitor saw today"),
+            _ours("record, a new campaign", partial(ours.record, new=True), "new to the visitor: a timeline begins"),
             *rivals.contestants("record", rivals.MAIN),
         ],
         floors.EVALSHA,

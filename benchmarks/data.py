@@ -149,7 +149,7 @@ def events(visitor: str, history: Iterable[Happened], now: int) -> list[Event]:
 
 
 def template(number: int) -> str:
-    """A visitor who is recorded, to be copied: told from all else in a key, and as long as the ids of her copies."""
+    """A visitor who is recorded, to be copied: told from all else in a key, and as long as the ids of the copies."""
     return f"t{number:07d}"
 
 

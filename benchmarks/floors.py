@@ -77,10 +77,10 @@ def pipelined_evalsha(setting: Setting) -> Running:
 
 
 def remember(setting: Setting) -> bytes:
-    """Write the first case's visitor as retarget keeps her; her key."""
+    """Write the first case's visitor as retarget keeps them; their key."""
     with Retargeter(data.policy(), setting.url, timeout=1, prefix=setting.prefix) as ads:
-        ads.record_many(data.events("she", data.today(), int(time.time())))
-    return f"{setting.prefix}1:she".encode()
+        ads.record_many(data.events("v-1", data.today(), int(time.time())))
+    return f"{setting.prefix}1:v-1".encode()
 
 
 def many(setting: Setting) -> list[str]:

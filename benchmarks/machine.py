@@ -22,15 +22,15 @@ PACKAGES = (
 )
 
 CAVEATS = (
-    "Loopback is the fastest network there is. Over a real one a round trip weighs more, and whoever needs one stays "
-    "further ahead of whoever needs many.",
-    "One client, one thread. How many clients a server bears is told by the server's own time per call.",
-    "Microseconds change with the machine's mood; compare the ratios. Each is a ratio of medians of one run, in which "
-    "all contestants took turns; the spread is from the first to the third quartile, round by round.",
+    "Loopback is the fastest network there is. Over a real one a round trip costs more, so libraries that need one "
+    "gain on those that need many.",
+    "One client, one thread. How many clients a server can take follows from the server's own time per call.",
+    "Microseconds vary from run to run; compare the ratios. Each is a ratio of medians of one run, in which all "
+    "contestants took turns; the spread is from the first to the third quartile, round by round.",
     "Client and server share the processors of one machine.",
-    "Rivals take no time as an argument. So what a visitor saw within days, they are told at once; their windows hold "
-    "the same number of impressions.",
-    "Rate limiters were made for another job: one key, one limit. They are here because they are what people take.",
+    "Rivals do not take the time as an argument. So the impressions of several days are recorded at once; their "
+    "windows contain the same number of impressions.",
+    "Rate limiters were made for another job: one key, one limit. They are here because people use them for caps.",
 )
 
 

@@ -31,24 +31,24 @@ def known(ads: Retargeter, visitor: str, history: list[data.Happened]) -> None:
 def decide(setting: Setting, candidates: int = 50, campaigns: int = 50) -> Running:
     """One decision for the first case's visitor."""
     ads = connect(setting, data.policy(campaigns))
-    known(ads, "she", data.today())
+    known(ads, "v-1", data.today())
     wanted = [data.campaign(number) for number in range(candidates)]
-    return Running(lambda: ads.decide("she", wanted), close=ads.close)
+    return Running(lambda: ads.decide("v-1", wanted), close=ads.close)
 
 
 def decide_history(setting: Setting, timelines: int) -> Running:
     """Fifty candidates of 500 campaigns, for a visitor with so many timelines."""
     ads = connect(setting, data.policy(500))
-    known(ads, "she", data.with_timelines(timelines))
+    known(ads, "v-1", data.with_timelines(timelines))
     wanted = [data.campaign(number) for number in range(50)]
-    return Running(lambda: ads.decide("she", wanted), close=ads.close)
+    return Running(lambda: ads.decide("v-1", wanted), close=ads.close)
 
 
 def decide_all(setting: Setting, campaigns: int) -> Running:
     """Every campaign of the policy; each product is in the audience of five of them."""
     ads = connect(setting, data.policy(campaigns, products=campaigns // 5))
-    known(ads, "she", data.today())
-    return Running(lambda: ads.decide("she"), close=ads.close)
+    known(ads, "v-1", data.today())
+    return Running(lambda: ads.decide("v-1"), close=ads.close)
 
 
 def claim_new(setting: Setting) -> Running:
@@ -61,7 +61,7 @@ def claim_new(setting: Setting) -> Running:
 
 
 def claim(setting: Setting, *, capped: bool = False) -> Running:
-    """Visitors of twenty impressions, each in her turn."""
+    """Visitors of twenty impressions, one after the other."""
     ads = crowd(setting, data.first_three_capped() if capped else data.twenty_impressions())
     numbers, wanted = count(), data.ranked()
     return Running(lambda: ads.claim(data.visitor(next(numbers) % setting.visitors), wanted), close=ads.close)
@@ -80,7 +80,7 @@ def hold(setting: Setting) -> Running:
 
 
 def record(setting: Setting, *, new: bool = False) -> Running:
-    """One impression more, for visitors of twenty: of a campaign that she saw today, or of one new to her."""
+    """One impression more, for visitors of twenty: of a campaign they saw today, or of a new one."""
     ads = crowd(setting, data.twenty_impressions())
     numbers = count()
 
@@ -141,14 +141,14 @@ def in_memory(setting: Setting, build: Callable[[Setting], Running]) -> Running:
 def decide_async(setting: Setting, in_flight: int, *, uvloop: bool = False) -> Running:
     """The first case's decision, so many at a time. A decision that the store failed is a failure here."""
     with connect(setting, data.policy()) as ads:
-        known(ads, "she", data.today())
+        known(ads, "v-1", data.today())
     wanted = [data.campaign(number) for number in range(50)]
 
     def open_client() -> tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[object]]]:
         ads = AsyncRetargeter(data.policy(), setting.url, timeout=PATIENCE, prefix=setting.prefix)
 
         async def once() -> None:
-            decision = await ads.decide("she", wanted)
+            decision = await ads.decide("v-1", wanted)
             if decision.degraded:
                 raise decision.degraded
 

@@ -57,14 +57,14 @@ def deciding() -> Parts:
     ads = Retargeter(data.policy(), store, clock=lambda: NOW)
     candidates = tuple(ads.policy.campaign)[:50]
     for number in range(5):
-        ads.record("she", "visit", f"product-{number}")
+        ads.record("v-1", "visit", f"product-{number}")
     for number in range(11):
-        ads.record("she", "impression", candidates[number * 3], at=NOW - number * 90_000)
-    state = dict(store.read(b"rt:1:she"))
+        ads.record("v-1", "impression", candidates[number * 3], at=NOW - number * 90_000)
+    state = dict(store.read(b"rt:1:v-1"))
     moment = ads._operations._clock.plan_at(ads._operations.plan, NOW, None)
     view = View(moment, state)
     return {
-        "decide, 50 candidates, in memory": lambda: ads.decide("she", candidates),
+        "decide, 50 candidates, in memory": lambda: ads.decide("v-1", candidates),
         "the facts that are true": lambda: View(moment, state),
         "who of the 50 fits": lambda: Decision(moment, candidates, view=view),
     }

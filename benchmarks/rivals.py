@@ -233,8 +233,8 @@ def build(setting: Setting, name: str, job: str, candidates: int = 50) -> Runnin
     rival = make(name, setting.url, setting.prefix)
     wanted = [data.campaign(number) for number in range(candidates)]
     if job in ("decide", "candidates"):
-        remember(rival, "she", data.today())
-        return Running(lambda: rival.decide("she", wanted), close=rival.close)
+        remember(rival, "v-1", data.today())
+        return Running(lambda: rival.decide("v-1", wanted), close=rival.close)
     visitors = setting.visitors if job == "decide-many" else max(1, setting.visitors // 3)
     remember(rival, data.template(0), data.twenty_impressions())
     data.copy(setting.url, setting.prefix, visitors)

@@ -158,8 +158,8 @@ def growth_table(rows: Sequence[Row]) -> Iterator[str]:
         return
     yield "### Growth"
     yield (
-        "50 candidates with one cap each. Calls take turns with a GET, on visitors drawn at random. A visitor has at "
-        "most 512 timelines: of a thousand campaigns the later ones are not counted for her, and she is blocked."
+        "50 candidates with one cap each. Calls alternate with a GET, on visitors drawn at random. A visitor has at "
+        "most 512 timelines: of a thousand campaigns the later ones are not counted, and the visitor is blocked."
     )
     yield table(
         ("", "size", "bytes a visitor", "decide", "beside GET", "record", "beside GET"),

@@ -99,8 +99,8 @@ def test_rivals_decide_as_retarget_does(name: str, setting: Setting) -> None:
     decision = ours.decide(setting).call()
     assert isinstance(decision, Decision)
     rival = rivals.make(name, setting.url, "bench:rival:")
-    rivals.remember(rival, "she", data.today())
-    allowed = rival.decide("she", list(map(str, decision.candidates)))
+    rivals.remember(rival, "v-1", data.today())
+    allowed = rival.decide("v-1", list(map(str, decision.candidates)))
     rival.close()
     knows_audiences = rivals.RIVALS[name][0] is None
     out = set() if knows_audiences else {c for c in decision.candidates if str(c).endswith(tuple(_without_audience()))}
@@ -116,11 +116,11 @@ def _without_audience() -> list[str]:
 def test_rivals_claim_as_retarget_does(name: str, setting: Setting) -> None:
     """The first candidate until it is at its cap of three a day, then the second."""
     rival = rivals.make(name, setting.url, "bench:rival:")
-    rivals.remember(rival, "she", data.visits())
+    rivals.remember(rival, "v-1", data.visits())
     with ours.connect(setting, data.policy()) as ads:
-        ours.known(ads, "she", data.visits())
-        claims = [ads.claim("she", data.ranked()) for _ in range(5)]
-    assert [rival.claim("she", data.ranked()) for _ in range(5)] == [claim and claim.candidate for claim in claims]
+        ours.known(ads, "v-1", data.visits())
+        claims = [ads.claim("v-1", data.ranked()) for _ in range(5)]
+    assert [rival.claim("v-1", data.ranked()) for _ in range(5)] == [claim and claim.candidate for claim in claims]
     rival.close()
 
 
@@ -138,15 +138,15 @@ def test_who_cannot_be_asked_says_so() -> None:
 def test_histories_have_the_timelines_they_say(count: int, setting: Setting) -> None:
     """The visitor of the case by history has exactly so many."""
     with ours.connect(setting, data.policy(500)) as ads:
-        ours.known(ads, "she", data.with_timelines(count))
-        assert len(ads.export("she")["timelines"]) == count
+        ours.known(ads, "v-1", data.with_timelines(count))
+        assert len(ads.export("v-1")["timelines"]) == count
 
 
 def test_the_first_visitor_has_twenty_timelines(setting: Setting) -> None:
     """As the case says."""
     with ours.connect(setting, data.policy()) as ads:
-        ours.known(ads, "she", data.today())
-        assert len(ads.export("she")["timelines"]) == 20
+        ours.known(ads, "v-1", data.today())
+        assert len(ads.export("v-1")["timelines"]) == 20
 
 
 def test_a_copied_visitor_is_the_same_in_memory(setting: Setting) -> None:
