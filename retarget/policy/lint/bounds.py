@@ -1,10 +1,10 @@
-"""Windows and bounds: which window looks back as far as which, and what one rule lets happen of what another forbids.
+"""Bounds and lookbacks: how far windows look back, and what one rule allows of what another limits.
 
 Rules:
-- Where it is not sure that one implies the other, it does not.
-- "Sure" holds whatever has happened before; the rest holds for what the rules themselves let happen.
-- Windows are compared for every moment and every time zone: a local day may be hours longer or shorter than 24 hours.
-- Nothing here knows a policy or a campaign, and nothing says what to do about it: `findings` does.
+- One rule implies another only if that is certain, at every moment and in every time zone: a local day may be hours
+  longer or shorter than 24 hours.
+- `always` means: whatever has happened before. Otherwise it holds for a history that the rules themselves allow.
+- Nothing here knows a policy or a campaign, and nothing words a finding: that is `findings`.
 """
 
 from __future__ import annotations
@@ -16,156 +16,172 @@ from retarget.policy.grammar import Cap, Condition, Span
 from retarget.timelines import DAY, SESSION_AT_MOST, Calendar, LocalTime
 
 SHORTEST = {"day": DAY - 7_200, "week": 7 * DAY - 7_200, "month": 28 * DAY - 7_200}
-"""How many seconds a calendar period is taken to have at least, for whoever stays in one time zone."""
+"""The shortest length of each calendar period, in seconds, for a visitor who stays in one time zone."""
 
 _PARTS = {"day": {"hour"}, "week": {"hour", "day"}, "month": {"hour", "day"}}
+"""The calendar periods that lie wholly within each calendar period."""
 
-# ---- Windows: which looks back at least as far as which --------------------------------------------------------------
+# ---- Lookbacks: which window looks back at least as far as which -----------------------------------------------------
 
 
-class Window(NamedTuple):
-    """A window for comparing: it begins at most `reach` seconds ago. A rolling one begins exactly then.
+class Lookback(NamedTuple):
+    """How far a window looks back: at most `seconds`; if rolling, exactly that.
 
-    A flight has the start that it begins with (None: not known), and is `whole` if it never reaches back in vain.
+    A flight also has its `start` (None: unknown), and is `whole` if `seconds` always reaches back to it.
     """
 
     kind: str
-    reach: int
+    seconds: int
     start: LocalTime | None = None
     whole: bool = False
 
 
-Look: TypeAlias = Callable[[Span | None], Window]
+LookbackOf: TypeAlias = Callable[[Span | None], Lookback]
+"""The lookback of a window as written; None stands for no window."""
 
 
-def looks(retention: int, flight: Window | None = None) -> Look:
-    """How spans become windows. None is "no window" and, like lifetime and a flight without a start, the retention."""
-    remembered = Window("rolling", retention)
+def lookbacks(retention: int, flight: Lookback | None = None) -> LookbackOf:
+    """The lookbacks of a policy with this retention, in seconds, for a campaign with this flight.
 
-    def look(span: Span | None) -> Window:
+    No window, `lifetime` and a flight without a start all look back as far as the retention.
+    """
+    remembered = Lookback("rolling", retention)
+
+    def lookback(span: Span | None) -> Lookback:
         period = span.period if span else "lifetime"
         if span is None or period == "lifetime":
             return remembered
         if period == "rolling":
-            return Window("rolling", span.seconds)
+            return Lookback("rolling", span.seconds)
         if period == "flight":
             return flight or remembered
-        return Window(period, SESSION_AT_MOST if period == "session" else Calendar(period).horizon - 1)
+        return Lookback(period, SESSION_AT_MOST if period == "session" else Calendar(period).horizon - 1)
 
-    return look
+    return lookback
 
 
-def _covers(outer: Window, inner: Window) -> bool:
-    """Whether the outer one begins no later than the inner one at every moment, in every time zone."""
+def _covers(outer: Lookback, inner: Lookback) -> bool:
+    """Whether `outer` starts no later than `inner` at every moment, in every time zone."""
     if outer.kind == "rolling":
-        return outer.reach >= inner.reach
+        return outer.seconds >= inner.seconds
     return outer == inner or inner.kind in _PARTS.get(outer.kind, ())
 
 
-# ---- Bounds: what a cap, a gap or a threshold lets happen ------------------------------------------------------------
+# ---- Bounds: what a cap, a gap or a threshold allows -----------------------------------------------------------------
 
 
 class Bound(NamedTuple):
-    """At most `limit` impressions (or points) within the window, as written at `place`; `note`: for whom."""
+    """At most `limit` impressions, or points if `points`, within the window; `note` says for whom that is."""
 
     place: str
     text: str
     limit: int
-    window: Window
+    window: Lookback
     points: bool = False
     note: str = ""
 
 
-class Kill(NamedTuple):
-    """Why a bound is idle: the other one, how many that lets happen, and whether whatever else has happened."""
+class Dominance(NamedTuple):
+    """Why a bound is redundant: the bound that dominates it, and how many that one allows within its window."""
 
-    other: Bound
-    most: int
-    sure: bool
+    by: Bound
+    allowed: int
+    always: bool
 
 
-def bounds_of(place: str, caps: Iterable[Cap], look: Look, *, points: bool = False, note: str = "") -> list[Bound]:
-    """What the caps of one list say; one that is spread also sets its impressions apart."""
+def bounds_of(
+    place: str, caps: Iterable[Cap], lookback: LookbackOf, *, points: bool = False, note: str = ""
+) -> list[Bound]:
+    """The bounds of a list of caps; a spread cap gives a second one, for its spacing."""
     bounds = []
     for index, cap in enumerate(caps):
-        bounds.append(Bound(f"{place}[{index}]", cap.text, cap.limit, look(cap.window), points, note))
+        bounds.append(Bound(f"{place}[{index}]", cap.text, cap.limit, lookback(cap.window), points, note))
         if cap.spread:
             text = f"{cap.text}, spread"
-            bounds.append(Bound(f"{place}[{index}]", text, 1, Window("rolling", cap.spacing), note=note))
+            bounds.append(Bound(f"{place}[{index}]", text, 1, Lookback("rolling", cap.spacing), note=note))
     return bounds
 
 
-def lets_within(bound: Bound, window: Window) -> tuple[int, bool] | None:
-    """How many the bound lets happen within the window, and whether that holds whatever has happened before."""
+def allowed_within(bound: Bound, window: Lookback) -> tuple[int, bool] | None:
+    """How many the bound allows within the window, and whether always; None if it sets no limit there."""
     outer = bound.window
     if _covers(outer, window):
         return bound.limit, True
     if outer.kind == "rolling":  # both ends of a window count: W seconds back are W + 1 moments
-        return bound.limit * -(-(window.reach + 1) // (outer.reach + 1)), False
-    if outer.kind in SHORTEST:  # so many whole periods, and a part of one at either end
-        return bound.limit * (window.reach // SHORTEST[outer.kind] + 2), False
-    if outer.start is not None and (outer.whole or window.reach <= outer.reach):  # nothing is shown before the start
+        return bound.limit * -(-(window.seconds + 1) // (outer.seconds + 1)), False
+    if outer.kind in SHORTEST:  # the whole periods that fit in the window, and a part of one at either end
+        return bound.limit * (window.seconds // SHORTEST[outer.kind] + 2), False
+    if outer.start is not None and (outer.whole or window.seconds <= outer.seconds):  # nothing is shown before start
         return bound.limit, False
     return None
 
 
-def _kill(bound: Bound, others: Iterable[Bound], *, sure: bool = False) -> Kill | None:
-    """The other bound that makes this one idle, the plainest first."""
-    kills = []
+def _dominance(bound: Bound, others: Iterable[Bound], *, always: bool = False) -> Dominance | None:
+    """The most convincing of the others that make this bound redundant."""
+    found = []
     for other in others:
-        lets = lets_within(other, bound.window)
-        if lets and lets[0] <= bound.limit and lets[1] >= sure and other.points >= bound.points:
-            kills.append(Kill(other, *lets))
-    return min(kills, key=lambda kill: (not kill.sure, kill.most), default=None)
+        allowed = allowed_within(other, bound.window)
+        if allowed and allowed[0] <= bound.limit and allowed[1] >= always and other.points >= bound.points:
+            found.append(Dominance(other, *allowed))
+    return min(found, key=lambda dominance: (not dominance.always, dominance.allowed), default=None)
 
 
-def idle_places(
-    group: list[Bound], above: list[Bound], thresholds: list[list[Bound]], *, sure: bool = False
-) -> dict[str, tuple[Bound, Kill]]:
-    """The places of a group whose bounds are all idle, and why: by others of the group, by those above it, or by every
-    threshold. Of two that make each other idle the surer stays, or else the first.
+def redundant_places(
+    group: list[Bound], above: list[Bound], thresholds: list[list[Bound]], *, always: bool = False
+) -> dict[str, tuple[Bound, Dominance]]:
+    """The places of a group all of whose bounds are redundant, and why: because of others of the group, of those
+    above it, or of every threshold.
     """
 
-    def why(index: int, bound: Bound) -> Kill | None:
-        rest = list(above)
+    def why(index: int, bound: Bound) -> Dominance | None:
+        rest = [*above]
         for position, other in enumerate(group):
-            kill, back = _kill(bound, [other]), _kill(other, [bound])
-            stays = kill and back and (back.sure, position > index) > (kill.sure, position < index)
-            if other.place != bound.place and not stays:
+            if other.place != bound.place and not _outlasts(bound, other, first=index < position):
                 rest.append(other)
-        if (kill := _kill(bound, rest, sure=sure)) or not thresholds:
-            return kill
-        # A visitor may have come from another segment: her history then knows no threshold but the one in force.
-        kills = [_kill(bound, threshold, sure=sure or len(thresholds) > 1) for threshold in thresholds]
-        return kills[-1] if all(kills) else None
+        if (dominance := _dominance(bound, rest, always=always)) or not thresholds:
+            return dominance
+        # With several thresholds a visitor may come from another segment, with a history that this one does not bound.
+        certain = always or len(thresholds) > 1
+        dominances = [_dominance(bound, threshold, always=certain) for threshold in thresholds]
+        return dominances[-1] if all(dominances) else None
 
-    idle: dict[str, tuple[Bound, Kill]] = {}
+    redundant: dict[str, tuple[Bound, Dominance]] = {}
     for place in dict.fromkeys(bound.place for bound in group):
         found = [(bound, why(index, bound)) for index, bound in enumerate(group) if bound.place == place]
-        if all(kill for _, kill in found):
-            idle[place] = next((bound, kill) for bound, kill in found if kill)
-    return idle
+        if all(dominance for _, dominance in found):
+            redundant[place] = next((bound, dominance) for bound, dominance in found if dominance)
+    return redundant
 
 
-def comes_twice(bound: Bound, others: Iterable[Bound]) -> bool:
-    """Whether a calendar bound can be used up just before its period turns and again just after, for all the others."""
-    renewed = {bound.window.kind, *_PARTS.get(bound.window.kind, ())}  # these turn at the same moment
+def _outlasts(bound: Bound, other: Bound, *, first: bool) -> bool:
+    """Whether two bounds make each other redundant and this one is to stay; `first`: it is written before the other."""
+    here, there = _dominance(bound, [other]), _dominance(other, [bound])
+    if here is None or there is None:
+        return False
+    dominates_more = there.always and not here.always
+    as_much_and_first = there.always == here.always and first
+    return dominates_more or as_much_and_first
+
+
+def allows_twice(bound: Bound, others: Iterable[Bound]) -> bool:
+    """Whether the others let a calendar bound be used up just before its period ends and again just after."""
+    renewed = {bound.window.kind, *_PARTS.get(bound.window.kind, ())}  # the periods that end at that moment too
     return all(other.limit * (1 + (other.window.kind in renewed)) >= 2 * bound.limit for other in others)
 
 
-# ---- Conditions: which holds wherever which does ---------------------------------------------------------------------
+# ---- Conditions: which one implies which -----------------------------------------------------------------------------
 
 
-def implies(one: Condition, other: Condition, look: Look) -> bool:
-    """Whether the other holds wherever the one does."""
+def implies(one: Condition, other: Condition, lookback: LookbackOf) -> bool:
+    """Whether `one` implies `other`."""
     return (
         one.event == other.event
         and other.subject in (one.subject, None)
         and other.count <= one.count
-        and _covers(look(other.window), look(one.window))
+        and _covers(lookback(other.window), lookback(one.window))
     )
 
 
-def follows(clause: Iterable[Condition], other: Iterable[Condition], look: Look) -> bool:
-    """Whether the other clause holds wherever this one does: each alternative of this one implies one of the other."""
-    return all(any(implies(one, two, look) for two in other) for one in clause)
+def clause_implies(clause: Iterable[Condition], other: Iterable[Condition], lookback: LookbackOf) -> bool:
+    """Whether the clause implies the other one: each of its alternatives implies an alternative of the other."""
+    return all(any(implies(one, two, lookback) for two in other) for one in clause)

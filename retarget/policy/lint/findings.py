@@ -1,12 +1,12 @@
-"""What is unsound in a policy that loads: rules that never bind, audiences nobody can enter, words nobody else knows.
+"""What is unsound in a policy that loads: rules that never bind, audiences nobody can enter, misspelled names.
 
 Rules:
-- A finding is true, or says for whom it is true. Where that is not sure, there is none.
-- "Never binds" holds whatever has happened. "Never reached" holds for what this very policy lets be shown.
-- What a candidate may bring along (labels) or a log may have (events) is unknown, not wrong: only near misses are told.
-- A fault of [defaults] is told once, if it shows in every campaign that takes the rule over; an error that shows in
-  some is told of each of those.
-- What implies what is reckoned in `bounds`, and who can be shown what in `scopes`: here it is told.
+- A finding is true, or says for whom it is true. If that is not certain, there is no finding.
+- "Never binds" holds whatever has happened. "Never reached" holds for what the policy itself allows to be shown.
+- Labels of candidates and events of a log are unknown, not wrong: only likely misspellings are reported.
+- A fault of [defaults] is reported once, if every campaign that inherits the rule has it. An error that only some have
+  is reported for each of them.
+- `bounds` decides what implies what, `scopes` who can be shown what; here it is worded.
 - Nothing here reads a clock.
 """
 
@@ -22,14 +22,14 @@ from retarget.policy.grammar import Cap, Condition, Duration, Span, labels_in
 from retarget.policy.lint.bounds import (
     SHORTEST,
     Bound,
-    Kill,
-    Look,
-    Window,
+    Dominance,
+    Lookback,
+    LookbackOf,
+    allows_twice,
     bounds_of,
-    comes_twice,
-    follows,
-    idle_places,
-    looks,
+    clause_implies,
+    lookbacks,
+    redundant_places,
 )
 from retarget.policy.lint.scopes import (
     NEEDS_SHOWING,
@@ -55,36 +55,41 @@ Severity: TypeAlias = Literal["error", "warning", "remark"]
 
 RULES: dict[str, tuple[Severity, str]] = {
     "nobody": ("error", "an audience or a segment that nobody can enter"),
-    "circle": ("error", "a campaign that can be shown only after itself"),
-    "never-open": ("error", "a flight that its own hours and days never meet"),
-    "closed-at-home": ("warning", "a flight of exact moments that hours and days never meet in the policy's time zone"),
-    "never-binds": ("warning", "a rule that another one implies"),
-    "never-reached": ("warning", "a rule about more than other rules let happen"),
+    "circle": ("error", "a campaign that can only be shown after it has been shown"),
+    "never-open": ("error", "a flight during which its hours and days are never open"),
+    "closed-at-home": ("warning", "a flight with exact times, never open in the policy's time zone"),
+    "never-binds": ("warning", "a rule that another rule implies"),
+    "never-reached": ("warning", "a limit or a count above what other rules allow"),
     "twice": ("warning", "the same rule twice"),
-    "too-heavy": ("warning", "a channel whose points no threshold lets pass"),
-    "hidden-segment": ("warning", "a segment that an earlier one always takes the place of"),
+    "too-heavy": ("warning", "a channel whose points exceed a threshold"),
+    "hidden-segment": ("warning", "a segment whose visitors are all in an earlier one"),
     "beyond-retention": ("warning", "a window that looks back further than retention"),
-    "unknown-label": ("warning", "a label that nothing carries, and that is spelt like one that is carried"),
-    "unknown-campaign": ("warning", "a subject that is spelt like a campaign and is none"),
-    "back-to-back": ("remark", "a calendar cap that can be used up on both sides of the turn"),
+    "unknown-label": ("warning", "a label that no campaign carries, spelled like one that is carried"),
+    "unknown-campaign": ("warning", "a subject that is not a campaign, spelled like one that is"),
+    "back-to-back": ("remark", "a calendar cap that can be used up just before its period ends and again just after"),
     "from-candidate": ("remark", "a template that only the candidate can fill"),
-    "unknown-event": ("remark", "an event that is spelt like another, or that the log does not have"),
+    "unknown-event": ("remark", "an event spelled like another one, or missing from the log"),
     "always-open": ("remark", "hours or days that exclude nothing"),
 }
-"""Every rule here, by its id: how grave it is, and what it finds."""
+"""The rules by id: their severity, and what they find."""
 
 WELL_KNOWN = {IMPRESSION, "click", "conversion", "visit", "purchase", "signup", "dismiss", "open", "unsubscribe"}
-"""Event names that need no second mention to be believed."""
+"""Event names that are never taken for a misspelling."""
 
-_TURN = {"hour": "the full hour", "day": "midnight", "week": "the turn of the week", "month": "the turn of the month"}
+_STARTS = {
+    "hour": "the full hour",
+    "day": "midnight",
+    "week": "the start of the week",
+    "month": "the start of the month",
+}
 _ROLLING = {"hour": "hour", "day": "day", "week": "7 days", "month": "30 days"}
 _ON_CAMPAIGNS = (*NEEDS_SHOWING, "conversion", "dismiss")
-_TAKE_OUT = "take it out, or make it the stricter one"
+_REMOVE = "remove it, or make it the stricter one"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is unsound: where, what is wrong, and what would be right. `rule` is a key of `RULES`."""
+    """One unsound thing in a policy: where, what is wrong, and what would be right. `rule` is a key of `RULES`."""
 
     severity: Severity
     place: str
@@ -97,17 +102,17 @@ class Finding:
 
 
 def findings(policy: PolicyModel, *, events: Collection[str] = (), labels: Collection[str] = ()) -> list[Finding]:
-    """All that is unsound in the policy, sorted by place; `[]` for a sound one.
+    """Everything unsound in the policy, sorted by place; `[]` for a sound one.
 
-    `events` and `labels` are the event names and the kinds of labels that a log is known to have.
+    `events` and `labels` are the event names and the label kinds that a log contains, if known.
     """
     scopes = {scope.id: scope for scope in scopes_of(policy)}
     shown = showable(scopes, policy)
-    told: dict[tuple[str, str], dict[str, Finding]] = {}
+    by_rule: dict[tuple[str, str], dict[str, Finding]] = {}
     for scope in scopes.values():
         for finding in _of_scope(policy, scope, scopes, shown, labels):
-            told.setdefault((finding.rule, finding.place), {}).setdefault(scope.id, finding)
-    found = [finding for same in told.values() for finding in _once(same, scopes)]
+            by_rule.setdefault((finding.rule, finding.place), {}).setdefault(scope.id, finding)
+    found = [finding for same in by_rule.values() for finding in _once(same, scopes)]
     found += _of_labels(policy, scopes)
     found += _of_thresholds(policy, scopes)
     found += _of_segments(policy, scopes, shown, labels)
@@ -121,37 +126,36 @@ def _finding(rule: str, place: str, text: str, cure: str) -> Finding:
     return Finding(RULES[rule][0], place, text, cure, rule)
 
 
-def _tell_idle(idle: dict[str, tuple[Bound, Kill]]) -> Iterator[Finding]:
-    for place, (bound, (other, most, sure)) in idle.items():
+def _redundant_bounds(redundant: dict[str, tuple[Bound, Dominance]]) -> Iterator[Finding]:
+    for place, (bound, (other, allowed, always)) in redundant.items():
         because = f"{other.place} {other.text!r}"
         same_list = place.rpartition("[")[0] == other.place.rpartition("[")[0]
         if same_list and (other.limit, other.window) == (bound.limit, bound.window):
-            yield _finding("twice", place, f"{bound.text!r} says what {because} says", "take one of them out")
-        elif sure:
-            text = f"{bound.text!r} never binds{other.note}: {because} forbids whenever it would"
-            yield _finding("never-binds", place, text, _TAKE_OUT)
+            yield _finding("twice", place, f"{bound.text!r} repeats {because}", "remove one of them")
+        elif always:
+            text = f"{bound.text!r} never binds{other.note}: {because} blocks whenever it would"
+            yield _finding("never-binds", place, text, _REMOVE)
         else:
-            zone = ", if she stays in one time zone" if other.window.kind in SHORTEST else ""
-            text = (
-                f"{bound.text!r} is never reached{other.note}: {because} lets at most {most} happen in that time{zone}"
-            )
-            yield _finding("never-reached", place, text, _TAKE_OUT)
+            text = f"{bound.text!r} is never reached{other.note}: {because} allows at most {allowed} in that time"
+            if other.window.kind in SHORTEST:
+                text += ", for a visitor who stays in one time zone"
+            yield _finding("never-reached", place, text, _REMOVE)
 
 
-def _turns(
-    bounds: Iterable[Bound], others: Iterable[Bound], passes: Callable[[str], bool], idle: Collection[str]
+def _back_to_back(
+    bounds: Iterable[Bound], others: Iterable[Bound], is_open: Callable[[str], bool], redundant: Collection[str]
 ) -> Iterator[Finding]:
-    """Calendar caps that nothing keeps from being used up just before the turn and again just after."""
+    """Calendar caps that can be used up just before their period ends and again just after."""
     for bound in bounds:
         unit = bound.window.kind
-        if unit in _TURN and bound.place not in idle and comes_twice(bound, others) and passes(unit):
-            text = f"{bound.text!r} begins anew at {_TURN[unit]}: {2 * bound.limit} can come within minutes"
+        if unit in _STARTS and bound.place not in redundant and allows_twice(bound, others) and is_open(unit):
+            text = f"{bound.text!r} starts over at {_STARTS[unit]}: {2 * bound.limit} are possible within minutes"
             cure = f'add a rolling cap such as "{bound.limit} per {_ROLLING[unit]}", or a gap'
             yield _finding("back-to-back", bound.place, text, cure)
 
 
 def _once(same: dict[str, Finding], scopes: dict[str, Scope]) -> Iterator[Finding]:
-    """One finding for all campaigns that have it; a fault of the defaults only if all who inherit it have it."""
+    """One finding for all campaigns that share it; one of [defaults] only if every campaign that inherits it has it."""
     first = next(iter(same.values()))
     if not first.place.startswith("defaults."):
         yield first
@@ -166,7 +170,7 @@ def _once(same: dict[str, Finding], scopes: dict[str, Scope]) -> Iterator[Findin
             yield finding if "{" in id_ else replace(finding, place=f"campaign.{id_}")
 
 
-# ---- What is asked of one campaign -----------------------------------------------------------------------------------
+# ---- One campaign ----------------------------------------------------------------------------------------------------
 
 
 def _of_scope(
@@ -184,23 +188,23 @@ def _caps(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
     group, above, thresholds = scope.bounds(), label_bounds(policy, scope), []
     if policy.annoyance and scope.rules.counts:
         named = "channel" in scope.rules.labels
-        weight = policy.annoyance.points.get(scope.rules.labels["channel"], 1) if named else 1
-        thresholds = thresholds_of(policy, scope.look, weight)
-    idle = idle_places(group, above, thresholds)
-    if "gap" in scope.overrides:  # even an idle gap is of use where it replaces the default one
-        idle.pop(scope.place("gap"), None)
-    yield from _tell_idle(idle)
+        points = policy.annoyance.points.get(scope.rules.labels["channel"], 1) if named else 1
+        thresholds = thresholds_of(policy, scope.lookback, points)
+    redundant = redundant_places(group, above, thresholds)
+    if "gap" in scope.overrides:  # even a redundant gap may be there to replace the default one
+        redundant.pop(scope.place("gap"), None)
+    yield from _redundant_bounds(redundant)
     others = [*group, *above, *(bound for threshold in thresholds for bound in threshold)]
-    yield from _turns(group, others, lambda unit: scope.passes(unit, policy.week_start), idle)
+    yield from _back_to_back(group, others, lambda unit: scope.is_open_across(unit, policy.week_start), redundant)
 
 
 def _exclude(scope: Scope, scopes: dict[str, Scope]) -> Iterator[Finding]:
     clauses = _numbered(scope.place("exclude"), [(condition,) for condition in scope.exclude])
-    idle = list(_redundant(clauses, scope.look, any_of=True))
-    yield from idle
+    redundant = list(_redundant_clauses(clauses, scope.lookback, any_of=True))
+    yield from redundant
     for place, (condition,) in clauses:
-        too_many = why_too_many(condition, scope.look, scopes)
-        if too_many and all(finding.place != place for finding in idle):
+        too_many = why_too_many(condition, scope.lookback, scopes)
+        if too_many and all(finding.place != place for finding in redundant):
             yield _finding("never-reached", place, f"{too_many}, so it never blocks", "lower the count")
 
 
@@ -210,17 +214,17 @@ def _clock(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
         keys = [key for key in ("hours", "days", "start", "end") if getattr(rules, key) is not None]
         place = scope.place(next((key for key in keys if key not in scope.inherits), keys[0]))
         when = " and ".join(repr(times.text) for times in (rules.hours, rules.days) if times)
-        text = f"the flight from {rules.start} to {rules.end} and {when} never meet"
+        text = f"the flight from {rules.start} to {rules.end} never overlaps {when}"
         if is_exact(rules):
-            yield _finding("closed-at-home", place, f"{text} in {policy.timezone}", "move one of them")
+            yield _finding("closed-at-home", place, f"{text} in {policy.timezone}", "change one of them")
         else:
-            yield _finding("never-open", place, f"{text}: it is never shown", "move one of them")
+            yield _finding("never-open", place, f"{text}, so it is never shown", "change one of them")
     for key, times, whole in (
         ("hours", rules.hours, rules.hours and is_whole_day(rules.hours.spans)),
         ("days", rules.days, rules.days and len(rules.days.days) == 7),
     ):
-        if times and whole and key not in scope.overrides:  # over a default it is the way to lift it
-            yield _finding("always-open", scope.place(key), f"{times.text!r} excludes nothing", "take it out")
+        if times and whole and key not in scope.overrides:  # overriding a default, it lifts that one
+            yield _finding("always-open", scope.place(key), f"{times.text!r} excludes nothing", "remove it")
 
 
 def _templates(scope: Scope, labels: Collection[str]) -> Iterator[Finding]:
@@ -234,8 +238,11 @@ def _unfilled(place: str, clause: tuple[Condition, ...], known: Collection[str])
     for condition in clause:
         for kind in labels_in(condition.subject or ""):
             if kind not in known:
-                text = f"{condition.text!r} holds only where the candidate brings a label {kind!r}: no other is known"
-                yield _finding("from-candidate", place, text, f"give it with each candidate, or under labels: {kind}")
+                text = (
+                    f"{condition.text!r} holds only if the candidate carries a label {kind!r}: no campaign supplies it"
+                )
+                cure = f"pass it with each candidate, or add {kind!r} to labels"
+                yield _finding("from-candidate", place, text, cure)
 
 
 def _long_flight(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
@@ -250,7 +257,7 @@ def _long_flight(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
     for place, written, span in spans:
         if span.period == "flight":
             text = f"the flight from {rules.start} to {rules.end} is longer than retention ({retention.text!r}), "
-            text += f"so {written!r} forgets its beginning"
+            text += f"so {written!r} does not count all of it"
             yield _finding("beyond-retention", place, text, "raise retention to the length of the flight")
 
 
@@ -262,7 +269,7 @@ def _numbered(place: str, clauses: Iterable[tuple[Condition, ...]]) -> list[tupl
 
 
 def _apart(place: str, clause: Iterable[Condition]) -> list[tuple[str, tuple[Condition, ...]]]:
-    """The alternatives of a clause, each as a clause of its own."""
+    """Each alternative of a clause as a clause of its own."""
     return [(place, (condition,)) for condition in clause]
 
 
@@ -270,109 +277,109 @@ def _quoted(clause: Iterable[Condition]) -> str:
     return " or ".join(repr(condition.text) for condition in clause)
 
 
-def _redundant(
-    clauses: list[tuple[str, tuple[Condition, ...]]], look: Look, *, any_of: bool = False
+def _redundant_clauses(
+    clauses: list[tuple[str, tuple[Condition, ...]]], lookback: LookbackOf, *, any_of: bool = False
 ) -> Iterator[Finding]:
-    """Clauses that make no difference beside another: where all must hold, or where any one will do."""
+    """Clauses that another clause makes redundant, in a list of which all must hold or, with `any_of`, only one."""
     for index, (place, clause) in enumerate(clauses):
         for position, (other_place, other) in enumerate(clauses):
             weak, strong = (other, clause) if any_of else (clause, other)
-            same = follows(weak, strong, look)
-            if position == index or not follows(strong, weak, look) or (same and position > index):
+            same = clause_implies(weak, strong, lookback)
+            if position == index or not clause_implies(strong, weak, lookback) or (same and position > index):
                 continue
             if same:
-                text = f"{_quoted(clause)} says what {other_place} {_quoted(other)} says"
-                yield _finding("twice", place, text, "take one of them out")
+                text = f"{_quoted(clause)} repeats {other_place} {_quoted(other)}"
+                yield _finding("twice", place, text, "remove one of them")
             else:
-                text = f"{_quoted(clause)} never binds: {other_place} {_quoted(other)} decides wherever it would"
-                yield _finding("never-binds", place, text, _TAKE_OUT)
+                text = f"{_quoted(clause)} never binds: {other_place} {_quoted(other)} decides whenever it would"
+                yield _finding("never-binds", place, text, _REMOVE)
             break
 
 
 def _audience(scope: Scope, scopes: dict[str, Scope], shown: Collection[str]) -> Iterator[Finding]:
     clauses = _numbered(scope.place("audience"), scope.audience)
-    yield from _redundant(clauses, scope.look)
+    yield from _redundant_clauses(clauses, scope.lookback)
     for place, clause in clauses:
-        yield from _redundant(_apart(place, clause), scope.look, any_of=True)
+        yield from _redundant_clauses(_apart(place, clause), scope.lookback, any_of=True)
     for (place, clause), reason in zip(clauses, closed_clauses(scope, scopes, shown), strict=True):
         waits = reason and any(needs(condition, scopes, shown) for condition in clause)
         circle = circle_of(scope, scopes, shown) if waits else []
         if reason and circle:
             text = f"nobody can enter: {' needs '.join(circle)} to be shown first"
-            yield _finding("circle", place, text, "begin the journey with a campaign that needs none of these")
+            yield _finding("circle", place, text, "start the journey with a campaign that needs none of these")
         elif reason:
-            yield _finding("nobody", place, f"nobody can enter: {reason}", "loosen one of them")
+            yield _finding("nobody", place, f"nobody can enter: {reason}", "relax one of them")
 
 
-# ---- What is asked of all --------------------------------------------------------------------------------------------
+# ---- Label caps, thresholds, segments --------------------------------------------------------------------------------
 
 
-def _has_loose(scopes: dict[str, Scope]) -> bool:
-    """Whether something counts without obeying: then a shared timeline may hold more than its caps let happen."""
+def _any_uncapped(scopes: dict[str, Scope]) -> bool:
+    """Whether a campaign counts but does not obey: then a shared timeline may hold more than its caps allow."""
     return any(scope.rules.counts and not scope.rules.obeys for scope in scopes.values())
 
 
 def _of_labels(policy: PolicyModel, scopes: dict[str, Scope]) -> Iterator[Finding]:
-    look = looks(policy.retention.seconds, Window("flight", policy.retention.seconds))
+    lookback = lookbacks(policy.retention.seconds, Lookback("flight", policy.retention.seconds))
     for key, caps in policy.caps.items():
         kind, _, value = key.partition(":")
-        group, above = bounds_of(f"caps.{key}", caps, look), []
+        group, above = bounds_of(f"caps.{key}", caps, lookback), []
         if value:
-            above = bounds_of(f"caps.{kind}", policy.caps.get(kind, []), look)
-        weight = policy.annoyance.points.get(value, 1) if policy.annoyance and value and kind == "channel" else 1
-        thresholds = thresholds_of(policy, look, weight)
-        idle = idle_places(group, above, thresholds, sure=_has_loose(scopes))
-        yield from _tell_idle(idle)
+            above = bounds_of(f"caps.{kind}", policy.caps.get(kind, []), lookback)
+        points = policy.annoyance.points.get(value, 1) if policy.annoyance and value and kind == "channel" else 1
+        thresholds = thresholds_of(policy, lookback, points)
+        redundant = redundant_places(group, above, thresholds, always=_any_uncapped(scopes))
+        yield from _redundant_bounds(redundant)
         others = [*group, *above, *(bound for threshold in thresholds for bound in threshold)]
-        yield from _turns(group, others, lambda unit: _any_passes(policy, scopes, unit), idle)
+        yield from _back_to_back(group, others, lambda unit: _any_open_across(policy, scopes, unit), redundant)
 
 
-def _any_passes(policy: PolicyModel, scopes: dict[str, Scope], unit: str) -> bool:
-    return any(scope.passes(unit, policy.week_start) for scope in scopes.values())
+def _any_open_across(policy: PolicyModel, scopes: dict[str, Scope], unit: str) -> bool:
+    return any(scope.is_open_across(unit, policy.week_start) for scope in scopes.values())
 
 
 def _of_thresholds(policy: PolicyModel, scopes: dict[str, Scope]) -> Iterator[Finding]:
-    lists, look = threshold_lists(policy), looks(policy.retention.seconds)
+    lists, lookback = threshold_lists(policy), lookbacks(policy.retention.seconds)
     for place, caps in lists.items():
-        group = bounds_of(place, caps, look, points=True)
-        idle = idle_places(group, [], [], sure=len(lists) > 1 or _has_loose(scopes))
-        yield from _tell_idle(idle)
-        yield from _turns(group, group, lambda unit: _any_passes(policy, scopes, unit), idle)
+        group = bounds_of(place, caps, lookback, points=True)
+        redundant = redundant_places(group, [], [], always=len(lists) > 1 or _any_uncapped(scopes))
+        yield from _redundant_bounds(redundant)
+        yield from _back_to_back(group, group, lambda unit: _any_open_across(policy, scopes, unit), redundant)
     carried = {scope.rules.labels.get("channel") for scope in scopes.values()}
     for channel, points in policy.annoyance.points.items() if policy.annoyance else ():
-        cap = [(place, cap) for place, caps in lists.items() for cap in caps if cap.limit < points]
-        if cap and channel not in carried:  # where a campaign carries it the policy does not load
-            text = f"one impression costs {points} points, which {cap[0][0]} {cap[0][1].text!r} never allows"
+        exceeded = [(place, cap) for place, caps in lists.items() for cap in caps if cap.limit < points]
+        if exceeded and channel not in carried:  # if a campaign carries it, the policy does not load
+            place, cap = exceeded[0]
+            text = f"one impression costs {points} points, more than {place} {cap.text!r} ever allows"
             yield _finding("too-heavy", f"annoyance.points.{channel}", text, "lower the points or raise the threshold")
 
 
 def _of_segments(
     policy: PolicyModel, scopes: dict[str, Scope], shown: Collection[str], labels: Collection[str]
 ) -> Iterator[Finding]:
-    look, earlier = looks(policy.retention.seconds), dict[str, list[tuple[Condition, ...]]]()
-    scopes = {id_: scope for id_, scope in scopes.items() if id_ in policy.campaign}  # {campaign} may be any here
+    lookback, earlier = lookbacks(policy.retention.seconds), dict[str, list[tuple[Condition, ...]]]()
+    scopes = {id_: scope for id_, scope in scopes.items() if id_ in policy.campaign}  # {campaign} may be any of them
     carried = {kind for campaign in policy.campaign.values() for kind in campaign.labels}
     for name, segment in policy.annoyance.segment.items() if policy.annoyance else ():
         clauses = _numbered(f"annoyance.segment.{name}.who", segment.who)
-        yield from _redundant(clauses, look)
+        yield from _redundant_clauses(clauses, lookback)
         for place, clause in clauses:
-            yield from _redundant(_apart(place, clause), look, any_of=True)
+            yield from _redundant_clauses(_apart(place, clause), lookback, any_of=True)
             yield from _unfilled(place, clause, {"campaign", *carried, *labels})
-            reasons = [why_impossible(condition, look, scopes, shown, {}) for condition in clause]
+            reasons = [why_impossible(condition, lookback, scopes, shown, {}) for condition in clause]
             if all(reasons):
                 text = f"nobody is in this segment: {'; '.join(reason for reason in reasons if reason)}"
-                yield _finding("nobody", place, text, "loosen it, or take the segment out")
+                yield _finding("nobody", place, text, "relax it, or remove the segment")
         for other, who in earlier.items():
-            if all(any(follows(clause, wide, look) for clause in segment.who) for wide in who):
-                text = f"whoever is in {name!r} is in {other!r}, which comes first, so its threshold is never in force"
-                yield _finding(
-                    "hidden-segment", f"annoyance.segment.{name}", text, f"put it first, or narrow {other!r}"
-                )
+            if all(any(clause_implies(clause, wide, lookback) for clause in segment.who) for wide in who):
+                text = f"every visitor in {name!r} is in {other!r}, which comes first, so its threshold never applies"
+                cure = f"put it first, or narrow {other!r}"
+                yield _finding("hidden-segment", f"annoyance.segment.{name}", text, cure)
                 break
         earlier[name] = segment.who
 
 
-# ---- Words -----------------------------------------------------------------------------------------------------------
+# ---- Names and windows -----------------------------------------------------------------------------------------------
 
 
 def _written(policy: PolicyModel) -> tuple[list[tuple[str, Cap | Duration]], list[tuple[str, Condition]]]:
@@ -402,16 +409,12 @@ def _beyond_retention(policy: PolicyModel) -> Iterator[Finding]:
         seconds = span.seconds or shortest.get(span.period, 0) if span else 0
         if seconds > policy.retention.seconds:
             text = f"{rule.text!r} looks back further than retention, {policy.retention.text!r}"
-            yield _finding(
-                "beyond-retention",
-                place,
-                text,
-                "shorten the window, or raise retention: what the window asks for is kept all the same",
-            )
+            cure = "shorten the window, or raise retention: the window's events are kept in either case"
+            yield _finding("beyond-retention", place, text, cure)
 
 
 def _near(word: str, known: Iterable[str]) -> str | None:
-    """The known word that this one looks like a misspelling of; one that differs in digits only is meant."""
+    """The known word that this one is probably a misspelling of. A word that differs only in digits is intended."""
     others = [other for other in known if other != word]
     same = [other for other in others if other.casefold() == word.casefold()]
     near = next(iter(same or difflib.get_close_matches(word, others, n=1, cutoff=0.85)), None)
@@ -420,7 +423,7 @@ def _near(word: str, known: Iterable[str]) -> str | None:
 
 
 def _unknown_labels(policy: PolicyModel, labels: Collection[str]) -> Iterator[Finding]:
-    """Labels that nothing is known to carry. A candidate may bring any: it must look like one that is carried."""
+    """Labels that no campaign carries. A candidate may carry any label, so only likely misspellings are reported."""
     carried: dict[str, set[str]] = {kind: set() for kind in labels}
     for campaign in policy.campaign.values():
         for kind, value in campaign.labels.items():
@@ -431,8 +434,8 @@ def _unknown_labels(policy: PolicyModel, labels: Collection[str]) -> Iterator[Fi
         kind, _, value = key.partition(":")
         meant = _near(kind, carried.keys() - capped) if kind not in carried else None
         if kind not in carried and kind not in filled and (meant or labels):
-            nor = " and the log has none" if labels else ""
-            cure = f"did you mean {meant!r}?" if meant else "check the name, or give it with each candidate"
+            nor = ", nor does the log" if labels else ""
+            cure = f"did you mean {meant!r}?" if meant else "check the name, or pass it with each candidate"
             yield _finding("unknown-label", f"caps.{key}", f"no campaign carries a label {kind!r}{nor}", cure)
         rest = {other for other in carried.get(kind, ()) if f"{kind}:{other}" not in policy.caps}
         yield from _misspelt_value(f"caps.{key}", kind, value, carried.get(kind, set()), rest)
@@ -462,7 +465,7 @@ def _unknown_words(policy: PolicyModel, events: Collection[str]) -> Iterator[Fin
         elif not events and used[event] == 1 and event not in WELL_KNOWN:
             near = _near(event, WELL_KNOWN | used.keys())
             if near:
-                text = f"{condition.text!r}: no other rule knows an event {event!r}"
+                text = f"{condition.text!r}: no other rule names an event {event!r}"
                 yield _finding("unknown-event", place, text, f"did you mean {near!r}?")
         if event in _ON_CAMPAIGNS and subject and subject not in policy.campaign and not set(subject) & set(":{"):
             near = _near(subject, policy.campaign)

@@ -1,9 +1,9 @@
-"""Campaigns with the defaults filled in: what may be shown of them, when, and to whom; and which can be shown at all.
+"""Campaigns with defaults applied: caps, schedule, audience, reachability.
 
 Rules:
-- A campaign can be shown unless it is sure that it cannot. What only an ad server knows speaks for the campaign.
-- `{campaign}` stands for those that the policy does not name: they are one scope, where the defaults let them be shown.
-- Reasons are given in words; `findings` makes findings of them.
+- A campaign can be shown unless it is certain that it cannot. What only the ad server knows is assumed to be true.
+- The campaigns that the policy does not name are one scope, `{campaign}`, if [defaults] allow them.
+- Reasons are returned as text; `findings` makes findings of them.
 - Nothing here reads a clock.
 """
 
@@ -15,47 +15,60 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from retarget.policy.grammar import NOMINAL, Condition
-from retarget.policy.lint.bounds import SHORTEST, Bound, Look, Window, bounds_of, implies, lets_within, looks
+from retarget.policy.lint.bounds import (
+    SHORTEST,
+    Bound,
+    Lookback,
+    LookbackOf,
+    allowed_within,
+    bounds_of,
+    implies,
+    lookbacks,
+)
 from retarget.policy.models import Campaign, PolicyModel, threshold_lists
 from retarget.timelines import DAY, IMPRESSION, Days, Hours, LocalTime, Opening, end_instant, in_spans, instant
 
 NEEDS_SHOWING = (IMPRESSION, "click")
-"""The events of a campaign that come only after it was shown."""
+"""The events that a campaign can only have once it has been shown."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """A campaign with the defaults filled in; `{campaign}` is the id of those that the policy does not name."""
+    """A campaign with defaults applied; `{campaign}` is the id of those that the policy does not name.
+
+    `inherits` are the keys it takes from [defaults], `overrides` those it sets although [defaults] has them.
+    """
 
     id: str
     rules: Campaign
     inherits: frozenset[str]
     overrides: frozenset[str]
-    look: Look
+    lookback: LookbackOf
     audience: list[tuple[Condition, ...]]
     exclude: list[Condition]
 
     def place(self, key: str) -> str:
+        """Where the policy sets this key of the campaign."""
         return f"defaults.{key}" if key in self.inherits else f"campaign.{self.id}.{key}"
 
     def bounds(self) -> list[Bound]:
-        """What its own caps and its gap let happen."""
+        """The bounds of its own caps and gap."""
         if not self.rules.obeys:
             return []
-        bounds = bounds_of(self.place("caps"), self.rules.caps, self.look)
+        bounds = bounds_of(self.place("caps"), self.rules.caps, self.lookback)
         gap = self.rules.gap
-        return [*bounds, Bound(self.place("gap"), gap.text, 1, Window("rolling", gap.seconds))] if gap else bounds
+        return [*bounds, Bound(self.place("gap"), gap.text, 1, Lookback("rolling", gap.seconds))] if gap else bounds
 
-    def passes(self, unit: str, week_start: str) -> bool:
-        """Whether it may be shown right before and right after such a period turns."""
+    def is_open_across(self, unit: str, week_start: str) -> bool:
+        """Whether it may be shown just before a calendar period of this unit ends and again just after."""
         rules = self.rules
         if rules.start and rules.end and flight_length(rules.start, rules.end) <= NOMINAL[unit]:
             return False
-        if any(condition.event == IMPRESSION for condition in rules.exclude):  # which may do what a cap does
+        if any(condition.event == IMPRESSION for condition in rules.exclude):  # may act as a cap
             return False
-        turns = [hour * 3_600 for hour in range(24)] if unit == "hour" else [0]
+        starts = [hour * 3_600 for hour in range(24)] if unit == "hour" else [0]
         spans = rules.hours.spans if rules.hours else ((0, DAY),)
-        if not any(in_spans(spans, turn) and in_spans(spans, (turn - 1) % DAY) for turn in turns):
+        if not any(in_spans(spans, start) and in_spans(spans, (start - 1) % DAY) for start in starts):
             return False
         days = rules.days.days if rules.days else frozenset(range(7))
         first = 6 if week_start == "sunday" else 0
@@ -63,7 +76,7 @@ class Scope:
 
 
 def scopes_of(policy: PolicyModel) -> list[Scope]:
-    """Those that the policy does not name first, where the defaults let them be shown; then each campaign."""
+    """The scope of campaigns that the policy does not name, if [defaults] allow them; then one per campaign."""
     given = policy.defaults.model_fields_set if policy.defaults else set()
     scopes = []
     for id_ in (*(["{campaign}"] if policy.defaults else []), *policy.campaign):
@@ -72,61 +85,62 @@ def scopes_of(policy: PolicyModel) -> list[Scope]:
         if rules is not None:
             audience = [tuple(_named(condition, id_) for condition in clause) for clause in rules.audience]
             exclude = [_named(condition, id_) for condition in rules.exclude]
-            look = looks(policy.retention.seconds, _flight(rules, policy.retention.seconds))
-            scopes.append(Scope(id_, rules, frozenset(given - own), frozenset(given & own), look, audience, exclude))
+            lookback = lookbacks(policy.retention.seconds, _flight(rules, policy.retention.seconds))
+            inherits, overrides = frozenset(given - own), frozenset(given & own)
+            scopes.append(Scope(id_, rules, inherits, overrides, lookback, audience, exclude))
     return scopes
 
 
 def _named(condition: Condition, campaign: str) -> Condition:
-    """The condition about this campaign. No candidate can bring another `{campaign}`, as it can any other label."""
+    """The condition with `{campaign}` filled in: unlike other labels, no candidate can carry another value for it."""
     if condition.subject is None:
         return condition
     return replace(condition, subject=condition.subject.replace("{campaign}", campaign))
 
 
-def _flight(rules: Campaign, retention: int) -> Window | None:
-    """The flight as a window, with a day more than the plan gives it: a campaign may begin and end in two zones."""
+def _flight(rules: Campaign, retention: int) -> Lookback | None:
+    """The lookback of the flight, a day longer than the plan's: it may start and end in different time zones."""
     if rules.start is None:
         return None
     length = flight_length(rules.start, rules.end) + 3 * DAY if rules.end else retention + 1
-    return Window("flight", min(retention, length), rules.start, length <= retention)
+    return Lookback("flight", min(retention, length), rules.start, length <= retention)
 
 
 def flight_length(start: LocalTime, end: LocalTime) -> int:
-    """How many seconds a flight lasts where the clocks never change."""
+    """The length of a flight in seconds, without clock changes."""
     utc = ZoneInfo("UTC")
     return end_instant(end, utc) - instant(start, utc)
 
 
-# ---- What may be shown of one ----------------------------------------------------------------------------------------
+# ---- Caps ------------------------------------------------------------------------------------------------------------
 
 
 def label_bounds(policy: PolicyModel, scope: Scope) -> list[Bound]:
-    """What caps per label let happen of a campaign that carries the label and counts under it."""
+    """The bounds of the label caps that count the campaign's impressions."""
     bounds: list[Bound] = []
     for key, caps in policy.caps.items() if scope.rules.counts else ():
         kind, _, value = key.partition(":")
         if kind in scope.rules.labels and value in ("", scope.rules.labels[kind]):
             note = f" for {kind} {scope.rules.labels[kind]!r}"
-            bounds += bounds_of(f"caps.{key}", caps, scope.look, note=note)
+            bounds += bounds_of(f"caps.{key}", caps, scope.lookback, note=note)
     return bounds
 
 
-def thresholds_of(policy: PolicyModel, look: Look, weight: int) -> list[list[Bound]]:
-    """What each threshold lets happen of impressions that cost so many points."""
-    note = f" at {weight} points each" if weight > 1 else ""
+def thresholds_of(policy: PolicyModel, lookback: LookbackOf, points: int) -> list[list[Bound]]:
+    """The bounds of each threshold on impressions of `points` points each, the general threshold last."""
+    note = f" at {points} points each" if points > 1 else ""
     lists = []
     for place, caps in threshold_lists(policy).items():
-        bounds = bounds_of(place, caps, look, points=True, note=note)
-        lists.append([b._replace(limit=b.limit // weight, points=False) if b.points else b for b in bounds])
+        bounds = bounds_of(place, caps, lookback, points=True, note=note)
+        lists.append([b._replace(limit=b.limit // points, points=False) if b.points else b for b in bounds])
     return lists
 
 
-# ---- When one is shown -----------------------------------------------------------------------------------------------
+# ---- Schedule --------------------------------------------------------------------------------------------------------
 
 
 def never_opens(policy: PolicyModel, scope: Scope) -> bool:
-    """Whether hours and days are closed all through the flight. Local times are judged in UTC, which skips none."""
+    """Whether hours and days are closed throughout the flight. Local times are judged in UTC, which skips none."""
     rules = scope.rules
     openings: list[Opening] = [Days(rules.days.days)] if rules.days else []
     openings += [Hours(rules.hours.spans)] if rules.hours else []
@@ -134,7 +148,7 @@ def never_opens(policy: PolicyModel, scope: Scope) -> bool:
         return False
     zone = ZoneInfo(policy.timezone if is_exact(rules) else "UTC")
     at, end = instant(rules.start, zone), end_instant(rules.end, zone)
-    for _ in range(100):  # it takes a few rounds; a policy that takes more gets the benefit of the doubt
+    for _ in range(100):  # a few rounds are enough; a policy that needs more is taken to open
         opens = [opening.next_open(at, zone) for opening in openings]
         later = max((moment for moment in opens if moment is not None), default=at)
         if None in opens or later == at < end:
@@ -146,50 +160,59 @@ def never_opens(policy: PolicyModel, scope: Scope) -> bool:
 
 
 def is_exact(rules: Campaign) -> bool:
-    """Whether the flight begins or ends at the same instant in every time zone."""
+    """Whether the flight starts or ends at the same instant in every time zone."""
     return any(isinstance(moment, datetime) and moment.tzinfo is not None for moment in (rules.start, rules.end))
 
 
 def is_whole_day(spans: Collection[tuple[int, int]]) -> bool:
-    """Whether a new span is open wherever one ends."""
+    """Whether the spans leave no gap: another span is open wherever one ends."""
     return all(in_spans(spans, second % DAY) for second in (0, *(end for _, end in spans)))
 
 
-# ---- To whom one is shown --------------------------------------------------------------------------------------------
+# ---- Audience and reachability ---------------------------------------------------------------------------------------
 
 
-def why_too_many(condition: Condition, look: Look, scopes: dict[str, Scope]) -> str | None:
-    """Why so many impressions of a campaign of this policy never happen; None if they can."""
+def why_too_many(condition: Condition, lookback: LookbackOf, scopes: dict[str, Scope]) -> str | None:
+    """Why the condition asks for more impressions than the campaign's own caps allow; None if it does not."""
     if condition.event != IMPRESSION or condition.subject not in scopes:
         return None
     for bound in scopes[condition.subject].bounds():
-        lets = lets_within(bound, look(condition.window))
-        anywhere = lets and (lets[1] or bound.window.kind not in SHORTEST)  # also for those who change the time zone
-        if lets and anywhere and lets[0] < condition.count:
-            return f"{condition.text!r} is more than {bound.place} {bound.text!r} lets happen (at most {lets[0]})"
+        if (allowed := allowed_within(bound, lookback(condition.window))) is None:
+            continue
+        most, always = allowed
+        in_any_zone = always or bound.window.kind not in SHORTEST  # also for a visitor who changes time zones
+        if in_any_zone and most < condition.count:
+            return f"{condition.text!r} is more than {bound.place} {bound.text!r} allows (at most {most})"
     return None
 
 
 def why_impossible(
-    condition: Condition, look: Look, scopes: dict[str, Scope], shown: Collection[str], blocks: dict[str, Condition]
+    condition: Condition,
+    lookback: LookbackOf,
+    scopes: dict[str, Scope],
+    shown: Collection[str],
+    blocks: dict[str, Condition],
 ) -> str | None:
-    """Why the condition can never hold, or never without blocking; None if it can."""
+    """Why the condition can never hold, or never without an exclusion blocking; None if it can."""
     for place, block in blocks.items():
-        if implies(condition, block, look):
-            return f"whoever meets {condition.text!r} is blocked by {place} {block.text!r}"
+        if implies(condition, block, lookback):
+            return f"every visitor who meets {condition.text!r} is blocked by {place} {block.text!r}"
     if needs(condition, scopes, shown):
         return f"{condition.text!r} needs {condition.subject!r}, which can never be shown"
-    return why_too_many(condition, look, scopes)
+    return why_too_many(condition, lookback, scopes)
 
 
 def needs(condition: Condition, scopes: dict[str, Scope], shown: Collection[str]) -> str | None:
-    """The campaign that must have been shown for the condition to hold, and that cannot be; None if there is none."""
+    """The campaign that must have been shown for the condition to hold and cannot be shown; None if there is none."""
     subject = condition.subject
     return subject if condition.event in NEEDS_SHOWING and subject in scopes and subject not in shown else None
 
 
 def showable(scopes: dict[str, Scope], policy: PolicyModel) -> set[str]:
-    """The campaigns that can be shown to somebody: first those that need no other, then those that need only these."""
+    """The campaigns that can be shown to some visitor.
+
+    A work list: whenever a campaign is found to be showable, those that need it are looked at again.
+    """
     shown: set[str] = set()
     waiting: dict[str | None, list[Scope]] = {}
     for scope in scopes.values():
@@ -205,15 +228,15 @@ def showable(scopes: dict[str, Scope], policy: PolicyModel) -> set[str]:
 
 
 def closed_clauses(scope: Scope, scopes: dict[str, Scope], shown: Collection[str]) -> Iterator[str]:
-    """For each clause of the audience why nobody can meet it; empty if somebody can."""
+    """For each clause of the audience, why no visitor can meet it; empty text if one can."""
     blocks = {f"{scope.place('exclude')}[{index}]": condition for index, condition in enumerate(scope.exclude)}
     for clause in scope.audience:
-        reasons = [why_impossible(condition, scope.look, scopes, shown, blocks) for condition in clause]
+        reasons = [why_impossible(condition, scope.lookback, scopes, shown, blocks) for condition in clause]
         yield "; ".join(dict.fromkeys(reason for reason in reasons if reason)) if all(reasons) else ""
 
 
 def circle_of(scope: Scope, scopes: dict[str, Scope], shown: Collection[str]) -> list[str]:
-    """The shortest way from a campaign back to itself, each needing the next; empty where there is none."""
+    """The shortest path from a campaign back to itself, each needing the next; empty if there is none."""
     paths = [[scope.id]]
     seen: set[str] = set()
     for path in paths:
