@@ -1,0 +1,77 @@
+"""All stores run the same random programs of writes: the same answers and the same bytes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retarget.errors import StoreError
+from retarget.stores import MemoryStore
+from retarget.timelines import (
+    Alternative,
+    Answer,
+    Enter,
+    State,
+    Store,
+    Write,
+)
+from tests.support import servers
+from tests.support.servers import Server
+from tests.support.writes import (
+    DAY,
+    DAY_LONG,
+    NOW,
+    SHIELD,
+    Step,
+    entry,
+    steps,
+)
+
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def compared(fleet: dict[str, Server]) -> Iterator[list[Store]]:
+    """Memory and every real server."""
+    with ExitStack() as stack:
+        stores: list[Store] = [MemoryStore()]
+        for server in fleet.values():
+            stores.append(servers.open_store(server.url))
+            stack.callback(stores[-1].close)
+        yield stores
+
+
+def same_everywhere(stores: list[Store], crowd: tuple[Enter, ...], steps: list[Step]) -> None:
+    """Run the writes on every store: one answer each, and one hash after each, byte for byte.
+
+    Servers count a visitor's time by their own clock, so she is made to be kept for long at the beginning.
+    """
+    key = b"rt:differential:%d" % next(numbers)
+    writes = [Write(key, NOW, b"", (Alternative((), (entry(b"i"), *crowd), 500 * DAY),))]
+    writes += [Write(key, now, id_, choices, hold) for now, id_, choices, hold in steps]
+    seen: list[list[tuple[Answer | StoreError, State]]] = []
+    for store in stores:
+        seen.append([(store.write(each), dict(store.read(key))) for each in writes])
+        store.delete(key)
+    for others in seen[1:]:
+        assert others == seen[0]
+
+
+@given(steps(0, 20))
+@settings(max_examples=150, deadline=None)
+def test_every_store_answers_the_same_and_holds_the_same_bytes(compared: list[Store], steps: list[Step]) -> None:
+    """Random programs of writes on a fresh visitor."""
+    same_everywhere(compared, (), steps)
+
+
+@given(st.integers(506, 514), st.integers(1, 8), steps(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_every_store_makes_the_same_room(compared: list[Store], filling: int, shields: int, steps: list[Step]) -> None:
+    """Random programs of writes on a crowded visitor, of whose timelines a part or all are shields."""
+    crowd = [entry(b"ec %d" % n, NOW - n % 7, head=SHIELD if n % 8 < shields else DAY_LONG) for n in range(filling)]
+    same_everywhere(compared, tuple(crowd), steps)
