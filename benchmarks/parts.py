@@ -18,8 +18,8 @@ from benchmarks import data, servers
 from retarget import MemoryStore, Retargeter
 from retarget.engine import Decision, View
 from retarget.stores.redis import target_of_url
-from retarget.stores.redis.connection import Lanes
-from retarget.stores.redis.protocol import packed, reading
+from retarget.stores.redis.connection import ConnectionPool
+from retarget.stores.redis.protocol import Call, encode, reading
 
 CALLS = 200
 """Calls of one contestant before the next has its turn."""
@@ -34,8 +34,8 @@ def replies(url: str) -> Parts:
         client.hset("parts:1:v", mapping={f"f{n}": b"x" * 10 for n in range(20)})
         client.expire("parts:1:v", 600)
     end = time.monotonic() + 3_600
-    target = target_of_url(url, 10, awaited=False)
-    theirs, lane = target.connection(), Lanes(target.connection, 1).take(end)
+    target = target_of_url(url, 10, is_async=False)
+    theirs, ours = target.connection(), ConnectionPool(target.connection, 1).acquire(end)
     theirs.connect()
 
     def redis_py() -> object:
@@ -43,12 +43,11 @@ def replies(url: str) -> Parts:
         theirs.send_packed_command(theirs.pack_command("HGETALL", b"parts:1:v"))
         return theirs.read_response(disable_decoding=True, timeout=10)
 
-    def ours() -> object:
-        lane.is_clean()
-        ask = reading(b"parts:1:v")
-        return lane.exchange(packed([ask])[0], 1, end)
+    def retarget() -> object:
+        ours.is_clean()
+        return ours.exchange(encode([Call(reading(b"parts:1:v"))])[0], 1, end)
 
-    return {"HGETALL of 20 fields, redis-py's connection": redis_py, "the same, a lane of ours": ours}
+    return {"HGETALL of 20 fields, redis-py's connection": redis_py, "the same, our connection": retarget}
 
 
 def deciding() -> Parts:

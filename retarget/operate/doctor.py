@@ -85,10 +85,10 @@ def connect(url: str) -> redis.Redis:
     """
     if url.startswith("memory:"):
         raise ConfigError("memory:// is no server: there is nothing to examine")
-    target = target_of_url(url, _PATIENCE, awaited=False)
-    if target.start is not None:
+    target = target_of_url(url, _PATIENCE, is_async=False)
+    if target.startup_nodes is not None:
         raise ConfigError("of a cluster, examine each node by itself: redis://HOST:PORT, its own address")
-    pool = target.pool or redis.ConnectionPool(connection_class=target.kind, **target.options)
+    pool = target.sentinel_pool or redis.ConnectionPool(connection_class=target.connection_class, **target.options)
     return redis.Redis.from_pool(pool)
 
 

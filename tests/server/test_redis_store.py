@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from time import monotonic
 from typing import Any
 
@@ -23,9 +23,7 @@ from retarget import (
     StoreError,
 )
 from retarget.stores.redis import RedisStore, target_of_url
-from retarget.stores.redis import connection as lanes
-from retarget.stores.redis import protocol as redis_protocol
-from retarget.stores.redis.protocol import Ask, writing
+from retarget.stores.redis.protocol import Answered, Call, Command, writing
 from retarget.timelines import DENIED, Alternative, Enter, Guard, Store, Write, timeline
 from tests.support import servers
 from tests.support.servers import Server
@@ -130,10 +128,10 @@ def test_a_script_flush_in_the_middle_of_a_batch_counts_each_once(server: Server
     """A flush between two commands of one batch: those before it stand, those behind it are sent again, none twice."""
     with closing(RedisStore.from_url(server.admin_url, servers.PATIENCE)) as store:  # it may flush
         store.write(write())
-        asks = [writing(write(b"rt:1:w%d" % n)) for n in range(9)]
-        asks.insert(4, Ask(b"", ("SCRIPT", "FLUSH"), bytes))
-        store._run(asks, 1)
-    assert [ask.answer for ask in asks] == [1] * 4 + [b"OK"] + [1] * 5
+        calls = [Call(writing(write(b"rt:1:w%d" % n))) for n in range(9)]
+        calls.insert(4, Call(Command(b"", ("SCRIPT", "FLUSH"), bytes)))
+        store._run(calls, 1)
+    assert [call.result.value for call in calls if isinstance(call.result, Answered)] == [1] * 4 + [b"OK"] + [1] * 5
     with server.client() as client:
         counts = [len(timeline.moments(client.hget(f"rt:1:w{n}", "ia"))) for n in range(9)]
     assert counts == [1] * 9
@@ -208,11 +206,11 @@ def test_a_unix_socket_serves(server: Server) -> None:
 
 def test_what_is_opened_by_a_url_serves_well(server: Server) -> None:
     """No retries, every wait bounded by the time-out, RESP2, and as many connections as the URL says."""
-    target = target_of_url(server.url + "?max_connections=3&socket_timeout=9&protocol=3", 0.1, awaited=False)
+    target = target_of_url(server.url + "?max_connections=3&socket_timeout=9&protocol=3", 0.1, is_async=False)
     options = target.options
     assert options["retry"].get_retries() == 0
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (0.1, 0.1)
-    assert (options["protocol"], options["driver_info"], target.most) == (2, None, 3)
+    assert (options["protocol"], options["driver_info"], target.max_connections) == (2, None, 3)
 
 
 def test_the_retargeter_of_a_url_warns_of_nothing(server: Server) -> None:
@@ -338,13 +336,13 @@ def test_when_all_connections_are_in_use_nothing_is_sent(server: Server) -> None
     """As many as the URL, or the pool of a given client, allows: NotExecuted; with one free again all is well."""
     given = redis.Redis(connection_pool=redis.ConnectionPool(port=server.port, max_connections=1))
     for store in (RedisStore.from_url(server.url + "?max_connections=1", 0.2), RedisStore(given, 0.2)):
-        lanes = store._servers[None].lanes
-        lane = lanes.take(monotonic() + 2)
+        pool = store._nodes[None].pool
+        connection = pool.acquire(monotonic() + 2)
         for _ in range(4):
             with pytest.raises(NotExecuted, match="in use"):
                 store.write(write())
         assert store.health()[0].failures == 0
-        lanes.give(lane)
+        pool.release(connection)
         assert dict(store.read(KEY)) == {}
         store.close()
     given.close()
@@ -380,56 +378,6 @@ def test_a_user_who_may_not_is_told_so_without_the_visitor(server: Server) -> No
             with pytest.raises(NotExecuted, match="NoPermission") as raised:
                 call()
             assert SECRET not in str(raised.value) + repr(raised.value) + repr(raised.value.__cause__)
-
-
-class Interrupting:
-    """Reads as hiredis does, but what comes at the n-th time is interrupted."""
-
-    def __init__(self, at: int, interrupt: type[BaseException]) -> None:
-        self.inner, self.left, self.interrupt = redis_protocol.new_reader(), at, interrupt
-
-    def feed(self, data: bytes) -> None:
-        """Take what came."""
-        self.inner.feed(data)
-
-    def has_data(self) -> bool:
-        """Whether something is unread."""
-        return bool(self.inner.has_data())
-
-    def gets(self, decode: bool) -> object:  # noqa: FBT001
-        """One reply, or the interrupt."""
-        self.left -= 1
-        if self.left == 0:
-            raise self.interrupt
-        return self.inner.gets(decode)
-
-
-@pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("at", [1, 2, 4])
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit, RuntimeError])
-def test_after_an_interrupted_exchange_the_next_visitor_gets_her_own_data(
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    interrupt: type[BaseException],
-    at: int,
-    protocol: int,
-    own: bool,  # noqa: FBT001
-) -> None:
-    """Interrupted between sending and the whole reply, alone or in a batch: what is left unread answers nobody."""
-    readers = iter([Interrupting(at, interrupt)])
-    monkeypatch.setattr(lanes, "new_reader", lambda: next(readers, None) or redis_protocol.new_reader())
-    with server.client(protocol=protocol) as client, server.client() as other:
-        for n in range(5):
-            other.hset(f"rt:k{n}", "ia", str(n))
-        store = RedisStore.from_url(server.url, 1) if own else RedisStore(client)
-        keys = [b"rt:k%d" % n for n in range(5)]
-        with suppress(interrupt):
-            answers = [answer for answer in store.read_many(keys) if not isinstance(answer, StoreError)]
-            assert answers == [{b"ia": b"%d" % n} for n in range(len(answers))] or len(answers) == 5
-        assert [store.read(key) for key in keys] == [{b"ia": b"%d" % n} for n in range(5)]
-        assert list(store.read_many(keys)) == [{b"ia": b"%d" % n} for n in range(5)]
-        store.close()
 
 
 QUOTING = [

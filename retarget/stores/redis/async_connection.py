@@ -1,12 +1,13 @@
-"""A lane for asyncio: one connection on which many calls are in flight, each waiting for its own reply.
+"""A connection for asyncio: many calls in flight at once, each waiting for its own reply.
 
 Rules:
-- redis.asyncio opens a connection: its address, TLS, name and password. From then on the lane is the protocol of its
-  transport, and hiredis reads. What calls ask for within one turn of the event loop is sent together.
-- Replies come in the order of the commands. A call that is cancelled leaves its place in that order: its reply is
-  dropped, and nobody else gets it.
-- A call whose time is over ends the connection if its command was sent: what comes after it would come too late too.
-- With `patience` the lane serves lists: all may wait, as long as the server is heard once in so many seconds.
+- redis.asyncio opens the connection: address, TLS, user and password. From then on we are the protocol of its
+  transport, and hiredis parses. Calls made within one iteration of the event loop are sent together.
+- Replies come in the order of the commands. A cancelled call keeps its place in that order: its reply is dropped, and
+  no other call gets it.
+- A call past its deadline closes the connection if its command was sent: the replies behind it would be late too.
+- A `batch` connection serves batches: their calls have no deadline, but a server silent for `timeout` ends them.
+- Deadlines are seconds of the loop's clock.
 """
 
 from __future__ import annotations
@@ -15,23 +16,27 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from retarget.stores.redis.breaker import Breaker
-from retarget.stores.redis.protocol import MORE, PUSH, Ask, Lost, new_reader, packed, told
+from retarget.stores.redis.protocol import INCOMPLETE, PUSH, Call, Lost, describe, encode, new_reader
 
-_LEAST = 0.001
+_MIN_TIME = 0.001
 """Seconds that are worth opening a connection for."""
 
-Settle = Callable[[Ask], None]
+Settle: TypeAlias = Callable[[Call], None]
 
 
-class AsyncLane:
-    """Commands to one server. `settle` is given every ask that has heard something."""
+class AsyncConnection:
+    """Commands to one server, on a connection that is opened when needed and again after a failure.
+
+    `connect` opens it, `release` takes it back, and `settle` is given every call that has a new result. `timeout` is in
+    seconds.
+    """
 
     def __init__(
         self,
@@ -41,7 +46,7 @@ class AsyncLane:
         timeout: float,
         settle: Settle,
         *,
-        patient: bool = False,
+        batch: bool = False,
         release: Callable[[Any], Awaitable[None]] | None = None,
     ) -> None:
         self._loop = loop
@@ -49,63 +54,63 @@ class AsyncLane:
         self._breaker = breaker
         self._timeout = timeout
         self._settle = settle
-        self._patient = patient
+        self._batch = batch
         self._release = release
         self._releasing: set[asyncio.Future[None]] = set()
-        self._waiting: deque[Ask] = deque()
-        self._flying: deque[Ask | None] = deque()
+        self._queued: deque[Call] = deque()
+        self._in_flight: deque[Call | None] = deque()
         self._reader: Any = None
         self._connection: Any = None
         self._transport: Any = None
         self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._called = False
-        self._heard = 0.0
+        self._scheduled = False
+        self._last_received = 0.0
 
-    def submit(self, ask: Ask) -> None:
-        """Send it with what else is asked for in this turn of the loop."""
-        self._waiting.append(ask)
-        if not self._called:
-            self._called = True
+    def submit(self, call: Call) -> None:
+        """Send it, together with the other calls of this iteration of the loop."""
+        self._queued.append(call)
+        if not self._scheduled:
+            self._scheduled = True
             self._loop.call_soon(self._send)
 
     def close(self) -> None:
-        """End the connection and all that waits for it."""
+        """Close the connection and fail every call that waits for it. A later call opens it again."""
         error = RedisConnectionError("the retargeter was closed")
-        self._refuse(error)
-        self._end(error)
+        self._fail_queued(error)
+        self._fail_in_flight(error)
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None
 
     def _send(self) -> None:
-        self._called = False
+        self._scheduled = False
         if self._transport is None:
-            if self._waiting and self._opening is None:
+            if self._queued and self._opening is None:
                 self._opening = self._loop.create_task(self._open())
             return
         now = self._loop.time()
-        asks = []
-        while self._waiting:
-            ask = self._waiting.popleft()
-            if ask.reply.done():  # cancelled
+        calls = []
+        while self._queued:
+            call = self._queued.popleft()
+            if call.future.done():  # cancelled
                 continue
-            if ask.end < now:
-                self._hear(ask, Lost(RedisTimeoutError("no turn within the call's time"), sent=False))
+            if call.deadline < now:
+                self._receive(call, Lost(RedisTimeoutError("the call's time was over before it was sent"), sent=False))
                 continue
-            asks.append(ask)
-        if asks:
-            data, whose = packed(asks)
-            if not self._flying:
-                self._heard = now
-            self._flying += whose
+            calls.append(call)
+        if calls:
+            data, receivers = encode(calls)
+            if not self._in_flight:
+                self._last_received = now
+            self._in_flight += receivers
             self._transport.write(data)
             if self._timer is None:
-                self._watch()
+                self._check_deadline()
 
     async def _open(self) -> None:
         try:
-            left = self._waiting[0].end - self._loop.time() if self._waiting else self._timeout
+            left = self._queued[0].deadline - self._loop.time() if self._queued else self._timeout
             try:
                 async with asyncio.timeout(min(left, self._timeout)):
                     self._connection = await self._connect()
@@ -115,11 +120,11 @@ class AsyncLane:
             transport = self._connection._writer.transport
             transport.set_protocol(self)
             self._transport = transport
-        except Exception as error:  # noqa: BLE001 - whatever it is, the policy's answer applies all the same
-            self._breaker.failed(told(error), self._loop.time())
+        except Exception as error:  # noqa: BLE001 - whatever it is, `on_store_error` applies
+            self._breaker.failed(describe(error), self._loop.time())
             self._opening = None
-            self._drop()
-            self._refuse(error)
+            self._abort()
+            self._fail_queued(error)
         else:
             self._opening = None
             self._send()
@@ -127,70 +132,72 @@ class AsyncLane:
     # -- the protocol of the transport ------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        """Give each call its reply."""
         reader = self._reader
-        if reader is None:  # what was under way when the lane was closed
+        if reader is None:  # closed with data under way
             return
-        self._heard = self._loop.time()
+        self._last_received = self._loop.time()
         reader.feed(data)
         if self._breaker.failures:
             self._breaker.answered()
         try:
-            while (reply := reader.gets(False)) is not MORE:  # noqa: FBT003 - not decoded
+            while (reply := reader.gets(False)) is not INCOMPLETE:  # noqa: FBT003 - not decoded
                 if isinstance(reply, PUSH):
                     continue
-                ask = self._flying.popleft()
-                if ask is not None:
-                    self._hear(ask, reply)
-                if isinstance(reply, ReadOnlyError):  # no primary any more: who asks a Sentinel again finds the new one
-                    self._end(reply)
+                call = self._in_flight.popleft()
+                if call is not None:
+                    self._receive(call, reply)
+                if isinstance(reply, ReadOnlyError):  # no longer the primary: reconnect, so that Sentinel can name it
+                    self._fail_in_flight(reply)
                     return
-        except Exception as error:  # noqa: BLE001 - no RESP, or a reply to nobody: nothing on this lane can be trusted
-            self._end(error)
+        except Exception as error:  # noqa: BLE001 - not RESP, or more replies than calls: nothing here can be trusted
+            self._fail_in_flight(error)
 
     def eof_received(self) -> None:
-        """The server closes: so do we."""
+        """The server closes: None makes the transport close too."""
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Fail what was in flight."""
         if self._transport is not None:
-            self._end(error or RedisConnectionError("the server closed the connection"))
+            self._fail_in_flight(error or RedisConnectionError("the server closed the connection"))
 
     def pause_writing(self) -> None:
-        """What is in flight is bounded by its time, not by the transport's buffer."""
+        """Nothing: deadlines bound what is in flight, not the transport's buffer."""
 
     def resume_writing(self) -> None:
         """As above."""
 
-    # -- ends -------------------------------------------------------------------------------------------------------
+    # -- failures ---------------------------------------------------------------------------------------------------
 
-    def _hear(self, ask: Ask, reply: Any) -> None:  # noqa: ANN401 - whatever the server said
-        ask.hear(reply)
-        self._settle(ask)
+    def _receive(self, call: Call, reply: Any) -> None:  # noqa: ANN401 - whatever the server said
+        call.receive(reply)
+        self._settle(call)
 
-    def _refuse(self, error: Exception) -> None:
-        """Nothing that waits can be sent. Who has time left after another's ran out waits on."""
-        waiting, self._waiting = self._waiting, deque()
+    def _fail_queued(self, error: Exception) -> None:
+        """Nothing queued can be sent. After a timeout, calls with time left stay queued."""
+        queued, self._queued = self._queued, deque()
         now = self._loop.time() if isinstance(error, RedisTimeoutError) else math.inf
-        for ask in waiting:
-            if now + _LEAST < ask.end < math.inf:
-                self._waiting.append(ask)
+        for call in queued:
+            if now + _MIN_TIME < call.deadline < math.inf:
+                self._queued.append(call)
             else:
-                self._hear(ask, Lost(error, sent=False))
-        if self._waiting:
+                self._receive(call, Lost(error, sent=False))
+        if self._queued:
             self._send()
 
-    def _end(self, error: Exception) -> None:
-        """End the connection; what was in flight hears that its reply is lost."""
-        flying, self._flying = self._flying, deque()
-        self._drop()
-        if flying:
-            self._breaker.failed(told(error), self._loop.time())
-        for ask in flying:
-            if ask is not None:
-                self._hear(ask, Lost(error, sent=True))
-        if self._waiting:
+    def _fail_in_flight(self, error: Exception) -> None:
+        """Close the connection; the replies to what was in flight are lost."""
+        in_flight, self._in_flight = self._in_flight, deque()
+        self._abort()
+        if in_flight:
+            self._breaker.failed(describe(error), self._loop.time())
+        for call in in_flight:
+            if call is not None:
+                self._receive(call, Lost(error, sent=True))
+        if self._queued:
             self._send()
 
-    def _drop(self) -> None:
+    def _abort(self) -> None:
         transport, connection = self._transport, self._connection
         self._transport = self._connection = self._reader = None
         if transport is not None:
@@ -205,14 +212,14 @@ class AsyncLane:
             self._timer.cancel()
             self._timer = None
 
-    def _watch(self) -> None:
-        """Look again when the time of the oldest command in flight is over; one timer for all of them."""
+    def _check_deadline(self) -> None:
+        """Close the connection at the deadline of the oldest command in flight; one timer serves all of them."""
         self._timer = None
-        head = next((ask for ask in self._flying if ask is not None), None)
-        if head is None:
+        oldest = next((call for call in self._in_flight if call is not None), None)
+        if oldest is None:
             return
-        due = self._heard + self._timeout if self._patient else head.end
+        due = self._last_received + self._timeout if self._batch else oldest.deadline
         if due > self._loop.time():
-            self._timer = self._loop.call_at(due, self._watch)
+            self._timer = self._loop.call_at(due, self._check_deadline)
         else:
-            self._end(RedisTimeoutError("the server did not answer in time"))
+            self._fail_in_flight(RedisTimeoutError("the server did not answer in time"))

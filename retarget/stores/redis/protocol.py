@@ -1,20 +1,20 @@
-"""What is said to Redis and what its answers mean: the same for the sync and the async store.
+"""Commands, decoding of replies, and what may be retried: the same for the sync and the async store.
 
 Rules:
-- read is one HGETALL, write one EVALSHA. Where the server does not know the script, the script is sent whole, once, to
-  that same server.
-- An `Ask` is sent, hears a reply (what the server said, be it an error, or a `Lost` where it said nothing), and knows
-  then its answer, and whether it may be sent again: what certainly did not happen, what only reads, and writes with an
-  id, which the script remembers.
-- Errors are told apart by whether the write can have happened, and never carry a key.
+- A read is one HGETALL, a write one EVALSHA. A server that does not have the script is sent it whole, once.
+- `interpret` makes a result of a reply (a value, an error from the server, or `Lost` if there was none): `Answered`,
+  `Resend` or `Failed`.
+- Sent again: what certainly was not executed, reads, and writes with an id, which the script remembers.
+- Errors say whether the write can have happened, and never contain a key.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import hiredis
 from redis._parsers.base import BaseParser
@@ -33,176 +33,230 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from retarget.errors import NotExecuted, OutcomeUnknown, StoreError
 from retarget.stores.redis import script
-from retarget.stores.redis.slots import Address
+from retarget.stores.redis.slots import BY_MAP, Address, Route, Slots
 from retarget.timelines import Answer, State, Write
-
-Command: TypeAlias = tuple[Any, ...]
 
 BATCH = 1_000
 """The most commands sent before their replies are read."""
 
-TRIES = 5
-"""The most times that one command is sent: moved to another server, then without the script, and lost in between."""
+MAX_ATTEMPTS = 5
+"""The most times that one command is sent: redirected, then without the script, and lost in between."""
 
-MORE = object()
-"""What a reader gives while a reply is not whole."""
+INCOMPLETE = object()
+"""What a reader returns until a reply is complete."""
 
 PUSH = hiredis.PushNotification
-"""What a server says without being asked."""
+"""A message that answers no command."""
 
 _QUOTE = re.compile(r"(?<!\w)['\"`]|,")
-_NAMED = re.compile(r".* run the '[\w|]+' command")
-_ELSEWHERE = (MovedError, ClusterDownError, ReadOnlyError, MasterDownError)
+_NO_PERMISSION = re.compile(r".* run the '[\w|]+' command")
+_MISROUTED = (MovedError, ClusterDownError, ReadOnlyError, MasterDownError)
+
+
+class Command(NamedTuple):
+    """One command. `decode` makes the value of the reply; it raises TypeError or ValueError for one that makes none."""
+
+    key: bytes
+    words: tuple[Any, ...]
+    decode: Callable[[Any], Any]
+    writes: bool = False
+    """Whether it may change something."""
+    idempotent: bool = True
+    """Whether executing it twice is the same as executing it once."""
+    max_attempts: int = MAX_ATTEMPTS
+
+
+def reading(key: bytes) -> Command:
+    """Read a visitor's timelines."""
+    return Command(key, ("HGETALL", key), _decode_state)
+
+
+def writing(write: Write) -> Command:
+    """Run the write script."""
+    words = ("EVALSHA", script.SHA, b"1", *script.arguments(write))
+    return Command(write.key, words, _decode_answer, True, bool(write.id))  # noqa: FBT003 - `writes`; hot path
+
+
+def deleting(key: bytes) -> Command:
+    """Forget a visitor."""
+    return Command(key, ("UNLINK", key), bool, writes=True, idempotent=False)
+
+
+def slot_map(slots: Slots, asked: Address) -> Command:
+    """Have `slots` updated by the server at `asked`; sent once, for another server may know as well."""
+    return Command(b"", ("CLUSTER", "SLOTS"), partial(slots.update, asked=asked), max_attempts=1)
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No reply came, but this error. `sent` is False where the command certainly was not sent."""
+    """No reply, but this error. `sent` is False if the command certainly was not sent."""
 
     error: Exception
     sent: bool
 
 
-class Ask:
-    """A command on its way to its answer. What most asks never need is the class's: an ask is made for every call."""
+class Answered(NamedTuple):
+    """The server answered."""
 
-    answer: Any = None
-    """What it came to so far: what was asked for, or a StoreError."""
-    tries = 0
-    again = False
-    """Whether it is safe, and of use, to send it again."""
-    elsewhere = False
-    """Whether the reply makes it doubtful that this was the right server."""
-    moved: Address | None = None
-    """Where a server said to go instead."""
-    asking = False
-    scriptless = False
-    end = 0.0
-    """When its time is over, for the async store."""
-    reply: Any = None
-    """The future that waits for the answer, for the async store."""
+    value: Any
+    route: Route
 
-    def __init__(
-        self, key: bytes, command: Command, read: Callable[[Any], Any], *, writes: bool = False, retryable: bool = True
-    ) -> None:
-        self.key = key
+
+class Resend(NamedTuple):
+    """Send it, the first time or again; `error` is what it comes to if there is no time left for that."""
+
+    error: StoreError
+    attempts: int
+    """How often it was sent so far."""
+    route: Route
+    whole_script: bool = False
+    """Whether to send the script itself, not its SHA."""
+
+
+class Failed(NamedTuple):
+    """It failed, and sending it again is useless or not safe."""
+
+    error: StoreError
+    route: Route
+
+
+Result: TypeAlias = Answered | Resend | Failed
+
+FIRST = Resend(NotExecuted("not sent yet"), 0, BY_MAP)
+"""How every command is sent at first."""
+
+
+def interpret(command: Command, sent: Resend, reply: Any) -> Result:  # noqa: ANN401 - whatever the server said
+    """The result of a command that was sent as `sent` says, from the reply or the loss of it."""
+    if not isinstance(reply, (Exception, Lost)):
+        try:
+            return Answered(command.decode(reply), sent.route)
+        except (TypeError, ValueError) as undecodable:
+            return Failed(failure(undecodable, executed=None if command.writes else False), sent.route)
+    attempts, unknown = sent.attempts + 1, isinstance(sent.error, OutcomeUnknown)
+    if isinstance(reply, Lost):
+        cause, route = reply.error, Route(doubtful=True)
+        unknown = unknown or (command.writes and reply.sent)
+        timed_out = isinstance(cause, (TimeoutError, RedisTimeoutError))  # the call's time is over as well
+        again = not timed_out and (command.idempotent or not unknown)
+        whole_script = sent.whole_script and not reply.sent
+    else:
+        cause, route = reply, _redirected(reply, sent.route)
+        whole_script = isinstance(reply, NoScriptError)
+        demoted = isinstance(reply, ReadOnlyError) and attempts == 1  # Sentinel may know a new primary; tried once
+        again = whole_script or demoted or isinstance(reply, (AskError, MovedError, TryAgainError))
+    error = failure(cause, executed=None if unknown else False)
+    if again and attempts < command.max_attempts:
+        return Resend(error, attempts, route, whole_script)
+    return Failed(error, route)
+
+
+def not_sent(sent: Resend, reason: str) -> Failed:
+    """The result of a command that is not sent, or not again; what is known of an earlier attempt stands."""
+    error = sent.error if sent.attempts else NotExecuted(reason)
+    return Failed(error, sent.route._replace(doubtful=True))
+
+
+def value_or_error(result: Result) -> Any:  # noqa: ANN401 - as the command decodes it
+    """What the caller gets: the value, or a StoreError."""
+    return result.value if isinstance(result, Answered) else result.error
+
+
+def _redirected(error: Exception, route: Route) -> Route:
+    if isinstance(error, (NoScriptError, TryAgainError)):  # from the right server
+        return route._replace(doubtful=False)
+    doubtful = isinstance(error, _MISROUTED)
+    if isinstance(error, AskError) and error.host:  # MOVED is an AskError too; a server without a name sends no host
+        return Route((error.host, error.port), not isinstance(error, MovedError), doubtful)
+    return Route(doubtful=doubtful)
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+
+class Call:
+    """A command and its result so far. In the async store `future` waits for it, until `deadline` of its loop."""
+
+    __slots__ = ("command", "deadline", "future", "result")
+
+    def __init__(self, command: Command, future: Any = None, deadline: float = 0.0) -> None:  # noqa: ANN401 - asyncio's
         self.command = command
-        self.read = read
-        self.writes = writes
-        self.retryable = retryable
+        self.result: Result = FIRST
+        self.future = future
+        self.deadline = deadline
 
-    def hear(self, reply: Any) -> None:  # noqa: ANN401 - whatever the server said
+    def receive(self, reply: Any) -> None:  # noqa: ANN401 - whatever the server said
         """Take the reply, or the loss of it."""
-        if not isinstance(reply, (Exception, Lost)):
-            self.again = False
-            try:
-                self.answer = self.read(reply)
-            except (TypeError, ValueError) as error:
-                self.answer = failure(error, executed=None if self.writes else False)
-            return
-        self.tries += 1
-        if not isinstance(reply, (NoScriptError, TryAgainError)):  # said by the right server
-            self.asking, self.moved = False, None
-        doubtful = isinstance(self.answer, OutcomeUnknown)
-        if isinstance(reply, Lost):
-            doubtful = doubtful or (self.writes and reply.sent)
-            in_time = not isinstance(reply.error, (TimeoutError, RedisTimeoutError))  # it has waited all its time
-            mendable = in_time and (self.retryable or not doubtful)
-            self.elsewhere, cause = True, reply.error
-        else:
-            mendable, cause = self._mendable(reply), reply
-        self.answer = failure(cause, executed=None if doubtful else False)
-        self.again = mendable and self.tries < TRIES
+        assert isinstance(self.result, Resend)  # noqa: S101 - a call that is over is not sent
+        self.result = interpret(self.command, self.result, reply)
 
-    def give_up(self, why: str) -> None:
-        """It is not sent (any more); what is known of an earlier try stands."""
-        if self.answer is None:
-            self.answer = NotExecuted(why)
-        self.again, self.elsewhere = False, True
-
-    def _mendable(self, error: Exception) -> bool:
-        """Whether another server, another connection or the whole script can do what this server refused."""
-        self.elsewhere = isinstance(error, _ELSEWHERE)
-        if isinstance(error, (AskError, MovedError)) and error.host:  # a server that has no name for it says none
-            self.moved = (error.host, error.port)
-            self.asking = not isinstance(error, MovedError)
-        self.scriptless = isinstance(error, NoScriptError)
-        demoted = isinstance(error, ReadOnlyError) and self.tries == 1  # a Sentinel may know a new primary; asked once
-        return self.scriptless or demoted or isinstance(error, (AskError, MovedError, TryAgainError))
+    def withdraw(self, reason: str) -> None:
+        """Do not send it."""
+        assert isinstance(self.result, Resend)  # noqa: S101 - as above
+        self.result = not_sent(self.result, reason)
 
 
-def reading(key: bytes) -> Ask:
-    """Ask for a visitor's timelines."""
-    return Ask(key, ("HGETALL", key), _state)
-
-
-def writing(write: Write) -> Ask:
-    """Ask for a write."""
-    command = ("EVALSHA", script.SHA, b"1", *script.arguments(write))
-    return Ask(write.key, command, _answer, writes=True, retryable=bool(write.id))
-
-
-def deleting(key: bytes) -> Ask:
-    """Ask to forget a visitor."""
-    return Ask(key, ("UNLINK", key), bool, writes=True, retryable=False)
-
-
-def packed(asks: Sequence[Ask]) -> tuple[bytes, list[Ask | None]]:
-    """The bytes of all commands, and whose reply each one brings: None for one that nobody waits for."""
-    commands: list[bytes] = []
-    whose: list[Ask | None] = []
-    whole = True
-    for ask in asks:
-        command = ask.command
-        if ask.asking:
-            commands.append(hiredis.pack_command(("ASKING",)))
-            whose.append(None)
-        if ask.scriptless:
-            ask.scriptless = False
-            if whole:  # the server knows the script from then on
-                command = ("EVAL", script.SCRIPT, *command[2:])
-                whole = False
-        commands.append(hiredis.pack_command(command))
-        whose.append(ask)
-    return b"".join(commands), whose
+def encode(calls: Iterable[Call]) -> tuple[bytes, list[Call | None]]:
+    """The bytes to send, and the call that each reply belongs to: None for the reply to ASKING."""
+    packed: list[bytes] = []
+    receivers: list[Call | None] = []
+    script_sent = False
+    for call in calls:
+        words, sent = call.command.words, call.result
+        if sent is not FIRST and isinstance(sent, Resend):
+            if sent.route.asking:
+                packed.append(hiredis.pack_command(("ASKING",)))
+                receivers.append(None)
+            if sent.whole_script and not script_sent:  # once: the server has it from then on
+                words = ("EVAL", script.SCRIPT, *words[2:])
+                script_sent = True
+        packed.append(hiredis.pack_command(words))
+        receivers.append(call)
+    return b"".join(packed), receivers
 
 
 def new_reader() -> hiredis.Reader:
-    """Makes replies of bytes; errors are the ones redis-py knows, as values."""
-    return hiredis.Reader(replyError=BaseParser.parse_error, protocolError=InvalidResponse, notEnoughData=MORE)
+    """Parses replies; errors are values, of redis-py's classes."""
+    return hiredis.Reader(replyError=BaseParser.parse_error, protocolError=InvalidResponse, notEnoughData=INCOMPLETE)
 
 
-def failure(error: Exception, *, executed: bool | None) -> StoreError:
-    """Our error for theirs. `executed` is None where the write may have happened."""
-    failure = OutcomeUnknown(told(error)) if executed is None else NotExecuted(told(error))
-    harmless = _harmless(error)
-    # A traceback prints the cause: where it would tell more than we do, one that does not takes its place.
-    failure.__cause__ = error if str(error) == harmless else type(error)(harmless)
-    return failure
-
-
-def told(error: Exception) -> str:
-    """What kind of error it is, and what it says."""
-    return f"{type(error).__name__}: {_harmless(error)}"
-
-
-def _harmless(error: Exception) -> str:
-    """What the error says without anything a key could stand in: servers quote keys and arguments in some of theirs."""
-    text = str(error)
-    if isinstance(error, AskError) or not isinstance(error, ResponseError):
-        return text
-    command = _NAMED.search(text)
-    return command[0] if command else _QUOTE.split(text)[0]
-
-
-def _state(reply: Any) -> State:  # noqa: ANN401 - RESP2 gives pairs in a list, RESP3 a map
+def _decode_state(reply: Any) -> State:  # noqa: ANN401 - RESP2 has pairs in a list, RESP3 a map
     if isinstance(reply, dict):
         return reply
     pairs = iter(reply)
     return dict(zip(pairs, pairs, strict=True))
 
 
-def _answer(reply: object) -> Answer:
+def _decode_answer(reply: object) -> Answer:
     if not isinstance(reply, bytes | int):
-        raise TypeError(f"write.lua answered with {type(reply).__name__}")
+        raise TypeError(f"write.lua returned {type(reply).__name__}")
     return reply
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def failure(error: Exception, *, executed: bool | None) -> StoreError:
+    """The StoreError for an error of redis-py's. `executed` is None if the write may have happened."""
+    failure = OutcomeUnknown(describe(error)) if executed is None else NotExecuted(describe(error))
+    safe = _without_keys(error)
+    # A traceback prints the cause, so a cause that quotes a key is replaced by one that does not.
+    failure.__cause__ = error if str(error) == safe else type(error)(safe)
+    return failure
+
+
+def describe(error: Exception) -> str:
+    """The class and the message of an error, without keys."""
+    return f"{type(error).__name__}: {_without_keys(error)}"
+
+
+def _without_keys(error: Exception) -> str:
+    """The message, cut before anything that may be a key: servers quote keys and arguments in some errors."""
+    text = str(error)
+    if isinstance(error, AskError) or not isinstance(error, ResponseError):
+        return text
+    command = _NO_PERMISSION.search(text)
+    return command[0] if command else _QUOTE.split(text)[0]

@@ -1,10 +1,10 @@
 """The store in Redis or Valkey, for threads and processes: one server, a Sentinel's primary, or a cluster.
 
 Rules:
-- One command, one round trip. It is sent again only where that is safe, and only while the call's time lasts: `timeout`
-  is for everything, connecting and trying again included. In a batch it is the longest wait for each reply.
-- A server known to be down is not asked (`breaker.py`).
-- What is said, what the answers mean and what may be repeated stands in `redis_protocol.py`.
+- A call is one command, one round trip. It is sent again only where that is safe, and only within the call's `timeout`,
+  which includes connecting and retries. In a batch, `timeout` is the longest wait for each reply.
+- A server that is down only gets probes (`breaker`).
+- Commands, results, and what may be retried: `protocol`.
 """
 
 from __future__ import annotations
@@ -20,43 +20,58 @@ from redis.exceptions import MaxConnectionsError, ReadOnlyError
 
 from retarget.errors import StoreError
 from retarget.stores.redis.breaker import Breaker
-from retarget.stores.redis.connection import Lanes
-from retarget.stores.redis.protocol import BATCH, TRIES, Ask, Lost, deleting, packed, reading, told, writing
-from retarget.stores.redis.slots import Address, Slots
+from retarget.stores.redis.connection import ConnectionPool
+from retarget.stores.redis.protocol import (
+    BATCH,
+    MAX_ATTEMPTS,
+    Answered,
+    Call,
+    Command,
+    Lost,
+    Resend,
+    deleting,
+    describe,
+    encode,
+    reading,
+    slot_map,
+    value_or_error,
+    writing,
+)
+from retarget.stores.redis.slots import BY_MAP, Address, Slots
 from retarget.stores.redis.target import Target, target_of_client, target_of_cluster, target_of_url
 from retarget.timelines import Answer, Health, State, Write
 
 
 class RedisStore:
-    """Visitors in Redis or Valkey, on connections of its own, with the settings of a URL or of a client given.
+    """Visitors in Redis or Valkey, on connections of its own, with the settings of a URL or of the given client.
 
-    `timeout` is the seconds one call may take in all.
+    `timeout` is the seconds that one call may take in all. Raises ConfigError for a client that cannot be used.
     """
 
     def __init__(self, client: redis.Redis | redis.RedisCluster | Target, timeout: float = 0.1) -> None:
         self._timeout = timeout
         self._slots: Slots | None = None
-        self._servers: dict[Address | None, _Server] = {}
-        self._client = client  # a Sentinel's pool must outlive the connections made by its settings
+        self._nodes: dict[Address | None, _Node] = {}
+        self._client = client  # a Sentinel's pool must outlive the connections made from its settings
         target = self._target = _target(client, timeout)
-        if target.start is not None:
-            self._slots = Slots(target.start)
+        if target.startup_nodes is not None:
+            self._slots = Slots(target.startup_nodes)
         else:
-            self._servers[None] = _Server(target.name, Lanes(target.connection, target.most))
+            self._nodes[None] = _Node(target.name, ConnectionPool(target.connection, target.max_connections))
 
     @classmethod
     def from_url(cls, url: str, timeout: float) -> RedisStore:
-        """A store with connections of its own. Raises ConfigError."""
-        return cls(target_of_url(url, timeout, awaited=False), timeout)
+        """A store for that URL. Nothing is sent yet. Raises ConfigError."""
+        return cls(target_of_url(url, timeout, is_async=False), timeout)
 
     def close(self) -> None:
-        for server in list(self._servers.values()):
-            server.lanes.close()
+        for node in list(self._nodes.values()):
+            node.pool.close_idle()
         for sentinel in self._target.sentinels:
             sentinel.close()
 
     def health(self) -> tuple[Health, ...]:
-        return tuple(server.breaker.health() for server in list(self._servers.values()))
+        return tuple(node.breaker.health() for node in list(self._nodes.values()))
 
     def read(self, key: bytes) -> State:
         state: State = self._one(reading(key))
@@ -75,107 +90,109 @@ class RedisStore:
     def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
         return self._many(map(writing, writes))
 
-    def _one(self, ask: Ask) -> Any:  # noqa: ANN401 - as the ask reads it
-        self._run([ask], None)
-        if isinstance(ask.answer, StoreError):
-            raise ask.answer
-        return ask.answer
+    def _one(self, command: Command) -> Any:  # noqa: ANN401 - as the command decodes it
+        call = Call(command)
+        self._run([call], None)
+        result = call.result
+        if isinstance(result, Answered):
+            return result.value
+        raise result.error
 
-    def _many(self, asks: Iterable[Ask]) -> list[Any]:
-        remaining, answers = iter(asks), []
+    def _many(self, commands: Iterable[Command]) -> list[Any]:
+        remaining, values = map(Call, commands), []
         while batch := list(islice(remaining, BATCH)):
             self._run(batch, self._timeout)
-            answers += [ask.answer for ask in batch]
-        return answers
+            values += [value_or_error(call.result) for call in batch]
+        return values
 
-    def _run(self, asks: list[Ask], patience: float | None) -> None:
-        """Bring every ask to its answer."""
-        end = monotonic() + self._timeout
-        for _ in range(TRIES):
+    def _run(self, calls: list[Call], idle_timeout: float | None) -> None:
+        """Send every call until it is answered, has failed, or the time is over."""
+        deadline = monotonic() + self._timeout
+        for _ in range(MAX_ATTEMPTS):
             if self._slots is None:
-                self._servers[None].serve(asks, end, patience)
+                self._nodes[None].send(calls, deadline, idle_timeout)
             else:
-                self._serve_by_slot(self._slots, asks, end, patience)
-            asks = [ask for ask in asks if ask.again]
-            if not asks:
+                self._send_by_slot(self._slots, calls, deadline, idle_timeout)
+            calls = [call for call in calls if isinstance(call.result, Resend)]
+            if not calls:
                 return
-            if patience is not None:
-                end = monotonic() + patience
-            elif monotonic() >= end:
+            if idle_timeout is not None:
+                deadline = monotonic() + idle_timeout
+            elif monotonic() >= deadline:
                 return
 
-    def _serve_by_slot(self, slots: Slots, asks: Sequence[Ask], end: float, patience: float | None) -> None:
+    def _send_by_slot(self, slots: Slots, calls: Sequence[Call], deadline: float, idle_timeout: float | None) -> None:
         if slots.due(monotonic()):
-            self._look(slots, end)
-        groups: dict[Address, list[Ask]] = {}
-        for ask in asks:
-            groups.setdefault(ask.moved or slots.of(ask.key), []).append(ask)
+            self._refresh(slots, deadline)
+        groups: dict[Address, list[Call]] = {}
+        for call in calls:
+            address = call.result.route.to or slots.primary(call.command.key)
+            groups.setdefault(address, []).append(call)
         for address, group in groups.items():
-            self._server(address).serve(group, end, patience)
-            for ask in group:
-                if ask.elsewhere:
-                    slots.doubt()
-                if ask.moved and not ask.asking:
-                    slots.moved(ask.key, ask.moved)
+            self._node(address).send(group, deadline, idle_timeout)
+            for call in group:
+                if call.result.route is not BY_MAP:
+                    slots.note(call.command.key, call.result.route)
 
-    def _look(self, slots: Slots, end: float) -> None:
-        """Learn which server has which slot, from the first that says; each may take half of what time is left."""
-        for address in list(slots.known):
+    def _refresh(self, slots: Slots, deadline: float) -> None:
+        """Update the slot map from the first server that answers; each may take half of the remaining time."""
+        for address in list(slots.nodes):
             now = monotonic()
-            ask = Ask(b"", ("CLUSTER", "SLOTS"), partial(slots.learn, asked=address))
-            self._server(address).serve([ask], now + (end - now) / 2, None)
-            if not isinstance(ask.answer, StoreError):
+            call = Call(slot_map(slots, address))
+            self._node(address).send([call], now + (deadline - now) / 2, None)
+            if isinstance(call.result, Answered):
                 return
 
-    def _server(self, address: Address) -> _Server:
-        server = self._servers.get(address)
-        if server is None:
-            lanes = Lanes(partial(self._target.connection, address), self._target.most)
-            server = self._servers.setdefault(address, _Server(f"{address[0]}:{address[1]}", lanes))
-        return server
+    def _node(self, address: Address) -> _Node:
+        node = self._nodes.get(address)
+        if node is None:
+            pool = ConnectionPool(partial(self._target.connection, address), self._target.max_connections)
+            node = self._nodes.setdefault(address, _Node(f"{address[0]}:{address[1]}", pool))
+        return node
 
 
-class _Server:
-    """One server: its lanes, and whether it is worth asking."""
+class _Node:
+    """One server: its connections and its breaker."""
 
-    def __init__(self, name: str, lanes: Lanes) -> None:
-        self.lanes = lanes
+    def __init__(self, name: str, pool: ConnectionPool) -> None:
+        self.pool = pool
         self.breaker = Breaker(name)
 
-    def serve(self, asks: Sequence[Ask], end: float, patience: float | None) -> None:
-        """Let each ask hear what the server says to it, or why it says nothing."""
+    def send(self, calls: Sequence[Call], deadline: float, idle_timeout: float | None) -> None:
+        """Send the calls together; each receives its reply, or the reason why there is none."""
         breaker, now = self.breaker, monotonic()
         if breaker.failures:
             share = breaker.share(now)
             if not share:
-                for ask in asks:
-                    ask.give_up(breaker.said())
+                for call in calls:
+                    call.withdraw(breaker.reason())
                 return
-            end = now + (end - now) * share
+            deadline = now + (deadline - now) * share
         try:
-            lane = self.lanes.take(end)
-        except Exception as error:  # noqa: BLE001 - a credential provider may raise anything; the policy's answer applies all the same
+            connection = self.pool.acquire(deadline)
+        except Exception as error:  # noqa: BLE001 - credential providers raise anything; `on_store_error` still applies
             if not isinstance(error, MaxConnectionsError):  # too many callers say nothing about the server
-                breaker.failed(told(error), monotonic())
-            for ask in asks:
-                ask.hear(Lost(error, sent=False))
+                breaker.failed(describe(error), monotonic())
+            for call in calls:
+                call.receive(Lost(error, sent=False))
             return
         try:
-            data, whose = packed(asks)
-            replies = lane.exchange(data, len(whose), end, patience)
+            data, receivers = encode(calls)
+            replies = connection.exchange(data, len(receivers), deadline, idle_timeout)
             last = replies[-1]
             if isinstance(last, Lost):
-                breaker.failed(told(last.error), monotonic())
+                breaker.failed(describe(last.error), monotonic())
             elif breaker.failures:
                 breaker.answered()
-            for asked, reply in zip(whose, replies, strict=True):
-                if asked is not None:
-                    asked.hear(reply)
-            if isinstance(last, ReadOnlyError):  # no primary any more: who asks a Sentinel again finds the new one
-                lane.close()
-                self.lanes.renew()
+            for receiver, reply in zip(receivers, replies, strict=True):
+                if receiver is not None:
+                    receiver.receive(reply)
+            # No longer the primary: reconnect, so that Sentinel can name the new one.
+            if isinstance(last, ReadOnlyError):
+                connection.close()
+                self.pool.close_idle()
         finally:
-            self.lanes.give(lane)
+            self.pool.release(connection)
 
 
 def _target(client: redis.Redis | redis.RedisCluster | Target, timeout: float) -> Target:

@@ -153,7 +153,7 @@ def test_the_network_is_that_of_the_bytes_sent() -> None:
     }
     for claims, call in calls.items():
         call()
-        words = [word if isinstance(word, bytes) else str(word).encode() for word in writing(spy.last).command]
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in writing(spy.last).words]
         sent = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
         found = capacity(replace(work, share_of_claims=claims, share_of_records=1 - claims), plan=Plan(policy))
         assert found.network_in - 2 * 66 == len(sent)

@@ -1,4 +1,4 @@
-"""breaker.py: who failed three times in a row is asked no more, but for a call now and then; any answer makes it up."""
+"""breaker.py: a server that failed three times in a row only gets probes; any answer makes it up again."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 
 import pytest
 
-from retarget.stores.redis.breaker import FIRST, LONGEST, TRIP, Breaker
+from retarget.stores.redis.breaker import FIRST_PAUSE, LONGEST_PAUSE, TRIP_AFTER, Breaker
 from retarget.timelines import Health
 
 F, A = "failed", "answered"
 
 
 def after(*events: tuple[str, float] | tuple[float]) -> Breaker:
-    """A breaker to which this happened: failures, answers, or calls that ask for their share, each at a time."""
+    """A breaker after these events: failures, answers, or calls that ask for their share, each at a time."""
     breaker = Breaker("one:6379")
     for event in events:
         match event:
@@ -30,7 +30,7 @@ def after(*events: tuple[str, float] | tuple[float]) -> Breaker:
 DOWN = ((F, 0.0), (F, 1.0), (F, 2.0))
 
 TABLE: list[tuple[tuple[tuple[str, float] | tuple[float], ...], float, float]] = [
-    # what happened, now, the share of its time that a call may spend
+    # events, now, the share of its time that a call may spend
     ((), 0, 1),
     (((F, 0),), 0, 1),
     (((F, 0), (F, 0)), 0, 1),
@@ -43,7 +43,7 @@ TABLE: list[tuple[tuple[tuple[str, float] | tuple[float], ...], float, float]] =
     ((*DOWN, (A, 2), (F, 3), (F, 3)), 3, 1),
     ((*DOWN, (A, 2), (F, 3), (F, 3), (F, 3)), 3.049, 0),
     ((*DOWN, (A, 2), (F, 3), (F, 3), (F, 3)), 3.05, 0.5),
-    # one call is let through, the next after twice as long, whether or not that one failed meanwhile
+    # one probe, the next after twice as long, whether or not that one has failed by then
     ((*DOWN, (3.0,)), 3.0, 0),
     ((*DOWN, (3.0,)), 3.099, 0),
     ((*DOWN, (3.0,)), 3.1, 0.5),
@@ -51,7 +51,7 @@ TABLE: list[tuple[tuple[tuple[str, float] | tuple[float], ...], float, float]] =
     ((*DOWN, (3.0,), (F, 3.05)), 3.1, 0.5),
     ((*DOWN, (3.0,), (4.0,)), 4.199, 0),
     ((*DOWN, (3.0,), (4.0,)), 4.2, 0.5),
-    # calls that are not let through change nothing
+    # other calls change nothing
     ((*DOWN, (2.0,), (2.01,), (2.02,)), 2.05, 0.5),
     # at most a second
     ((*DOWN, *((float(n),) for n in range(10, 30))), 29.99, 0),
@@ -63,20 +63,20 @@ TABLE: list[tuple[tuple[tuple[str, float] | tuple[float], ...], float, float]] =
 def test_the_share_of_its_time_that_a_call_may_spend(
     events: tuple[tuple[str, float] | tuple[float], ...], now: float, share: float
 ) -> None:
-    """All while it is up, none while it is down, half for the one that looks whether it is back."""
+    """All of it while the server is up, none while it is down, half of it for a probe."""
     assert after(*events).share(now) == share
 
 
 def test_the_pauses_double_up_to_a_second() -> None:
-    """A server that stays down is looked at after 50, 100, 200 ms and so on, then once a second for ever."""
+    """A server that stays down is probed after 50, 100, 200 ms and so on, then once a second for ever."""
     breaker, now, pauses = after(*DOWN), 2_000, []
     for _ in range(8):
-        begun = now
+        started = now
         while not breaker.share(now / 1_000):
             now += 1
-        pauses.append(now - begun)
+        pauses.append(now - started)
     assert pauses == pytest.approx([50, 100, 200, 400, 800, 1_000, 1_000, 1_000], abs=1)
-    assert (FIRST, LONGEST, TRIP) == (0.05, 1, 3)
+    assert (FIRST_PAUSE, LONGEST_PAUSE, TRIP_AFTER) == (0.05, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -89,21 +89,20 @@ def test_the_pauses_double_up_to_a_second() -> None:
         ((*DOWN, (A, 9)), Health("one:6379", up=True, failures=0, error="")),
     ],
 )
-def test_what_is_known_of_it(events: tuple[tuple[str, float], ...], health: Health) -> None:
-    """Whether it is up, its failures in a row, and the last of them; nothing of those before an answer."""
+def test_health(events: tuple[tuple[str, float], ...], health: Health) -> None:
+    """Whether it is up, its failures in a row, and the last error; an answer clears them."""
     assert after(*events).health() == health
 
 
-def test_why_a_call_is_not_tried_is_told() -> None:
-    """The server, its failures, the last of them, and when it is asked again."""
-    said = after(*DOWN).said()
-    assert said == (
-        "one:6379 is known to be down after 3 failures in a row (the last: refused); it is asked again within 1 s"
+def test_the_reason_why_a_call_is_not_tried() -> None:
+    """The server, its failures, the last error, and when the next probe is due."""
+    assert after(*DOWN).reason() == (
+        "one:6379 is known to be down after 3 failures in a row (the last: refused); the next probe is due within 1 s"
     )
 
 
-def test_the_log_tells_when_it_goes_down_and_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    """Once each, however many calls fail in between; a failure or two are not worth a line."""
+def test_the_log_says_when_it_goes_down_and_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Once each, however many calls fail in between; one or two failures are not logged."""
     caplog.set_level(logging.DEBUG)
     after((F, 0), (F, 0), (A, 0))
     assert caplog.messages == []
@@ -115,7 +114,7 @@ def test_the_log_tells_when_it_goes_down_and_when_it_is_back(caplog: pytest.LogC
 
 
 def test_threads_may_share_it() -> None:
-    """Whatever they do to it at once, it comes out as one of the things it can be."""
+    """Under concurrent use it stays in one of its states."""
     breaker = Breaker("one:6379")
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""connections.py: what a URL or a client given stands for, and what cannot serve is refused with what would."""
+"""target.py: the target of a URL or of a given client; what cannot be used is refused, with what could be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retarget.stores.redis.target import CONNECTIONS, Target, target_of_client, 
 from tests.support.servers import Server
 
 POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]')
-BOTH = pytest.mark.parametrize("awaited", [False, True])
+BOTH = pytest.mark.parametrize("is_async", [False, True])
 
 
 def options(target: Target) -> dict[str, Any]:
@@ -49,14 +49,14 @@ SERVERS: list[tuple[str, str, dict[str, Any]]] = [
 
 @BOTH
 @pytest.mark.parametrize(("url", "name", "where"), SERVERS)
-def test_a_server(url: str, name: str, where: dict[str, Any], *, awaited: bool) -> None:
+def test_a_server(url: str, name: str, where: dict[str, Any], *, is_async: bool) -> None:
     """Host, port, database, name and password, or a socket's path; one server, no map to learn."""
-    target = target_of_url(url, 0.1, awaited=awaited)
+    target = target_of_url(url, 0.1, is_async=is_async)
     assert options(target) == where
-    assert (target.name, target.start, target.most) == (name, None, CONNECTIONS)
-    secure = "SSL" in target.kind.__name__
+    assert (target.name, target.startup_nodes, target.max_connections) == (name, None, CONNECTIONS)
+    secure = "SSL" in target.connection_class.__name__
     assert secure is url.startswith("rediss")
-    assert target.kind.__module__.startswith("redis.asyncio") is awaited
+    assert target.connection_class.__module__.startswith("redis.asyncio") is is_async
 
 
 CLUSTERS: list[tuple[str, list[tuple[str, int]], dict[str, Any]]] = [
@@ -76,10 +76,10 @@ CLUSTERS: list[tuple[str, list[tuple[str, int]], dict[str, Any]]] = [
 
 @BOTH
 @pytest.mark.parametrize(("url", "start", "where"), CLUSTERS)
-def test_a_cluster(url: str, start: list[tuple[str, int]], where: dict[str, Any], *, awaited: bool) -> None:
+def test_a_cluster(url: str, start: list[tuple[str, int]], where: dict[str, Any], *, is_async: bool) -> None:
     """Any number of hosts to begin with; name and password are everyone's, each connection goes to its own."""
-    target = target_of_url(url, 0.1, awaited=awaited)
-    assert target.start == start
+    target = target_of_url(url, 0.1, is_async=is_async)
+    assert target.startup_nodes == start
     assert options(target) == where
     for address in start:
         connection = target.connection(address)
@@ -103,28 +103,28 @@ SENTINELS: list[tuple[str, str, list[tuple[str, int]], dict[str, Any]]] = [
 @BOTH
 @pytest.mark.parametrize(("url", "service", "hosts", "where"), SENTINELS)
 def test_sentinels(
-    url: str, service: str, hosts: list[tuple[str, int]], where: dict[str, Any], *, awaited: bool
+    url: str, service: str, hosts: list[tuple[str, int]], where: dict[str, Any], *, is_async: bool
 ) -> None:
     """The Sentinels, the service's name, and the database and password of the primary; the Sentinels' own apart."""
-    target = target_of_url(url, 0.1, awaited=awaited)
+    target = target_of_url(url, 0.1, is_async=is_async)
     assert target.name == f"{service} (Sentinel)"
-    assert target.start is None
+    assert target.startup_nodes is None
     assert {name: option for name, option in options(target).items() if name in where} == where
-    sentinels = target.pool.sentinel_manager.sentinels
+    sentinels = target.sentinel_pool.sentinel_manager.sentinels
     asked = [s.connection_pool.connection_kwargs for s in sentinels]
     assert [(kwargs["host"], kwargs["port"]) for kwargs in asked] == hosts
     theirs = ("s", "w") if "sentinel_password" in url else (None, None)
     assert {(kwargs.get("username"), kwargs.get("password")) for kwargs in asked} == {theirs}
-    assert ("SSL" in target.kind.__name__) is url.startswith("rediss")
+    assert ("SSL" in target.connection_class.__name__) is url.startswith("rediss")
     assert sum(kwargs["socket_timeout"] for kwargs in asked) < 0.1  # all of them silent: some time is left
 
 
 @BOTH
 @pytest.mark.parametrize("form", ["redis://h", "redis+cluster://h", "redis+sentinel://h/s", "unix:///s"])
-def test_what_the_library_opens_serves_well(form: str, *, awaited: bool) -> None:
+def test_what_the_library_opens_serves_well(form: str, *, is_async: bool) -> None:
     """No retries of its own, the call's time-out, plain replies, nothing said on connecting; the URL's options kept."""
-    target = target_of_url(f"{form}?max_connections=7&client_name=ads&retry_on_timeout=no", 0.2, awaited=awaited)
-    assert target.most == 7
+    target = target_of_url(f"{form}?max_connections=7&client_name=ads&retry_on_timeout=no", 0.2, is_async=is_async)
+    assert target.max_connections == 7
     wanted = {
         "protocol": 2,
         "socket_timeout": 0.2,
@@ -135,7 +135,7 @@ def test_what_the_library_opens_serves_well(form: str, *, awaited: bool) -> None
     assert {name: target.options[name] for name in wanted} == wanted
     assert target.options["retry"].get_retries() == 0
     assert "max_connections" not in target.options
-    assert target.connection(("h", 1) if target.start else None) is not None
+    assert target.connection(("h", 1) if target.startup_nodes else None) is not None
 
 
 WRONG = [
@@ -143,13 +143,13 @@ WRONG = [
     ("localhost:6379", "redis://localhost:6379/0"),
     ("http://localhost", "redis://localhost:6379/0"),
     ("memory://here", "memory://"),
-    ("redis+raft://h", r"\+raft is not known"),
+    ("redis+raft://h", r"\+raft is not supported"),
     ("redis://h:port", "(?i)port"),
     ("redis://h:99999", "(?i)port"),
     ("redis://[::1", "(?i)ipv6"),
-    ("redis://h/first", "the database is a number, not 'first'"),
-    ("redis://h/²", "the database is a number"),
-    ("redis://h?max_connections=0", "max_connections"),
+    ("redis://h/first", "the database must be a number, got 'first'"),
+    ("redis://h/²", "the database must be a number"),
+    ("redis://h?max_connections=0", "max_connections must be at least 1, got 0"),
     ("redis://h?max_connections=many", "max_connections"),
     ("redis://h?socket_timeout=soon", "socket_timeout"),
     ("redis://h?colour=red", "colour"),
@@ -158,10 +158,10 @@ WRONG = [
     ("unix+sentinel:///s", "redis://localhost:6379/0"),
     ("redis+cluster://h:port", "(?i)port"),
     ("redis+cluster://one,two:99999", "(?i)port"),
-    ("redis+cluster://h/3", "one database"),
-    ("redis+sentinel://h", "name for the service is missing"),
-    ("redis+sentinel:///", "name for the service is missing"),
-    ("redis+sentinel://h/ads/first", "the database is a number, not 'first'"),
+    ("redis+cluster://h/3", "a cluster has only database 0, got 3"),
+    ("redis+sentinel://h", "service name is missing"),
+    ("redis+sentinel:///", "service name is missing"),
+    ("redis+sentinel://h/ads/first", "the database must be a number, got 'first'"),
     ("redis://h?decode_responses=true", "decode_responses=False"),
     ("unix:///s?decode_responses=1", "decode_responses=False"),
     ("redis+cluster://h?decode_responses=yes", "decode_responses=False"),
@@ -201,9 +201,9 @@ def test_of_a_client_the_settings_of_its_connections_are_used(server: Server) ->
     assert (made.host, made.port, made.db, made.username, made.password) == ("h", 7, 3, "u", "p")
     assert (made.socket_timeout, made.socket_connect_timeout, made.protocol) == (0.2, 0.2, 2)
     assert made.retry.get_retries() == 0
-    assert (target.name, target.most, target.start) == ("h:7", CONNECTIONS, None)
+    assert (target.name, target.max_connections, target.startup_nodes) == ("h:7", CONNECTIONS, None)
     few = redis.Redis(connection_pool=redis.ConnectionPool(max_connections=3, **PLAIN))
-    assert target_of_client(few, 0.2).most == 3
+    assert target_of_client(few, 0.2).max_connections == 3
     sentinel: Any = redis.sentinel.Sentinel
     ads = sentinel([("h", 1)]).master_for("ads")
     assert target_of_client(ads, 0.2).name == "ads"
