@@ -10,11 +10,9 @@ Rules:
 
 from __future__ import annotations
 
-import inspect
 import re
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
 
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
@@ -38,6 +36,7 @@ html_show_copyright = False
 default_role = "code"  # docstrings write `name`, as Markdown does
 add_module_names = False
 autodoc_member_order = "bysource"
+autodoc_default_options = {"undoc-members": True}
 autodoc_preserve_defaults = True
 autodoc_use_type_comments = False
 python_maximum_signature_line_length = 80
@@ -65,9 +64,10 @@ def _included(app: Sphinx, path: Path, _page: str, source: list[str]) -> None:
     _captions(app, str(path), source)
 
 
-def _skip(_app: Sphinx, _what: str, _name: str, member: Any, *_: object) -> bool | None:  # noqa: ANN401
-    """Leave out fields of named tuples without a docstring of their own: `Alias for field number 0`."""
-    return True if (inspect.getdoc(member) or "").startswith("Alias for field number") else None
+def _plain(_app: Sphinx, _what: str, _name: str, _member: object, _options: object, lines: list[str]) -> None:
+    """A named tuple's field without a docstring says nothing, rather than `Alias for field number 0`."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
 
 
 def setup(app: Sphinx) -> None:
@@ -75,4 +75,4 @@ def setup(app: Sphinx) -> None:
     app.add_lexer("csv", TextLexer)
     app.connect("source-read", _captions)
     app.connect("include-read", _included)
-    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-docstring", _plain)
