@@ -217,7 +217,7 @@ def fail_over(cluster: Cluster, node: Node, fail: Callable[[Node], None]) -> Non
     replica = cluster.replica_of(node)
     cluster.watch_closely()
     fail(node)
-    until(lambda: replica in cluster.primaries(), "a new primary")
+    until(lambda: replica in cluster.primaries(replica), "a new primary")  # `node` may be paused: it answers nothing
 
 
 @pytest.mark.parametrize(("sort", "name"), PAIRS)

@@ -98,9 +98,9 @@ class Cluster:
         """The cluster's name for a node."""
         return str(node.ask("CLUSTER", "MYID").decode())
 
-    def primaries(self) -> list[Node]:
-        """The nodes that serve slots now."""
-        return [self.node_at(member.port) for member in self.members() if member.serves]
+    def primaries(self, seen_by: Node | None = None) -> list[Node]:
+        """The nodes that serve slots now, as one node sees them."""
+        return [self.node_at(member.port) for member in self.members(seen_by) if member.serves]
 
     def primary_of(self, key: bytes | int) -> Node:
         """The node that serves a key, or a slot."""
