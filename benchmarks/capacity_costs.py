@@ -21,7 +21,7 @@ import redis
 from benchmarks.capacity_memory import HEAD_CODE, KEY, PATIENCE, TTL, client, command, drawn, load, server, settled
 from retarget import Policy, Retargeter
 from retarget.engine import Plan
-from retarget.operate import Workload, capacity
+from retarget.operate import Workload, estimate_capacity
 from retarget.operate.redis_memory import Field, Shape
 from retarget.stores import MemoryStore
 from retarget.stores.redis import script
@@ -145,8 +145,12 @@ def time_errors(visitors: int, calls: int, say: Callable[[str], None]) -> list[d
     ads.record("v0000000", "impression", "campaign-1")
     record = spy.last
     work = Workload(visitors, impressions=8, campaigns=4, visits=3, spread="even", id_bytes=8, qps=1)
-    plan = capacity(work, plan=Plan(policy))
-    expected = {"decide": plan.server_us_decide, "claim": plan.server_us_claim, "record": plan.server_us_record}
+    capacity = estimate_capacity(work, plan=Plan(policy))
+    expected = {
+        "decide": capacity.server_us_decide,
+        "claim": capacity.server_us_claim,
+        "record": capacity.server_us_record,
+    }
     random, rows = Random(3), []
     with server() as port, client(port) as connected, ExitStack() as stack:
         lanes = _Lanes(port, stack)

@@ -1,10 +1,10 @@
-"""The command line: `retarget`. One module per group of commands, each with an `add(app)`.
+"""The command line, `retarget`: a module per command, each with an `add(app)`; `commands` lists them.
 
 Rules:
-- A command parses and prints; what it does is a function of the library that anybody can call.
-- Exit codes: 0 where all is well, 1 where a check has warnings, 2 where it has errors, and where a command was asked
-  wrongly or cannot go on. That is said in one line on standard error, without a traceback.
-- What is not a terminal gets plain text: no colours, no progress.
+- A command parses and prints; the work is done by a function of the library that any caller can use.
+- Exit codes: 0 if all is well; 1 if a check has warnings; 2 if it has errors, or the command was used wrongly or
+  failed, which prints one line on standard error and no traceback.
+- Output that is not a terminal gets plain text: no colours, no progress.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from retarget.errors import RetargetError, RetargetWarning
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command (that of `sys.argv` where none is given) and return its exit code."""
+    """Run a command (by default `sys.argv`'s) and return its exit code."""
     try:
         from retarget.cli.commands import app
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("typer", "rich"):
             raise
-        return _failed(f"the command line takes {missing}: pip install 'retarget[cli]'")
+        return _failed(f"the command line needs {missing}: pip install 'retarget[cli]'")
     with warnings.catch_warnings():
-        _say_ours_plainly()
+        _show_own_warnings_plainly()
         try:
             app(args=None if argv is None else list(argv), prog_name="retarget")
         except SystemExit as stop:
@@ -39,18 +40,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(message: str) -> int:
-    print(f"retarget: {message}", file=sys.stderr)  # noqa: T201 - rich may be what is missing
+    print(f"retarget: {message}", file=sys.stderr)  # noqa: T201 - rich may be missing
     return 2
 
 
-def _say_ours_plainly() -> None:
-    """Our own warnings without the line of code they come from: whoever is at a terminal did not write it."""
-    usual = warnings.showwarning
+def _show_own_warnings_plainly() -> None:
+    """Print the library's warnings without the line of code they come from: the user at a terminal did not write it."""
+    default = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, RetargetWarning):
             print(f"retarget: warning: {message}", file=sys.stderr)  # noqa: T201 - as above
         else:
-            usual(message, category, *where, **more)  # type: ignore[arg-type]
+            default(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show

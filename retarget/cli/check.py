@@ -1,4 +1,4 @@
-"""`retarget check`: what is unsound in a policy."""
+"""`retarget check`: lint a policy."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def add(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(metavar="FILE", help="The policy, a TOML file.", show_default=False)],
         logs: Annotated[
             list[str] | None,
-            typer.Option(
-                "--log", metavar="LOG", help="A log, whose events and labels are known then; may be repeated."
-            ),
+            typer.Option("--log", metavar="LOG", help="A log to compare events and labels with. Repeatable."),
         ] = None,
         maps: options.Maps = None,
         json: options.Json = None,
@@ -43,7 +41,10 @@ def add(app: typer.Typer) -> None:
         quote: options.Quote = None,
         campaign: options.Constant = None,
     ) -> None:
-        """Say what is unsound in a policy: contradictions, rules that never bind, audiences that nobody can enter."""
+        """Lint a policy for contradictions and rules that never bind.
+
+        Also for audiences that nobody can enter, and for names that nothing else uses.
+        """
         reading = options.log_options(logs or [], maps, log_time_zone, header, columns, delimiter, quote, campaign)
         found = _findings(file, reading if logs else None)
         many = Counter(finding.severity for finding in found)
@@ -56,7 +57,7 @@ def add(app: typer.Typer) -> None:
 
 
 def _findings(file: Path, reading: LogOptions | None) -> Sequence[Finding]:
-    """What is wrong with the policy; why it does not load, where it does not."""
+    """The policy's findings; its problems, if it does not load."""
     try:
         policy = Policy.from_toml(file)
     except PolicyError as error:
@@ -64,8 +65,8 @@ def _findings(file: Path, reading: LogOptions | None) -> Sequence[Finding]:
         return [Finding("error", "", problem, "", "refused") for problem in problems]
     if reading is None:
         return policy.findings()
-    with progress() as told:
-        told("reading the log", 0, 0)
+    with progress() as report:
+        report("reading the log", 0, 0)
         with Log(reading) as log:
             events = {row.event for rows in log.rows() for row in rows}
             return policy.findings(events=events, labels=log.label_names)
@@ -73,14 +74,14 @@ def _findings(file: Path, reading: LogOptions | None) -> Sequence[Finding]:
 
 def _show(terminal: Terminal, file: str, found: Sequence[Finding], many: Counter[Severity]) -> None:
     counts = [f"{many[severity]:,} {severity}" + "s" * (many[severity] > 1) for severity in _STYLES if many[severity]]
-    terminal.say(Text(f"{file}: {', '.join(counts) or 'nothing found, the policy is sound'}", style="bold"))
+    terminal.say(Text(f"{file}: {', '.join(counts) or 'no findings, the policy is sound'}", style="bold"))
     listed = Table.grid(padding=(0, 2, 0, 0))
     listed.add_column(no_wrap=True)
     listed.add_column(overflow="fold")
     for finding in found:
         place = Text(finding.place, "bold") + Text(f" ({finding.rule})", "dim") if finding.place else Text()
-        said = Text("\n").join(line for line in (place, Text(finding.text), Text(finding.cure, "dim")) if line)
+        text = Text("\n").join(line for line in (place, Text(finding.text), Text(finding.cure, "dim")) if line)
         listed.add_row("", "")
-        listed.add_row(Text(finding.severity, _STYLES[finding.severity]), said)
+        listed.add_row(Text(finding.severity, _STYLES[finding.severity]), text)
     if found:
         terminal.say(listed)

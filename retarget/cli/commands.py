@@ -1,4 +1,4 @@
-"""All commands, put together."""
+"""All commands, in the order of `retarget --help`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 
-def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer's way of calling
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
     if wanted:
         typer.echo(f"retarget {version('retarget')}")
         raise typer.Exit
@@ -28,7 +28,7 @@ def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer's way of calling
 @app.callback()
 def _common(
     version: Annotated[  # noqa: FBT002 - a flag
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass

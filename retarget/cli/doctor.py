@@ -1,4 +1,4 @@
-"""`retarget doctor`: is a server set up for what is promised?"""
+"""`retarget doctor`: is a server set up to keep the library's guarantees?"""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.text import Text
 
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, printable, write_json
-from retarget.operate import SEVERITIES, Finding, Report, Severity, connect, examine
+from retarget.operate import GRADES, Diagnosis, Grade, Report, connect, examine
 
-_STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}
+_STYLES: dict[Grade, str] = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}
 
 
 def add(app: typer.Typer) -> None:
@@ -25,11 +25,15 @@ def add(app: typer.Typer) -> None:
         ],
         prefix: options.Prefix = "rt:",
         timeout: Annotated[
-            float, typer.Option(metavar="SECONDS", min=0.001, max=60, help="The time-out of those who will use it.")
+            float,
+            typer.Option(metavar="SECONDS", min=0.001, max=60, help="The timeout of the retargeters that will use it."),
         ] = 0.1,
         json: options.Json = None,
     ) -> None:
-        """Say what of a server's settings would break the promises, and the cure. Nothing is changed there."""
+        """Examine a server for settings that would break caps.
+
+        Names the cure for each. Changes nothing on the server.
+        """
         with connect(url) as client:
             report = examine(client, prefix=prefix, timeout=timeout)
         if json is not None:
@@ -40,23 +44,23 @@ def add(app: typer.Typer) -> None:
 
 
 def _show(terminal: Terminal, report: Report) -> None:
-    """What is to be done first, what is well last."""
-    many = [(report.count(severity), severity) for severity in SEVERITIES if severity != "ok"]
-    counts = ", ".join(f"{count} {severity}{'s' * (count > 1)}" for count, severity in many if count)
+    """Print the diagnoses, the worst first."""
+    counted = [(report.count(grade), grade) for grade in GRADES if grade != "ok"]
+    counts = ", ".join(f"{count} {grade}{'s' * (count > 1)}" for count, grade in counted if count)
     terminal.say(Text(f"{report.server} at {report.address}: {counts or 'all is well'}", "bold"), "")
     listed = Table.grid(padding=(0, 2, 0, 0))
     listed.add_column(no_wrap=True)
     listed.add_column(no_wrap=True)
     listed.add_column(overflow="fold")
-    for severity in SEVERITIES:
-        for finding in report.findings:
-            if finding.severity == severity:
-                listed.add_row(Text(severity, _STYLES[severity]), finding.topic, _said(finding))
+    for grade in GRADES:
+        for diagnosis in report.diagnoses:
+            if diagnosis.grade == grade:
+                listed.add_row(Text(grade, _STYLES[grade]), diagnosis.topic, _described(diagnosis))
     terminal.say(listed)
 
 
-def _said(finding: Finding) -> Text:
-    said = Text(printable(finding.found))
-    if finding.severity != "ok":
-        said += Text(f"\n{finding.why}", "dim") + Text(f"\n{printable(finding.cure)}\n", "bold")
-    return said
+def _described(diagnosis: Diagnosis) -> Text:
+    text = Text(printable(diagnosis.found))
+    if diagnosis.grade != "ok":
+        text += Text(f"\n{diagnosis.why}", "dim") + Text(f"\n{printable(diagnosis.cure)}\n", "bold")
+    return text

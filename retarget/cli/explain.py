@@ -1,4 +1,4 @@
-"""`retarget explain`: what is known of one visitor, and what follows from it."""
+"""`retarget explain`: what is remembered of a visitor, and what they may be shown."""
 
 from __future__ import annotations
 
@@ -11,52 +11,55 @@ from rich.text import Text
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, printable, table, write_json
 from retarget.errors import InputError
-from retarget.operate import Explanation, explain
+from retarget.operate import Explanation, explain_visitor
 from retarget.policy import Policy, load_zone
-from retarget.retargeter import Retargeter
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_PATIENCE = 1.0
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _WEEK = 6 * 86_400
-"""Within so many seconds a weekday names one day only."""
-_NEVER = {"end": "no more", "full": "not before something of hers lapses"}
-"""What "not at any known moment" comes to, by reason, where no new event changes it."""
+"""Within this many seconds a weekday is unambiguous."""
+_NEVER = {"end": "no longer", "full": "not until other entries expire"}
+"""What a verdict without `eligible_at` means, by reason; for other reasons a new event is needed."""
 
 
 def add(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command("explain")
-    def explain_(
+    def command(
         visitor: options.Visitor,
         policy: options.PolicyFile,
         store: options.StoreUrl,
         now: Annotated[
-            str | None, typer.Option(metavar="MOMENT", help="ISO 8601 or epoch seconds.", show_default="now")
+            str | None,
+            typer.Option(metavar="TIME", help="The time to judge at: ISO 8601 or epoch seconds.", show_default="now"),
         ] = None,
         time_zone: Annotated[
-            str | None, typer.Option(metavar="ZONE", help="The visitor's own zone.", show_default="the policy's")
+            str | None, typer.Option(metavar="ZONE", help="The visitor's time zone.", show_default="the policy's")
         ] = None,
         prefix: options.Prefix = "rt:",
         pepper: options.Pepper = None,
         json: options.Json = None,
     ) -> None:
-        """Say what is remembered of a visitor, what she may be shown, why not, and when again."""
+        """Explain what a visitor may be shown now, and why not the rest.
+
+        Also shows what is remembered of the visitor. Changes nothing.
+        """
         rules = Policy.from_toml(policy)
         zone = time_zone or rules.timezone
-        with Retargeter(rules, store, timeout=_PATIENCE, prefix=prefix, pepper=pepper) as ads:
-            explanation = explain(ads, visitor, now=_moment(now, zone), timezone=zone)
+        with options.retargeter(store, prefix, pepper, rules) as ads:
+            explanation = explain_visitor(ads, visitor, now=_moment(now, zone), timezone=zone)
         if json is not None:
             write_json(explanation.to_dict(), json)
         if json is None or str(json) != "-":
-            show(Terminal(), explanation, zone)
+            _show(Terminal(), explanation, zone)
 
 
 def _moment(text: str | None, zone: str) -> datetime | float | None:
-    """The moment that is meant; without an offset it is local."""
+    """The time that `--now` names; without an offset it is local to the zone. Raises InputError."""
     if text is None:
         return None
     try:
@@ -68,12 +71,11 @@ def _moment(text: str | None, zone: str) -> datetime | float | None:
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=load_zone(zone))
     except ValueError as error:
         raise InputError(
-            f"--now {text}: write ISO 8601, such as 2026-11-02T14:05, or epoch seconds ({error})"
+            f"--now {text}: write ISO 8601, for example 2026-11-02T14:05, or epoch seconds ({error})"
         ) from error
 
 
-def show(terminal: Terminal, explanation: Explanation, zone: str) -> None:
-    """Print what is remembered of a visitor and what follows from it."""
+def _show(terminal: Terminal, explanation: Explanation, zone: str) -> None:
     at = datetime.fromisoformat(explanation.at)
     terminal.say(Text(f"{printable(explanation.visitor)}, {at:%A %Y-%m-%d %H:%M:%S} {zone}", style="bold"))
     level = explanation.annoyance
@@ -85,22 +87,22 @@ def show(terminal: Terminal, explanation: Explanation, zone: str) -> None:
     if explanation.known:
         terminal.say("", _timelines(explanation, at))
     else:
-        terminal.say("", "Nothing is remembered of this visitor: this is what anybody new gets.", "")
+        terminal.say("", "Nothing is remembered of this visitor: they get what any new visitor gets.", "")
     terminal.say(_verdicts(explanation, at) if explanation.verdicts else "The policy names no campaigns.")
 
 
 def _timelines(explanation: Explanation, at: datetime) -> Table:
-    made = table("What is remembered", "timeline", "entries", "|newest", "|oldest")
+    listed = table("What is remembered", "timeline", "entries", "|newest", "|oldest")
     moments = {name: [datetime.fromisoformat(text) for text in texts] for name, texts in explanation.timelines.items()}
     for name, entries in sorted(moments.items(), key=lambda item: item[1][-1], reverse=True):
         oldest = relative(entries[0], at) if len(entries) > 1 else ""
-        made.add_row(printable(name), f"{len(entries):,}", relative(entries[-1], at), oldest)
-    return made
+        listed.add_row(printable(name), f"{len(entries):,}", relative(entries[-1], at), oldest)
+    return listed
 
 
 def _verdicts(explanation: Explanation, at: datetime) -> Table:
-    """The campaigns that may be shown first, then those that come next."""
-    made = table("What may be shown", "campaign", "|when", "|why not")
+    """The campaigns that may be shown now, then the others, soonest first."""
+    listed = table("What may be shown", "campaign", "|when", "|why not")
     verdicts = explanation.verdicts.items()
     for campaign, verdict in sorted(verdicts, key=lambda item: _order(item[1])):
         if verdict["eligible"]:
@@ -109,25 +111,25 @@ def _verdicts(explanation: Explanation, at: datetime) -> Table:
             when = Text(relative(datetime.fromisoformat(verdict["eligible_at"]), at), "yellow")
         else:
             when = Text(_NEVER.get(verdict["reason"], "not without a new event"), "red")
-        made.add_row(printable(campaign), when, _why(verdict))
-    return made
+        listed.add_row(printable(campaign), when, _why(verdict))
+    return listed
 
 
 def _order(verdict: dict[str, Any]) -> tuple[bool, bool, float]:
-    again = verdict["eligible_at"]
-    return not verdict["eligible"], again is None, 0.0 if again is None else datetime.fromisoformat(again).timestamp()
+    text = verdict["eligible_at"]
+    return not verdict["eligible"], text is None, 0.0 if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def _why(verdict: dict[str, Any]) -> str:
     reason, rule = verdict["reason"], verdict["rule"]
     if verdict["eligible"]:
         return ""
-    said = f"{reason}: {rule}" if rule and not rule.startswith(reason) else rule or reason
-    return said if verdict["limit"] is None else f"{said} (seen {verdict['seen']} of {verdict['limit']})"
+    text = f"{reason}: {rule}" if rule and not rule.startswith(reason) else rule or reason
+    return text if verdict["limit"] is None else f"{text} (seen {verdict['seen']} of {verdict['limit']})"
 
 
 def relative(moment: datetime, at: datetime) -> str:
-    """`in 2 h 13 min (Mon 14:05)`, `3 d ago (Fri 09:30)`: how far off a moment is, and when that is."""
+    """`in 2 h 13 min (Mon 14:05)`, `3 d ago (Fri 09:30)`: the distance from `at`, and the day and time."""
     seconds = int((moment - at).total_seconds())
     if seconds == 0:
         return "now"
@@ -137,11 +139,11 @@ def relative(moment: datetime, at: datetime) -> str:
 
 
 def _span(seconds: int) -> str:
-    """The two largest units, as far as there are such: `2 h 13 min`, `3 d`, `45 s`."""
+    """In at most two units: `2 h 13 min`, `3 d`, `45 s`."""
     first = next(place for place, (_, size) in enumerate(_UNITS) if seconds >= size)
-    said = []
+    parts = []
     for unit, size in _UNITS[first : first + 2]:
         if seconds >= size:
-            said.append(f"{seconds // size} {unit}")
+            parts.append(f"{seconds // size} {unit}")
         seconds %= size
-    return " ".join(said)
+    return " ".join(parts)

@@ -1,4 +1,4 @@
-"""`retarget export`: all that is remembered of a visitor."""
+"""`retarget export`: everything remembered of a visitor, as JSON."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import typer
 
 from retarget.cli import options
 from retarget.cli.terminal import write_json
-from retarget.policy import Policy
-from retarget.retargeter import Retargeter
-
-_PATIENCE = 1.0
 
 
 def add(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command("export")
-    def export(
+    def command(
         visitor: options.Visitor,
         store: options.StoreUrl,
         prefix: options.Prefix = "rt:",
         pepper: options.Pepper = None,
     ) -> None:
-        """Print all that is remembered of a visitor, as JSON."""
-        with Retargeter(Policy(), store, timeout=_PATIENCE, prefix=prefix, pepper=pepper) as ads:
+        """Print everything remembered of a visitor, as JSON."""
+        with options.retargeter(store, prefix, pepper) as ads:
             write_json(ads.export(visitor))

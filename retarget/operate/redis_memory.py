@@ -1,9 +1,9 @@
-"""What a visitor weighs on a server: the bytes that Redis 7 allocates for her hash, counted piece by piece.
+"""Memory of one visitor on a server: the bytes that Redis 7 allocates for the visitor's hash, piece by piece.
 
 Rules:
-- Every piece is rounded up to what the allocator hands out for it (its size class), as `used_memory` counts it.
-- A visitor is the length of her key and the lengths of her fields' names and values: what they say does not matter.
-- Sizes are bytes. Where they come from stands beside each: Redis 7.0's sources, and jemalloc's manual.
+- Every piece is rounded up to the allocator's size class, as `used_memory` counts it.
+- A visitor is a key length and the lengths of field names and values; contents do not matter.
+- Sizes are bytes. The source is named beside each: Redis 7.0's code, or jemalloc's manual.
 - No redis and no clock: `python -m benchmarks.capacity` and the tests compare this with real servers.
 """
 
@@ -18,10 +18,10 @@ OBJECT = 16
 """`robj` (server.h): type, encoding, LRU bits, reference count, pointer."""
 
 DICT_ENTRY = 24
-"""`dictEntry` (dict.c): key, value, next. The pointer to it is the table's."""
+"""`dictEntry` (dict.c): key, value, next. The pointer to it belongs to the table."""
 
 CLUSTER_ENTRY = 16
-"""`clusterDictEntryMetadata` (cluster.h): a cluster's node links the keys of a slot to each other."""
+"""`clusterDictEntryMetadata` (cluster.h): a cluster's node links the keys of each slot."""
 
 DICT = 56
 """`struct dict` (dict.h)."""
@@ -38,7 +38,7 @@ class Field(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A visitor as the server sees her: the bytes of her key, and her fields."""
+    """A visitor as the server stores them: the bytes of the key, and the fields."""
 
     key: int
     fields: tuple[Field, ...]
@@ -46,11 +46,11 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a server lays out what it keeps.
+    """How a server lays out its data in memory.
 
-    `quantum`: small allocations come in steps of so many bytes. 16 is the jemalloc of Debian and of other
-    distributions; Redis' own, which official builds and images have, is built with 8.
-    `entries`, `value`: hash-max-listpack-entries and hash-max-listpack-value; 512 and 64 unless set otherwise.
+    `quantum`: small allocations are multiples of this many bytes: 16 with the jemalloc of Debian and other
+    distributions, 8 with Redis' own, which official builds and images use.
+    `entries`, `value`: hash-max-listpack-entries and hash-max-listpack-value; 512 and 64 by default.
     `cluster`: whether the server is a cluster's node.
     """
 
@@ -60,13 +60,13 @@ class Layout:
     cluster: bool = False
 
     def visitor(self, shape: Shape) -> int:
-        """All that belongs to this visitor alone: her part of the server's two tables comes from `tables`."""
+        """Bytes of this visitor alone, without the share of the server's two tables (see `tables`)."""
         entry = self.allocated(DICT_ENTRY + CLUSTER_ENTRY * self.cluster)
         expiry = self.allocated(DICT_ENTRY)
         return entry + expiry + self.text(shape.key) + self.allocated(OBJECT) + self.hash(shape.fields)
 
     def hash(self, fields: Iterable[Field]) -> int:
-        """The fields: one listpack, or a table of them where there are too many or one is too long."""
+        """Bytes of the fields: one listpack, or a table if there are too many or one is too long."""
         fields = tuple(fields)
         if self.is_small(fields):
             return self.allocated(LISTPACK + sum(map(packed, fields)))
@@ -79,13 +79,13 @@ class Layout:
         return len(fields) <= self.entries and max(map(max, fields), default=0) <= self.value
 
     def text(self, length: int) -> int:
-        """A string of its own (sds.c): a header of 1, 3 or 5 bytes, and a zero behind it."""
+        """Bytes of a separate string (sds.c): a header of 1, 3 or 5 bytes, the text, and a zero byte."""
         header = 1 if length < 32 else 3 if length < 256 else 5
         return self.allocated(header + length + 1)
 
     def allocated(self, size: int) -> int:
-        """What jemalloc hands out for so many bytes (jemalloc(3), size classes): steps of a quantum at first, then
-        four steps to each doubling.
+        """Bytes that jemalloc allocates for `size` bytes (jemalloc(3), size classes): multiples of the quantum at
+        first, then four classes to each doubling.
         """
         if size <= 8:
             return 8
@@ -94,35 +94,36 @@ class Layout:
 
 
 def packed(field: Field) -> int:
-    """The name and the value in a listpack."""
+    """Bytes of the name and the value in a listpack."""
     return sum(map(_entry, field))
 
 
 def _entry(length: int) -> int:
-    """A text in a listpack (listpack.c): its length in 1, 2 or 5 bytes, itself, and the way back to its beginning."""
+    """Bytes of a listpack entry (listpack.c): the length in 1, 2 or 5 bytes, the text, and the back length."""
     size = length + (1 if length < 64 else 2 if length < 4_096 else 5)
     return size + (1 if size < 128 else 2 if size < 16_384 else 3)
 
 
 def slots(count: int) -> int:
-    """The slots of a table of so many: the next power of two, 4 at least (_dictNextExp, dict.c)."""
+    """The slots of a table of `count` entries: the next power of two, at least 4 (_dictNextExp, dict.c)."""
     return 1 << max(2, (count - 1).bit_length())
 
 
 class Tables(NamedTuple):
-    """The two tables of a server, keys and times to live: bytes at so many visitors, and at worst.
+    """Bytes of a server's two tables, of keys and of TTLs, for a number of visitors.
 
-    A table doubles when it is full, so it has one to two slots for each visitor; while it moves to the larger one, both
-    are there: three slots. `least` and `most` are those bounds for any number of visitors near this one.
+    A table doubles when it is full, so it has one to two slots per visitor; `least` and `most` are these bounds. While
+    it rehashes, the old and the new table coexist: three slots per visitor, `rehashing`. `now` is for exactly that
+    number of visitors.
     """
 
     now: int
     least: int
     most: int
-    moving: int
+    rehashing: int
 
 
 def tables(visitors: int) -> Tables:
-    """The tables of a server with so many visitors."""
+    """The tables of a server with `visitors` keys."""
     slot = 2 * POINTER
     return Tables(slot * slots(visitors), slot * visitors, 2 * slot * visitors, 3 * slot * visitors)

@@ -1,8 +1,8 @@
-"""A workload, and the visitors it comes to: how many timelines each has, of which sizes.
+"""A workload, and the distribution of visitors that it implies: their timelines and the sizes of these.
 
 Rules:
-- With a policy, its compiled plan says which timelines an impression enters; without one, that of its campaign.
-- A visitor is a `Shape`: lengths alone. No clock, no redis.
+- With a plan (a compiled policy), an impression enters the plan's timelines; without one, only its campaign's.
+- A visitor is a `Shape`: lengths only. No clock, no redis.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from retarget.engine import Plan
-from retarget.operate.quantities import check
+from retarget.operate.quantities import require
 from retarget.operate.redis_memory import Field, Shape
 from retarget.timelines import ENTRY, HEAD, IDS_KEPT, IMPRESSION, MIN_KEEP, MOST_TIMELINES, RECORD
 
@@ -25,12 +25,13 @@ _HASHED = len(b"p1:") + 16
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Who is remembered, and what is asked.
+    """How many visitors are remembered, and how many calls are made.
 
-    `impressions`: how many of a visitor are remembered, on average. `campaigns`: over how many they are spread.
-    `visits`: how many other timelines she has. `spread`: "uneven" takes impressions as geometrically distributed, few
-    visitors with many; "even" gives each the same. `id_bytes`: bytes of a visitor's id, None with a pepper.
-    `qps`: calls a second, of which these shares are claims and records; the rest decide over `candidates`.
+    `impressions`: remembered impressions per visitor, on average. `campaigns`: how many they are spread over.
+    `visits`: other timelines per visitor. `spread`: "uneven" is a geometric distribution of impressions, so that few
+    visitors have many; "even" gives each visitor the same number. `id_bytes`: length of a visitor's id, None with a
+    pepper. `qps`: calls per second, of which these shares are claims and records; the rest decide over `candidates`.
+    Raises InputError for a value out of range.
     """
 
     visitors: int
@@ -48,26 +49,28 @@ class Workload:
     candidates: int = 10
 
     def __post_init__(self) -> None:
-        check(self.visitors >= 1, "visitors", self.visitors, "at least 1")
-        check(1 <= self.impressions <= 10_000, "impressions", self.impressions, "from 1 to 10,000")
-        check(1 <= self.campaigns <= MOST_TIMELINES, "campaigns", self.campaigns, f"from 1 to {MOST_TIMELINES}")
-        check(0 <= self.visits <= MOST_TIMELINES, "visits", self.visits, f"from 0 to {MOST_TIMELINES}")
-        check(self.id_bytes is None or 1 <= self.id_bytes <= 510, "id_bytes", self.id_bytes, "from 1 to 510")
-        check(1 <= self.campaign_bytes <= 256, "campaign_bytes", self.campaign_bytes, "from 1 to 256")
-        check(self.qps >= 0, "qps", self.qps, "0 or more")
+        require(self.visitors >= 1, "visitors", self.visitors, "at least 1")
+        require(1 <= self.impressions <= 10_000, "impressions", self.impressions, "from 1 to 10,000")
+        require(1 <= self.campaigns <= MOST_TIMELINES, "campaigns", self.campaigns, f"from 1 to {MOST_TIMELINES}")
+        require(0 <= self.visits <= MOST_TIMELINES, "visits", self.visits, f"from 0 to {MOST_TIMELINES}")
+        require(self.id_bytes is None or 1 <= self.id_bytes <= 510, "id_bytes", self.id_bytes, "from 1 to 510")
+        require(1 <= self.campaign_bytes <= 256, "campaign_bytes", self.campaign_bytes, "from 1 to 256")
+        require(self.qps >= 0, "qps", self.qps, "0 or more")
         for name in ("share_of_claims", "share_of_records"):
-            check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
-        check(self.share_of_claims + self.share_of_records <= 1, "share_of_records", self.share_of_records,
-               "no more than claims leave")  # fmt: skip
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        rest = 1 - self.share_of_claims
+        require(self.share_of_records <= rest, "share_of_records", self.share_of_records, f"at most {rest:g}")
 
     @property
     def share_of_decisions(self) -> float:
-        """What is neither claimed nor recorded."""
+        """The share of calls that neither claim nor record."""
         return 1 - self.share_of_claims - self.share_of_records
 
 
 class _Kept(NamedTuple):
-    """A timeline that an impression enters: the bytes of its name, how often, how many it keeps, for how long."""
+    """A timeline that an impression enters: bytes of its name, entries per impression, how many are kept, for how long
+    (seconds).
+    """
 
     name: int
     weight: int
@@ -76,7 +79,7 @@ class _Kept(NamedTuple):
 
 
 def shapes(workload: Workload, plan: Plan | None = None) -> list[tuple[float, Shape]]:
-    """The visitors there are, as the server sees them, each with her share of all."""
+    """The visitors as the server stores them: each distinct shape with its share of all visitors."""
     entered = places(workload, plan)
     others = tuple(_others(workload, plan))
     name = _HASHED if workload.id_bytes is None else 1 + workload.id_bytes
@@ -92,7 +95,7 @@ def shapes(workload: Workload, plan: Plan | None = None) -> list[tuple[float, Sh
 
 
 def _numbers(workload: Workload) -> Iterator[tuple[float, int]]:
-    """How many impressions visitors have, at least one: shares and numbers."""
+    """The distribution of impressions per visitor, at least one: (share of visitors, number)."""
     mean = workload.impressions
     if workload.spread == "even":
         whole = math.floor(mean)
@@ -100,7 +103,7 @@ def _numbers(workload: Workload) -> Iterator[tuple[float, int]]:
         if mean > whole:
             yield mean - whole, whole + 1
         return
-    # In steps of a fortieth of the mean: finer ones change nothing that can be seen.
+    # In steps of a fortieth of the mean: finer steps change no visible digit.
     step = max(1, round(mean / 40))
     stays = (1 - 1 / mean) ** step
     left, number = 1.0, (step + 1) // 2
@@ -111,7 +114,7 @@ def _numbers(workload: Workload) -> Iterator[tuple[float, int]]:
 
 
 def places(workload: Workload, plan: Plan | None) -> list[list[tuple[object, _Kept]]]:
-    """Of each campaign that a visitor is shown, the timelines that its impressions enter."""
+    """For each campaign that a visitor is shown, the timelines that its impressions enter."""
     numbers = range(workload.campaigns)
     if plan is None:
         return [[(number, _Kept(1 + workload.campaign_bytes, 1, MIN_KEEP, 1))] for number in numbers]
@@ -127,9 +130,10 @@ def places(workload: Workload, plan: Plan | None) -> list[list[tuple[object, _Ke
 
 
 def _timelines(places: list[list[tuple[object, _Kept]]], impressions: int) -> Iterator[Field]:
-    """The timelines of a visitor whose impressions are spread over these campaigns, and over the longest memory.
+    """The timelines of a visitor whose impressions are spread evenly over these campaigns and the longest horizon.
 
-    One that remembers for less time has as many entries less, but never none: what is dead is taken out a day later.
+    A timeline with a shorter horizon has proportionally fewer entries, but at least one: expired entries are removed
+    up to a day later.
     """
     total: dict[object, tuple[_Kept, int]] = {}
     shown = places[: min(impressions, len(places))]
@@ -144,7 +148,7 @@ def _timelines(places: list[list[tuple[object, _Kept]]], impressions: int) -> It
 
 
 def _others(workload: Workload, plan: Plan | None) -> Iterator[Field]:
-    """What else is remembered of a visitor: other events, her session."""
+    """The visitor's other timelines: other events, and the session."""
     single = HEAD + ENTRY
     if plan is None:
         yield from [Field(len(b"evisit ") + workload.campaign_bytes, single)] * workload.visits

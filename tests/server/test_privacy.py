@@ -22,7 +22,7 @@ import pytest
 
 from retarget import AsyncRetargeter, Candidate, Claim, Event, MemoryStore, Policy, Retargeter, RetargetError
 from retarget.calls import Visitors
-from retarget.operate import explain
+from retarget.operate import explain_visitor
 from tests.support import servers
 from tests.support.fixtures import Clock
 from tests.support.servers import Server
@@ -150,7 +150,7 @@ def run_all(ads: Retargeter, visitor: str, clock: Clock, seen: Seen, tokens: lis
     seen.add(ads)
     for call in wrong_calls(ads, visitor, clock) if wrong else calls(ads, visitor, clock, tokens):
         keep(seen, tokens, lambda call=call: listed(call()))  # type: ignore[misc]
-    keep(seen, [], lambda: explain(ads, visitor))
+    keep(seen, [], lambda: explain_visitor(ads, visitor))
     seen.add(Event(visitor, "visit"))
     seen.add(ads.health())
 

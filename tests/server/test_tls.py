@@ -18,7 +18,7 @@ import redis
 import trustme
 
 from retarget import AsyncRetargeter, ConfigError, NotExecuted, Policy, Retargeter, StoreError
-from retarget.operate import Finding, connect, examine
+from retarget.operate import Diagnosis, connect, examine
 from retarget.timelines import Alternative, Enter, Write
 from tests.support import servers
 from tests.support.servers import Server
@@ -257,13 +257,13 @@ def test_a_client_shows_its_certificate(by_certificate: Secure, papers: Papers) 
 def test_the_doctor_tells_whether_the_server_is_verified(open_to_all: Secure, papers: Papers) -> None:
     """TLS that trusts anybody is warned of; a certificate that does not fit is an error of ours that says so."""
 
-    def transport(*options: str) -> Finding:
+    def transport(*options: str) -> Diagnosis:
         with connect(open_to_all.url(*options)) as client:
-            return next(finding for finding in examine(client).findings if finding.topic == "transport")
+            return next(diagnosis for diagnosis in examine(client).diagnoses if diagnosis.topic == "transport")
 
-    assert transport(papers.authority).severity == "ok"
-    assert transport(papers.authority, "ssl_cert_reqs=optional").severity == "ok"  # which means required, for a client
+    assert transport(papers.authority).grade == "ok"
+    assert transport(papers.authority, "ssl_cert_reqs=optional").grade == "ok"  # which means required, for a client
     for loose in ("ssl_cert_reqs=none", f"{papers.authority}&ssl_check_hostname=false"):
-        assert transport(loose).severity == "warning"
+        assert transport(loose).grade == "warning"
     with pytest.raises(NotExecuted, match="certificate verify failed"):
         transport(papers.stranger)

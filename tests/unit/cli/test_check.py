@@ -14,7 +14,7 @@ from tests.support.commands import MONDAY, Ran, Run, lines_of
 
 def test_check_of_a_sound_policy(run: Run, policy: Path) -> None:
     """A policy without findings is said to be sound; the exit code is 0."""
-    assert run("check", policy) == Ran(0, f"{policy}: nothing found, the policy is sound\n", "")
+    assert run("check", policy) == Ran(0, f"{policy}: no findings, the policy is sound\n", "")
 
 
 @pytest.mark.parametrize(

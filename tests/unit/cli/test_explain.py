@@ -33,7 +33,7 @@ def test_explain(run: Run, url: str, journey: Path) -> None:
         "comeback now",
         "brand in 20 min 1 s (Mon 01:20:01) cap: 2 per hour (seen 2 of 2)",
         "invited not without a new event audience: 2 click brand within 7 days (seen 0 of 2)",
-        "over no more end 2026-10-01",
+        "over no longer end 2026-10-01",
     ]
 
 
@@ -54,7 +54,7 @@ def test_explain_somebody_unknown(run: Run, url: str, journey: Path) -> None:
     assert ran.code == 0
     lines = lines_of(ran)
     assert lines[0].startswith("who\\x07[b], ")
-    assert "Nothing is remembered of this visitor: this is what anybody new gets." in lines
+    assert "Nothing is remembered of this visitor: they get what any new visitor gets." in lines
     assert "brand now" in lines
     assert "What is remembered" not in lines
 

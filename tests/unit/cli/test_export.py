@@ -20,6 +20,6 @@ def test_export_and_forget(run: Run, url: str, journey: Path) -> None:
     other = run("forget", "ben", "--store", url, "--prefix", "other:")
     assert (other.code, other.out) == (0, "ben: nothing was remembered under other:\n")
     assert json.loads(run("export", "ben", "--store", url).out) == known
-    assert run("forget", "ben", "--store", url).out == "ben: everything that was remembered is deleted under rt:\n"
+    assert run("forget", "ben", "--store", url).out == "ben: everything remembered was deleted under rt:\n"
     assert run("forget", "ben", "--store", url).out == "ben: nothing was remembered under rt:\n"
     assert json.loads(run("export", "ben", "--store", url).out)["timelines"] == {}

@@ -11,10 +11,10 @@ from tests.support.commands import Run
 
 
 def test_plan_says_what_a_workload_takes(run: Run, tmp_path: Path, policy: Path) -> None:
-    """First what it does not know, then the figures; all of them as JSON; a policy says which timelines there are."""
+    """First what it leaves out, then the figures; all of them as JSON; a policy says which timelines there are."""
     done = run("plan", "--visitors", "5e8", "--impressions", 20, "--qps", "400k", "--json", tmp_path / "plan.json")
     assert done.code == 0
-    assert done.out.index("does not know") < done.out.index("500,000,000 visitors")
+    assert done.out.index("leaves out") < done.out.index("500,000,000 visitors")
     figures = json.loads((tmp_path / "plan.json").read_text())
     assert f"{figures['nodes']} " in done.out
     assert figures["decided_by"] in done.out

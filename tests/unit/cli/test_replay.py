@@ -129,7 +129,7 @@ def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:
     ("change", "message"),
     [
         (["--map", "visitor"], "retarget: --map visitor: write NAME=COLUMN or NAME=SQL"),
-        (["--map", "a=b", "--map", "a=c"], "retarget: --map a=c: a is mapped to b already"),
+        (["--map", "a=b", "--map", "a=c"], "retarget: --map a=c: a is already mapped to b"),
         (["--map", "visitor=nobody"], "there is no column nobody"),
         (["--time-zone", "Mars"], "retarget: time zone 'Mars' is not a known time zone"),
         (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from retarget.engine import Plan
 from retarget.errors import InputError
-from retarget.operate.capacity import Capacity, Fleet, capacity
+from retarget.operate.capacity import Capacity, Fleet, estimate_capacity
 from retarget.operate.costs import Costs
 from retarget.operate.redis_memory import Layout
 from retarget.operate.workload import Spread, Workload
@@ -46,7 +46,7 @@ POLICY = Policy.from_text(
 
 
 def plan(work: Workload = LARGE, fleet: Fleet | None = None, **costs: float) -> Capacity:
-    return capacity(work, fleet, costs=Costs(**costs))
+    return estimate_capacity(work, fleet, costs=Costs(**costs))
 
 
 # -- who is remembered -------------------------------------------------------------------------------------------------
@@ -84,9 +84,9 @@ def test_waiting_is_that_of_the_queue() -> None:
     """Where all calls take the same time, half of them busy: half a call's time; at 80 % twice (M/D/1)."""
     same = Costs(read_us=20.0, read_timeline_us=0.0)
     only = Workload(visitors=1_000_000, qps=25_000, share_of_claims=0, share_of_records=0)
-    half = capacity(only, costs=same)
+    half = estimate_capacity(only, costs=same)
     assert (half.primaries, half.server_busy, half.wait_us) == (1, 0.5, 10)
-    most = capacity(replace(only, qps=40_000), Fleet(utilisation=0.8), costs=same)
+    most = estimate_capacity(replace(only, qps=40_000), Fleet(utilisation=0.8), costs=same)
     assert most.server_busy == pytest.approx(0.8)
     assert most.wait_us == pytest.approx(40)
 
@@ -155,7 +155,7 @@ def test_the_network_is_that_of_the_bytes_sent() -> None:
         call()
         words = [word if isinstance(word, bytes) else str(word).encode() for word in writing(spy.last).words]
         sent = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-        found = capacity(replace(work, share_of_claims=claims, share_of_records=1 - claims), plan=Plan(policy))
+        found = estimate_capacity(replace(work, share_of_claims=claims, share_of_records=1 - claims), plan=Plan(policy))
         assert found.network_in - 2 * 66 == len(sent)
 
 
@@ -173,7 +173,7 @@ def test_a_fleet_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_the_answer_says_what_it_does_not_know() -> None:
     """And how visitors were taken to be."""
-    known = capacity(replace(LARGE, spread="even"), plan=Plan(POLICY))
+    known = estimate_capacity(replace(LARGE, spread="even"), plan=Plan(POLICY))
     assert any("same number for each" in text for text in known.unknown)
     assert any("geometric" in text for text in plan().unknown)
     assert len(known.unknown) < len(plan().unknown)  # a policy says what an impression enters

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from retarget.operate.diagnosis import SEVERITIES, TOPICS, Connection, Seen, diagnose
+from retarget.operate.diagnosis import GRADES, TOPICS, Connection, Seen, diagnose
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 SEEN = Seen(
@@ -43,10 +43,10 @@ def reached(**how: object) -> Seen:
     [
         (with_info(redis_version="6.2.14"), "error server: Redis 6.2.14 is too old; use Redis 7.0 or newer, or Valkey"),
         (with_info(redis_version="6.2.14", valkey_version="9.1.2"), "ok server: Valkey 9.1.2, up for 0 s"),
-        (with_info(redis_mode="sentinel"), "error server: this is a Sentinel, which keeps no data; "),
-        (with_info(maxmemory_policy="allkeys-lfu", evicted_keys=7000), "allkeys-lfu: 7,000 keys are gone already; CON"),
+        (with_info(redis_mode="sentinel"), "error server: this is a Sentinel, which stores no data; "),
+        (with_info(maxmemory_policy="allkeys-lfu", evicted_keys=7000), "allkeys-lfu: 7,000 keys already evicted; CON"),
         (with_info(used_memory=95, maxmemory=100), "warning memory: 95 B of 100 B used; CONFIG SET maxmemory 1mb"),
-        (with_info(used_memory=3 << 30, maxmemory=0), "note memory: 3 GB used, without a limit: at its end"),
+        (with_info(used_memory=3 << 30, maxmemory=0), "note memory: 3 GB used, without a limit: when memory runs out"),
         (with_info(used_memory=9, maxmemory=0, total_system_memory=10), "warning memory: 9 B used, without a limit"),
         (with_info(aof_enabled=1, aof_last_write_status="err"), "error persistence: the last write to the append-only"),
         (with_info(aof_enabled=1), "ok persistence: appendonly yes"),
@@ -58,37 +58,40 @@ def reached(**how: object) -> Seen:
             replace(with_info(aof_enabled=1, rdb_last_bgsave_status="err"), settings={"save": "60 1"}),
             "error persistence: the last snapshot failed, so writes are refused",
         ),
-        (with_info(connected_slaves=1), "note replication: a primary with 1 replica: one that is cut off still takes"),
+        (with_info(connected_slaves=1), "note replication: a primary with 1 replica: if cut off, it still accepts"),
         (
             replace(with_info(connected_slaves=2, min_slaves_good_slaves=2), settings={"min-replicas-to-write": "1"}),
-            "ok replication: a primary with 2 replicas: cut off, it stops taking writes after 10 seconds",
+            "ok replication: a primary with 2 replicas: if cut off, it stops accepting writes after 10 seconds",
         ),
-        (with_info(maxclients=9000, rejected_connections=12), "0 of 9,000 connections in use, 12 were refused; each"),
+        (with_info(maxclients=9000, rejected_connections=12), "0 of 9,000 connections in use, 12 refused so far; each"),
         (
             with_info(maxclients=9000, connected_clients=8990),
             "warning connections: 8,990 of 9,000 connections in use; ",
         ),
         (
             replace(SEEN, settings={"hash-max-ziplist-value": "64", "hash-max-ziplist-entries": "64"}),
-            "warning layout: small hashes have up to 64 fields of up to 64 bytes; CONFIG SET hash-max-listpack-entries",
+            "warning layout: listpacks hold up to 64 fields of up to 64 bytes; CONFIG SET hash-max-listpack-entries",
         ),
         (replace(SEEN, settings={"lua-time-limit": "5000"}), "ok scripts: busy-reply-threshold 5000"),
         (
             replace(SEEN, round_trips=[0.001] * 99 + [0.2]),
-            "is 100 ms; a server nearer by, or a longer time-out: timeout=0.4",
+            "is 100 ms; use a server nearer by, or a longer timeout: timeout=0.4",
         ),
         (
             replace(SEEN, connecting=0.07),
-            "warning latency: a connection takes 70 ms to open, within the time-out of a call",
+            "warning latency: a connection takes 70 ms to open, which counts towards a call",
         ),
-        (replace(SEEN, ahead=-20), "ok clock: the server's clock is 20 s behind the one here"),
+        (replace(SEEN, ahead=-20), "ok clock: the server's clock is 20 s behind the local one"),
         (
             replace(SEEN, write="ReadOnlyError: no"),
             "error write: a write failed: ReadOnlyError: no; give the address of",
         ),
         (replace(SEEN, write="MISCONF no"), "error write: a write failed: MISCONF no; free the disk"),
-        (reached(verified=False), "warning transport: TLS, but anybody can pass for the server; take ssl_cert_reqs"),
-        (reached(tls=False), "note transport: in clear over the network; rediss:// in the place of redis://"),
+        (
+            reached(verified=False),
+            "warning transport: TLS, but anyone can impersonate the server; remove ssl_",
+        ),
+        (reached(tls=False), "note transport: unencrypted over the network; use rediss:// instead of redis://"),
         (SEEN, "ok transport: TLS, and the server's certificate and name are verified"),
         (reached(password=False), "warning login: no password; ACL SETUSER ads on >PASSWORD ~rt:* resetchannels -@all"),
         (reached(user=None), "ok login: logged in as a user, with a password"),
@@ -96,21 +99,21 @@ def reached(**how: object) -> Seen:
 )
 def test_what_was_seen_leads_to_the_finding(seen: Seen, said: str) -> None:
     """What tests cannot make of a real server, from what such a one would tell."""
-    found = [finding for finding in diagnose(seen) if said in str(finding)]
-    assert len(found) == 1, [str(finding) for finding in diagnose(seen)]
+    found = [diagnosis for diagnosis in diagnose(seen) if said in str(diagnosis)]
+    assert len(found) == 1, [str(diagnosis) for diagnosis in diagnose(seen)]
     assert found[0].why == TOPICS[found[0].topic]
 
 
 def test_findings_that_ask_for_something_say_what() -> None:
     """Whatever is not well has a cure; what is well has none."""
     for seen in (SEEN, with_info(maxmemory_policy="allkeys-lru", maxmemory=1, used_memory=2), reached(tls=False)):
-        assert all(bool(finding.cure) == (finding.severity != "ok") for finding in diagnose(seen))
+        assert all(bool(diagnosis.cure) == (diagnosis.grade != "ok") for diagnosis in diagnose(seen))
 
 
 def test_the_page_tells_all_that_is_looked_at() -> None:
     """check-a-server.md has a table of the topics with why they matter, and one of the severities, as the code has."""
     page = (DOCS / "how-to" / "check-a-server.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
-    assert [row for row in rows if row[0] in SEVERITIES] == list(SEVERITIES.items())
+    assert [row for row in rows if row[0] in GRADES] == list(GRADES.items())
     told: Callable[[tuple[str, str]], bool] = lambda row: row[0] in TOPICS  # noqa: E731
     assert [row for row in rows if told(row)] == list(TOPICS.items())

@@ -32,7 +32,7 @@ FOUND = re.compile(r"CONFIG SET (\S+) ([^;,]+)")
 
 def on(report: Report, topic: str) -> list[tuple[str, str]]:
     """What a report says on a topic."""
-    return [(finding.severity, finding.found) for finding in report.findings if finding.topic == topic]
+    return [(diagnosis.grade, diagnosis.found) for diagnosis in report.diagnoses if diagnosis.topic == topic]
 
 
 def on_url(url: str, prefix: str = "rt:") -> Report:
@@ -48,9 +48,9 @@ def test_a_server_that_is_set_up_well_draws_nothing_but_notes(name: str) -> None
         admin.execute_command("ACL SETUSER", "ads", "on", f">{PASSWORD}", *LEAST_RIGHTS.split(), "+info", "+config|get")
         report = on_url(server.admin_url.replace("//", f"//ads:{PASSWORD}@"))
         assert admin.dbsize() == 0
-    graves = {finding.topic: finding.severity for finding in report.findings}
-    assert [topic for topic, severity in graves.items() if severity != "ok"] == ["access", "replication"]
-    assert on(report, "access") == [("note", "not looked at, for want of rights: TIME")]
+    graves = {diagnosis.topic: diagnosis.grade for diagnosis in report.diagnoses}
+    assert [topic for topic, grade in graves.items() if grade != "ok"] == ["access", "replication"]
+    assert on(report, "access") == [("note", "not examined, for lack of rights: TIME")]
     assert on(report, "login") == [("ok", "logged in as ads, with a password")]
     assert report.server.lower().startswith(name)
     assert report.address == f"127.0.0.1:{server.port}"
@@ -60,13 +60,13 @@ def test_a_server_that_is_set_up_well_draws_nothing_but_notes(name: str) -> None
 
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize(
-    ("options", "topic", "severity", "found"),
+    ("options", "topic", "grade", "found"),
     [
         (("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"), "eviction", "warning", "allkeys-lru: visitors"),
         (("--maxmemory", "64mb", "--maxmemory-policy", "volatile-ttl"), "eviction", "warning", "volatile-ttl: visi"),
-        (("--maxmemory-policy", "volatile-lru"), "eviction", "note", "volatile-lru, without effect"),
+        (("--maxmemory-policy", "volatile-lru"), "eviction", "note", "volatile-lru, which has no effect"),
         ((), "memory", "note", "without a limit on a machine of"),
-        ((), "persistence", "warning", "nothing is kept on disk"),
+        ((), "persistence", "warning", "nothing is saved to disk"),
         (
             ("--save", "3600 1"),
             "persistence",
@@ -77,30 +77,30 @@ def test_a_server_that_is_set_up_well_draws_nothing_but_notes(name: str) -> None
         (("--hash-max-listpack-value", "16"), "layout", "warning", "512 fields of up to 16 bytes"),
         (("--hash-max-listpack-entries", "20"), "layout", "warning", "20 fields of up to 64 bytes"),
         (("--maxclients", "40"), "connections", "warning", "1 of 40 connections in use; each process opens up to 64"),
-        (("--timeout", "300"), "connections", "note", "closed after 5 min without a call"),
+        (("--timeout", "300"), "connections", "note", "idle connections are closed after 5 min"),
         (("--busy-reply-threshold", "0"), "scripts", "note", "busy-reply-threshold 0"),
-        (("--min-replicas-to-write", "1"), "replication", "error", "0 good replicas where min-replicas-to-write is 1"),
+        (("--min-replicas-to-write", "1"), "replication", "error", "0 good replicas, but min-replicas-to-write is 1"),
         (("--min-replicas-to-write", "1"), "write", "error", "NOREPLICAS"),
         (("--cluster-enabled", "yes"), "cluster", "note", "one node of a cluster"),
         (("--cluster-enabled", "yes"), "write", "error", "ClusterDownError"),
     ],
 )
 def test_a_bad_setting_is_found_and_its_cure_helps(
-    name: str, options: tuple[str, ...], topic: str, severity: str, found: str
+    name: str, options: tuple[str, ...], topic: str, grade: str, found: str
 ) -> None:
     """Real servers set up badly: what is wrong is told; where the cure is settings, they are taken and it is gone."""
     if "--cluster-enabled" in options:
         options += ("--cluster-port", str(servers.free_port()))
     with servers.run(name, *options) as server, connect(server.admin_url) as client:
-        said = [finding for finding in examine(client).findings if finding.topic == topic]
-        assert [finding.severity for finding in said if found in finding.found] == [severity]
-        cure = next(finding.cure for finding in said if found in finding.found)
+        said = [diagnosis for diagnosis in examine(client).diagnoses if diagnosis.topic == topic]
+        assert [diagnosis.grade for diagnosis in said if found in diagnosis.found] == [grade]
+        cure = next(diagnosis.cure for diagnosis in said if found in diagnosis.found)
         assert cure
         settings = FOUND.findall(cure)
         for setting, value in settings:
             client.config_set(setting, value)
         if settings:
-            assert [finding.severity for finding in examine(client).findings if finding.topic == topic] == ["ok"]
+            assert [diagnosis.grade for diagnosis in examine(client).diagnoses if diagnosis.topic == topic] == ["ok"]
         client.config_set("appendonly", "no")  # a server that is just writing its first file does not end
 
 
@@ -132,8 +132,8 @@ def test_a_full_server_is_found(name: str, policy: str, topic: str) -> None:
         if policy == "noeviction":
             admin.config_set("maxmemory", "2mb")
         report = on_url(server.admin_url)
-    assert [severity for severity, _ in on(report, topic)] == ["error"]
-    refused = [found for severity, found in on(report, "write") if severity == "error"]
+    assert [grade for grade, _ in on(report, topic)] == ["error"]
+    refused = [found for grade, found in on(report, "write") if grade == "error"]
     assert [found.startswith("a write failed: OutOfMemoryError") for found in refused] == [True] * (topic == "memory")
 
 
@@ -144,8 +144,8 @@ def test_a_replica_is_found_with_the_address_of_its_primary(name: str) -> None:
         admin.execute_command("REPLICAOF", "127.0.0.1", primary.port)
         report = on_url(replica.admin_url)
         admin.execute_command("REPLICAOF", "NO", "ONE")
-    (finding,) = (finding for finding in report.findings if finding.topic == "replication")
-    assert (finding.severity, finding.cure.split()[-1]) == ("error", f"redis://127.0.0.1:{primary.port}")
+    (diagnosis,) = (diagnosis for diagnosis in report.diagnoses if diagnosis.topic == "replication")
+    assert (diagnosis.grade, diagnosis.cure.split()[-1]) == ("error", f"redis://127.0.0.1:{primary.port}")
     assert ("error", "a write failed") in [(grave, said[:14]) for grave, said in on(report, "write")]
 
 
@@ -169,7 +169,7 @@ def test_each_right_that_is_missing_is_named(server: Server, command: str) -> No
         assert on(report, "rights") == [("error", f"the user limited may not run {command.upper()}")]
         assert on(report, "write") == []
         assert admin.dbsize() == 0
-        cure = next(finding.cure for finding in report.findings if finding.topic == "rights")
+        cure = next(diagnosis.cure for diagnosis in report.diagnoses if diagnosis.topic == "rights")
         assert cure == f"ACL SETUSER limited {LEAST_RIGHTS}"
 
 
@@ -178,45 +178,45 @@ def test_a_cluster_takes_more_rights(name: str) -> None:
     """A node of a cluster tells which server has whom, and takes visitors that are on their way to it."""
     with servers.run(name, "--cluster-enabled", "yes", "--cluster-port", str(servers.free_port())) as server:
         with user(server, *LEAST_RIGHTS.split(), "+info") as url:
-            (finding,) = (finding for finding in on_url(url).findings if finding.topic == "rights")
-            assert finding.found == "the user limited may not run CLUSTER SLOTS, ASKING"
-            assert finding.cure == f"ACL SETUSER limited {LEAST_RIGHTS} {CLUSTER_RIGHTS}"
+            (diagnosis,) = (diagnosis for diagnosis in on_url(url).diagnoses if diagnosis.topic == "rights")
+            assert diagnosis.found == "the user limited may not run CLUSTER SLOTS, ASKING"
+            assert diagnosis.cure == f"ACL SETUSER limited {LEAST_RIGHTS} {CLUSTER_RIGHTS}"
         with user(server, *LEAST_RIGHTS.split(), "+info", *CLUSTER_RIGHTS.split()) as url:
-            assert on(on_url(url), "rights") == [("ok", "the user limited may run every command that is needed")]
+            assert on(on_url(url), "rights") == [("ok", "the user limited may run every command needed")]
 
 
 def test_keys_out_of_reach_are_told_with_the_prefix(server: Server) -> None:
     """A user of other keys may run everything, on nothing of ours; the cure names the prefix that was asked about."""
     with user(server, *LEAST_RIGHTS.split()) as url:
-        assert on(on_url(url), "rights") == [("ok", "the user limited may run every command that is needed")]
-        (finding,) = (finding for finding in on_url(url, prefix="ads:").findings if finding.topic == "rights")
-    assert finding.severity == "error"
-    assert finding.found.startswith(
-        "the user limited may not touch keys that begin with 'ads:': EVAL, EVALSHA, HGETALL"
+        assert on(on_url(url), "rights") == [("ok", "the user limited may run every command needed")]
+        (diagnosis,) = (diagnosis for diagnosis in on_url(url, prefix="ads:").diagnoses if diagnosis.topic == "rights")
+    assert diagnosis.grade == "error"
+    assert diagnosis.found.startswith(
+        "the user limited may not access keys that begin with 'ads:': EVAL, EVALSHA, HGETALL"
     )
-    assert least_rights("ads:") in finding.cure
-    assert "~ads:* " in finding.cure
+    assert least_rights("ads:") in diagnosis.cure
+    assert "~ads:* " in diagnosis.cure
 
 
 def test_what_may_not_be_looked_at_is_said_and_nothing_concluded(server: Server) -> None:
     """As a managed service's user: no INFO, no CONFIG, no TIME. One note with the cure, and what can be tried is."""
     with user(server, *LEAST_RIGHTS.split()) as url:
         report = on_url(url)
-    assert {finding.topic for finding in report.findings} == {
+    assert {diagnosis.topic for diagnosis in report.diagnoses} == {
         *("rights", "write", "access", "login", "transport", "latency")
     }
-    (finding,) = (finding for finding in report.findings if finding.topic == "access")
-    assert (finding.severity, report.worst, report.server) == ("note", "note", "a server")
-    assert "CONFIG GET, INFO, TIME" in finding.found
-    assert "+config|get +info +time" in finding.cure
+    (diagnosis,) = (diagnosis for diagnosis in report.diagnoses if diagnosis.topic == "access")
+    assert (diagnosis.grade, report.worst, report.server) == ("note", "note", "a server")
+    assert "CONFIG GET, INFO, TIME" in diagnosis.found
+    assert "+config|get +info +time" in diagnosis.cure
 
 
 def test_a_user_who_may_ask_is_called_by_name(server: Server) -> None:
     """ACL WHOAMI, where it may be run, tells who it is."""
     with user(server, "~other:*", "-@all", "+acl|whoami") as url:
-        (finding,) = (finding for finding in on_url(url).findings if finding.topic == "rights")
-    assert finding.found.startswith("the user limited may not run EVAL, ")
-    assert finding.cure.startswith("ACL SETUSER limited ~rt:* ")
+        (diagnosis,) = (diagnosis for diagnosis in on_url(url).diagnoses if diagnosis.topic == "rights")
+    assert diagnosis.found.startswith("the user limited may not run EVAL, ")
+    assert diagnosis.cure.startswith("ACL SETUSER limited ~rt:* ")
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -237,7 +237,7 @@ def test_nothing_is_changed(server: Server) -> None:
         ads.claim("visitor-1", ["a"])
         client.set("rt:1:", "somebody else's")
         before = all_there_is(client)
-        assert on(examine(client), "write") == [("ok", "a write came back whole, and is deleted")]
+        assert on(examine(client), "write") == [("ok", "a write read back correctly, and was deleted")]
         assert all_there_is(client) == before
 
 
@@ -248,7 +248,7 @@ def test_a_unix_socket_is_examined(server: Server) -> None:
     """`unix://` is an address like any other, and nobody listens on the way."""
     report = on_url(server.unix_url)
     assert report.address == server.socket
-    assert on(report, "transport") == [("ok", "in clear, within this machine")]
+    assert on(report, "transport") == [("ok", "unencrypted, within this machine")]
     assert on(report, "write")[0][0] == "ok"
 
 
@@ -271,8 +271,8 @@ def test_both_protocols_tell_the_same(server: Server, protocol: int) -> None:
     """A client of one's own, RESP2 or RESP3."""
     with server.client(protocol=protocol) as client:
         report = examine(client)
-    assert {severity for severity, _ in [*on(report, "write"), *on(report, "rights"), *on(report, "clock")]} == {"ok"}
-    assert on(report, "layout") == [("ok", "small hashes have up to 512 fields of up to 64 bytes")]
+    assert {grade for grade, _ in [*on(report, "write"), *on(report, "rights"), *on(report, "clock")]} == {"ok"}
+    assert on(report, "layout") == [("ok", "listpacks hold up to 512 fields of up to 64 bytes")]
 
 
 def test_a_password_is_asked_for_by_name() -> None:
@@ -284,11 +284,11 @@ def test_a_password_is_asked_for_by_name() -> None:
                 on_url(url)
             assert "staple" not in str(raised.value)
         report = on_url(server.admin_url.replace("//", f"//:{PASSWORD}@"))
-    assert on(report, "login") == [("note", "logged in as default, who is meant to do everything")]
+    assert on(report, "login") == [("note", "logged in as default, which has all rights unless restricted")]
 
 
 def test_a_server_that_is_not_there_is_not_executed() -> None:
-    """Nobody listens, nobody answers, or what answers is no server of the kind: our own error each time."""
+    """Nobody listens, nobody answers, or what answers is not a server of the kind: our own error each time."""
     with pytest.raises(NotExecuted, match="refused"):
         on_url(f"redis://127.0.0.1:{servers.free_port()}")
     for reply in (None, b"*1\r\n:5\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
@@ -305,7 +305,7 @@ def test_a_server_that_only_loads_is_told_to_be_loading() -> None:
 
     with servers.fake(answer) as told:
         report = on_url(told.url)
-    assert on(report, "loading") == [("error", "it still reads its data from disk, for about 4 min more")]
+    assert on(report, "loading") == [("error", "it is still loading its data from disk, for about 4 min more")]
     assert on(report, "write")[0][1].startswith("a write failed: BusyLoadingError")
 
 
@@ -318,10 +318,10 @@ def test_a_server_that_runs_scripts_otherwise_is_found() -> None:
         )
 
     with servers.fake(answer) as told:
-        (finding,) = (finding for finding in on_url(told.url).findings if finding.topic == "write")
-    assert finding.severity == "error"
-    assert "answered 1, and then there was {}" in finding.found
-    assert finding.cure.startswith("use Redis 7.0 or newer")
+        (diagnosis,) = (diagnosis for diagnosis in on_url(told.url).diagnoses if diagnosis.topic == "write")
+    assert diagnosis.grade == "error"
+    assert "answered 1 and stored {}" in diagnosis.found
+    assert diagnosis.cure.startswith("use Redis 7.0 or newer")
 
 
 def test_what_cannot_be_examined_is_refused(server: Server) -> None:
@@ -330,13 +330,13 @@ def test_what_cannot_be_examined_is_refused(server: Server) -> None:
         examine(client)
     with server.client() as client, pytest.raises(ConfigError, match="prefix"):
         examine(client, prefix="\ud800")
-    with pytest.raises(ConfigError, match=r"give a redis\.Redis"):
+    with pytest.raises(ConfigError, match=r"must be a redis\.Redis, got str"):
         examine(server.admin_url)  # type: ignore[arg-type]
     for url, said in (
-        ("memory://", "is no server"),
+        ("memory://", "is not a server"),
         ("localhost:6379", "redis://localhost:6379/0"),
         ("redis://localhost:port", "redis://localhost:6379/0"),
-        ("redis+cluster://localhost:7000", "each node by itself"),
+        ("redis+cluster://localhost:7000", "node by node"),
     ):
         with pytest.raises(ConfigError, match=said):
             connect(url)
@@ -351,27 +351,27 @@ def test_a_clock_that_is_off_is_found(server: Server, hours: int, found: str) ->
     with server.client() as client:
         seconds, _ = client.time()
         report = examine(client, clock=lambda: seconds + 3600 * hours)
-    assert on(report, "clock") == [("warning", f"the server's clock is {found} the one here")]
+    assert on(report, "clock") == [("warning", f"the server's clock is {found} the local one")]
 
 
 @pytest.mark.parametrize(
-    ("takes", "severity", "found"),
+    ("takes", "grade", "found"),
     [
-        (0.0004, "ok", "takes 0.4 ms, the longest of 100 0.4 ms, where the time-out is 100 ms"),
-        (0.06, "warning", "takes 60 ms, the longest of 34 60 ms"),
+        (0.0004, "ok", "takes 0.4 ms, the slowest of 100 0.4 ms; the timeout is 100 ms"),
+        (0.06, "warning", "takes 60 ms, the slowest of 34 60 ms"),
         (0.12, "error", "takes 120 ms"),
     ],
 )
-def test_round_trips_are_measured_beside_the_timeout(server: Server, takes: float, severity: str, found: str) -> None:
+def test_round_trips_are_measured_beside_the_timeout(server: Server, takes: float, grade: str, found: str) -> None:
     """Up to a hundred reads, no longer than two seconds, by the timer that is passed in."""
     ticks = itertools.chain(
         [0.0], itertools.chain.from_iterable((n * takes, (n + 1) * takes) for n in itertools.count())
     )
     with server.client() as client:
         asked, opened = on(examine(client, timer=lambda: next(ticks)), "latency")
-    assert (asked[0], opened[0]) == (severity, severity)
+    assert (asked[0], opened[0]) == (grade, grade)
     assert found in asked[1]
-    assert opened[1] == f"a connection takes {1000 * takes:g} ms to open, within the time-out of a call"
+    assert opened[1] == f"a connection takes {1000 * takes:g} ms to open, which counts towards a call's timeout"
 
 
 # -- what servers rarely are, from what was seen -----------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_closing() -> None:
     with server:
         with redis.Redis.from_url(server.url) as client:
             pid = client.info("server")["process_id"]
-        with pytest.raises(ConfigError, match="runs already"):
+        with pytest.raises(ConfigError, match="already running"):
             server.__enter__()
     assert gone(pid)
     server.close()
@@ -125,7 +125,7 @@ def test_a_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path:
         return made[-1]
 
     monkeypatch.setattr(embedded, "_private_folder", noted)
-    with pytest.raises(ConfigError, match="does not start: no room for me"):
+    with pytest.raises(ConfigError, match="did not start: no room for me"):
         EmbeddedServer().__enter__()
     assert len(made) == 1
     assert not made[0].exists()
@@ -138,7 +138,7 @@ def test_a_server_that_is_never_ready(monkeypatch: pytest.MonkeyPatch, tmp_path:
     mute.chmod(0o700)
     monkeypatch.setattr(embedded, "_binary", lambda: mute)
     monkeypatch.setattr(embedded, "_START_SECONDS", 0.2)
-    with pytest.raises(ConfigError, match=r"is not ready after 0\.2 seconds: it said nothing"):
+    with pytest.raises(ConfigError, match=r"is not ready after 0\.2 seconds: it logged nothing"):
         EmbeddedServer().__enter__()
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from retarget.errors import InputError, NotExecuted, StoreError
-from retarget.operate.explain import explain
+from retarget.operate.explain import explain_visitor
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
@@ -40,7 +40,7 @@ def ads() -> Retargeter:
 
 def test_what_is_told(ads: Retargeter) -> None:
     """Timelines, verdicts and the annoyance level are those of `export` and `decide`, moments in the policy's zone."""
-    told = explain(ads, "ann")
+    told = explain_visitor(ads, "ann")
     assert told.known
     assert told.at == "2026-11-10T13:00:00+01:00"
     assert told.timelines["impression brand"] == ["2026-11-10T12:40:00+01:00"]
@@ -71,7 +71,7 @@ def test_what_is_told(ads: Retargeter) -> None:
 
 def test_another_moment_and_zone(ads: Retargeter) -> None:
     """`now` and `timezone` are those of `decide`; every moment is told in that zone."""
-    told = explain(ads, "ann", now=NOON + 3_600, timezone="Asia/Tokyo")
+    told = explain_visitor(ads, "ann", now=NOON + 3_600, timezone="Asia/Tokyo")
     assert told.at == "2026-11-10T22:00:00+09:00"
     assert told.timelines["impression brand"] == ["2026-11-10T20:40:00+09:00"]
     assert told.verdicts["brand"]["eligible_at"] == told.at
@@ -79,7 +79,7 @@ def test_another_moment_and_zone(ads: Retargeter) -> None:
 
 def test_somebody_unknown(ads: Retargeter) -> None:
     """Of a visitor who is not known nothing is told but what anybody new gets."""
-    told = explain(ads, "ben")
+    told = explain_visitor(ads, "ben")
     assert not told.known
     assert told.timelines == {}
     assert told.verdicts["brand"]["eligible"] is True
@@ -89,7 +89,7 @@ def test_somebody_unknown(ads: Retargeter) -> None:
 def test_wrong_arguments(ads: Retargeter, wrong: Mapping[str, object]) -> None:
     """A zone or a moment that cannot be is the caller's error."""
     with pytest.raises(InputError):
-        explain(ads, "ann", **wrong)  # type: ignore[arg-type]
+        explain_visitor(ads, "ann", **wrong)  # type: ignore[arg-type]
 
 
 def test_a_store_that_fails(ads: Retargeter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,4 +101,4 @@ def test_a_store_that_fails(ads: Retargeter, monkeypatch: pytest.MonkeyPatch) ->
     store = MemoryStore()
     monkeypatch.setattr(store, "read", fail)
     with pytest.raises(StoreError, match="gone"):
-        explain(Retargeter(ads.policy, store), "ann")
+        explain_visitor(Retargeter(ads.policy, store), "ann")

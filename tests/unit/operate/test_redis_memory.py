@@ -96,7 +96,7 @@ def test_tables_double(count: int, expected: int) -> None:
     """A table has one to two slots for each, a power of two."""
     assert slots(count) == expected
     found = tables(count)
-    assert count < 5 or found.least <= found.now <= found.most < found.moving
+    assert count < 5 or found.least <= found.now <= found.most < found.rehashing
 
 
 @pytest.mark.soak
