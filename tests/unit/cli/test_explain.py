@@ -65,7 +65,7 @@ def test_explain_somebody_unknown(run: Run, url: str, journey: Path) -> None:
         (["--store", "unix:///nowhere/at/all"], "retarget: "),
         (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),
         (["--now", "yesterday"], "retarget: --now yesterday: write ISO 8601"),
-        (["--now", "nan"], "retarget: now=nan is no moment"),
+        (["--now", "nan"], "retarget: now=nan is not a valid time"),
         (["--time-zone", "Mars"], "retarget: timezone: 'Mars' is not a known time zone"),
         (["--time-zone", "Mars", "--now", "2026-11-02"], "'Mars' is not a known time zone"),
         (["--policy", "nowhere.toml"], "retarget: nowhere.toml: "),
