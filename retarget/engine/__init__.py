@@ -1,4 +1,4 @@
-"""Policy to facts to verdict: the plan, the view of one visitor, the decision, the guards of a claim.
+"""From policy to facts to verdicts: the plan, the view of one visitor, the decision, the guards of a claim.
 
 Never imports Redis, a store, a socket or a clock.
 """

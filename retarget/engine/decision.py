@@ -153,20 +153,17 @@ def _eligible(plan: Plan, view: View, candidates: Sequence[Subject] | None) -> l
         return [*sorted(fitting, key=plan.position.__getitem__)]
     true, known = view.true, plan.compiled.get
     forbidding = true & plan.forbidding  # Usually empty, which skips the per-candidate test.
-    try:
-        return [  # Fast path, inlined: a call per candidate would double the cost.
-            candidate
-            for candidate in candidates
-            if (
-                (compiled := known(candidate)) is not None
-                and compiled.requires <= true
-                and (not forbidding or compiled.forbids.isdisjoint(forbidding))
-                and (compiled.simple or view.eligible(compiled))
-            )
-            or (compiled is None and view.eligible(compile_subject(plan, candidate)))
-        ]
-    except TypeError:  # unhashable: compile_subject raises the InputError
-        return [candidate for candidate in candidates if view.eligible(compile_subject(plan, candidate))]
+    return [  # Fast path, inlined: a call per candidate would double the cost.
+        candidate
+        for candidate in candidates
+        if (
+            (compiled := known(candidate)) is not None
+            and compiled.requires <= true
+            and (not forbidding or compiled.forbids.isdisjoint(forbidding))
+            and (compiled.simple or view.eligible(compiled))
+        )
+        or (compiled is None and view.eligible(compile_subject(plan, candidate)))
+    ]
 
 
 def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:

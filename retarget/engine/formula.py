@@ -1,10 +1,10 @@
-"""Formulas: what a rule says, as clauses of literals, and how they are joined.
+"""Formulas: a rule as clauses of literals, and how formulas are combined.
 
 Rules:
 - A formula is a conjunction of clauses, a clause a disjunction of literals; a literal is a term that must be true, or
   one that must be false.
-- Joining keeps formulas small: a clause that always holds, or that follows from a shorter one, is dropped. One that
-  grows beyond reason is refused.
+- Combining keeps formulas small: a clause that always holds, or that follows from a shorter one, is dropped. A formula
+  of more than `MOST_CLAUSES` clauses is refused.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from retarget.errors import PolicyError
 from retarget.timelines import Window
 
 MOST_CLAUSES = 256
-"""The most clauses one rule may come to."""
+"""The most clauses one rule may have."""
 
 
 class Term(NamedTuple):
-    """A fact whose subject may still be a template; `keep` entries answer it and tell how many there were."""
+    """A fact whose subject may still be a template; `keep` entries answer it, and say how many there were."""
 
     event: str
     subject: str | None
@@ -38,30 +38,30 @@ FALSE: Formula = frozenset([frozenset()])
 
 
 def all_of(formulas: Iterable[Formula]) -> Formula:
-    """What holds where all of them do."""
+    """The formula that holds if all of them hold."""
     return frozenset().union(*formulas)
 
 
 def any_of(formulas: Iterable[Formula]) -> Formula:
-    """Distribute "or" over "and"; clauses that always hold, or that follow from a shorter one, are dropped."""
+    """The formula that holds if one of them holds ("or" distributed over "and"). Raises PolicyError if too large."""
     clauses: Formula = FALSE
     for formula in formulas:
-        if len(clauses) * len(formula) > MOST_CLAUSES**2:
-            raise _too_intricate(len(clauses) * len(formula))
+        if len(clauses) * len(formula) > MOST_CLAUSES**2:  # too many even to simplify
+            raise _too_many(len(clauses) * len(formula))
         joined = {one | other for one in clauses for other in formula}
-        open_ones = [c for c in joined if not any((term, not wanted) in c for term, wanted in c)]
-        clauses = frozenset(c for c in open_ones if not any(other < c for other in open_ones))
+        undecided = [clause for clause in joined if not any((term, not wanted) in clause for term, wanted in clause)]
+        clauses = frozenset(clause for clause in undecided if not any(other < clause for other in undecided))
         if len(clauses) > MOST_CLAUSES:
-            raise _too_intricate(len(clauses))
+            raise _too_many(len(clauses))
     return clauses
 
 
-def _too_intricate(clauses: int) -> PolicyError:
+def _too_many(clauses: int) -> PolicyError:
     return PolicyError(
-        [f"any, who and segments come to {clauses:,} clauses, at most {MOST_CLAUSES}: use fewer of them"]
+        [f"any, who and segments expand to {clauses:,} clauses, at most {MOST_CLAUSES} are allowed: use fewer of them"]
     )
 
 
 def negated(formula: Formula) -> Formula:
-    """What holds where it does not."""
+    """The formula that holds if this one does not."""
     return any_of(frozenset(frozenset([(term, not wanted)]) for term, wanted in clause) for clause in formula)

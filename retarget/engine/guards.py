@@ -19,10 +19,7 @@ from retarget.timelines import ACTIVITY, DAY, IMPRESSION, LAST_MOMENT, NO_OUTCOM
 
 def claim_alternatives(plan_at: PlanAt, subject: Subject) -> tuple[Alternative, ...]:
     """What counts an impression of the candidate if it is eligible; empty if the clock forbids it."""
-    try:
-        known = plan_at.claims.get(subject)
-    except TypeError:  # unhashable: compile_subject raises the InputError
-        known = None
+    known = plan_at.claims.get(subject)
     if known is None:
         plan, compiled = plan_at.plan, compile_subject(plan_at.plan, subject)
         known = ()

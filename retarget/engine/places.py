@@ -17,7 +17,7 @@ from retarget.timelines import MIN_KEEP
 
 @dataclass(slots=True)
 class Asked:
-    """What all facts on one timeline come to: entries to keep, seconds they matter, whether a blocking rule asks."""
+    """What rules ask of one timeline: entries to keep, seconds they matter, whether a blocking rule asks (a shield)."""
 
     keep: int = MIN_KEEP
     horizon: int = 0
@@ -29,7 +29,7 @@ class Asked:
 
 
 class Place(NamedTuple):
-    """Where an event enters: a timeline, how often, how many entries it keeps, its head, how long they matter."""
+    """A timeline an event enters: how many times, how many entries it keeps, its head, how many seconds they matter."""
 
     field: bytes
     weight: int
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Patterns:
-    """The templates asked about, per event name."""
+    """The templates that rules ask about, by event name."""
 
     by_event: dict[str, dict[str, tuple[re.Pattern[str], Asked]]] = field(default_factory=dict)
 
@@ -52,8 +52,10 @@ class Patterns:
         return patterns[template][1]
 
     def matching(self, event: str, subject: str, kind: str, *, known: bool) -> Iterable[Asked]:
-        """What templates ask about this subject. A label's (of that kind) is only meant by a template that names it so,
-        and a campaign that the policy knows has had `{campaign}` filled in already.
+        """What the templates that fit this subject ask of its timeline.
+
+        A label's subject only fits a template that starts with its kind. Where the policy names the campaign (`known`),
+        `{campaign}` has been filled in already.
         """
         for template, (pattern, asked) in self.by_event.get(event, {}).items():
             if template.startswith(kind) and not (known and "{campaign}" in template) and pattern.fullmatch(subject):

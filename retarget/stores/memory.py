@@ -1,9 +1,9 @@
-"""The store in memory: the same answers as Redis, in one process. For tests, replays and try-outs.
+"""The store in memory: the same answers as Redis, in one process. For tests, replays and trials.
 
 Rules:
-- It does what write.lua does, step for step, on the same bytes; the contract suite and the state machine compare them.
+- It does what write.lua does, step by step, on the same bytes; the contract tests and the state machine compare them.
 - Threads may share it: one lock around each write.
-- Time is an argument here too: a visitor goes when a caller's `now` has passed the moment she is kept until.
+- Time is an argument here too: a visitor expires only when a caller says so with `expire(now)`.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ class MemoryStore:
         return ()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
     def expire(self, now: int) -> None:
-        """Drop the visitors that need not be kept any longer at `now`."""
+        """Remove the visitors whose time to live is over at `now`."""
         with self._lock:
             for key in [key for key, until in self._until.items() if until < now]:
                 del self._until[key], self._visitors[key]
 
     def ttl(self, key: bytes, now: int) -> int | None:
-        """Seconds for which the visitor is kept still, None for one who is not known."""
+        """Seconds until the visitor expires, None for an unknown visitor."""
         return self._until[key] - now if key in self._until else None
 
     def write(self, write: Write) -> Answer:
@@ -92,45 +92,45 @@ class MemoryStore:
             return DENIED
 
     def _apply(self, write: Write, state: dict[bytes, bytes], ids: bytes, alternative: Alternative) -> int:
-        """Apply it and return 0, or return why not."""
+        """Apply the alternative and return 0, or return `LATE` or `FULL`."""
         full = len(state) >= MOST_TIMELINES and any(isinstance(c, Enter | Reserve) for c in alternative.changes)
         prune, after, days = full, dict(state), set[int]()
-        entered, gone = set(), set()
-        mark = state.get(write.hold)
+        changed, removed = set(), set()
+        hold = state.get(write.hold)
         for change in alternative.changes:
             field = write.hold if isinstance(change, Reserve) else change.field
             raw = after.get(field)
             if isinstance(change, Remove | Unreserve):
-                moment = change.at if isinstance(change, Remove) else timeline.newest(mark) if mark else None
+                moment = change.at if isinstance(change, Remove) else timeline.newest(hold) if hold else None
                 left = raw if raw is None or moment is None else timeline.remove(raw, moment, change.times)
                 if raw is not None and left is None:
-                    gone.add(field)
+                    removed.add(field)
                     del after[field]
                 elif left is not None and left != raw:
-                    entered.add(field)
+                    changed.add(field)
                     after[field] = left
                 continue
             entry = Enter(field, change.end, 1, 1, change.head) if isinstance(change, Reserve) else change
             value = timeline.add(raw, entry.at, entry.weight, entry.keep, entry.head, write.now)
             if value is not None:
                 after[field] = value
-                entered.add(field)
+                changed.add(field)
                 prune = prune or raw is None
                 days.add(0 if raw is None else timeline.newest(raw) // DAY)
-        if alternative.changes and not (entered or gone):
+        if alternative.changes and not (changed or removed):
             return LATE
         if prune or (days and write.now // DAY not in days):
             dead = _to_prune(state, write.now, full=full)
             if dead is None:
                 return FULL
-            for field in dead - entered - gone:
+            for field in dead - changed - removed:
                 after.pop(field, None)
         if write.id:
             ids = (ids + write.id + alternative.outcome)[-IDS_KEPT * RECORD :]
             after[b"#0"] = ids[:64]
             if len(ids) > 64:
                 after[b"#1"] = ids[64:]
-        if entered or write.id:
+        if changed or write.id:
             self._until[write.key] = max(self._until.get(write.key, 0), write.now + alternative.ttl)
         if after:
             self._visitors[write.key] = after
@@ -141,13 +141,13 @@ class MemoryStore:
 
 
 class AsyncMemoryStore:
-    """The memory store, awaited."""
+    """A `MemoryStore` with its methods awaited."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
     def health(self) -> tuple[Health, ...]:
         return ()
@@ -190,7 +190,10 @@ def _at_least(state: State, guard: Guard, held: int) -> bool:
 
 
 def _to_prune(state: State, now: int, *, full: bool) -> set[bytes] | None:
-    """What can go: what matters no more and, in a full visitor, the oldest that no blocking rule asks about."""
+    """What to evict: dead timelines and, if the visitor is full, the oldest that no blocking rule asks about.
+
+    None if that is not enough.
+    """
     timelines = {field: raw for field, raw in state.items() if not field.startswith(b"#")}
     live = {field: raw for field, raw in timelines.items() if timeline.is_live(raw, now)}
     dead = timelines.keys() - live.keys()

@@ -1,4 +1,4 @@
-"""What is remembered: packed timelines, windows, writes, keys, and what a store is.
+"""What is remembered of a visitor: packed timelines, windows, writes, keys, and the protocol of a store.
 
 Imports `errors` and `events` at most; never a clock, a socket, pydantic or Redis.
 """

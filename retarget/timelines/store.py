@@ -1,9 +1,9 @@
-"""What a store is: two verbs and a half.
+"""The protocol of a store: read, write, delete.
 
 Rules:
-- `read` gives a visitor's timelines as they are; `write` applies the first alternative whose guards hold, atomically.
-- Both take many visitors at once and answer each by itself: one that fails does not hide the others' answers.
-- A store fails with a `StoreError` from `retarget.errors`, never with an error of whatever it is built on.
+- `read` returns a visitor's timelines; `write` applies the first alternative whose guards hold, atomically.
+- The batch forms answer for each visitor separately: one that fails does not hide the others' answers.
+- A store fails with a `StoreError` from `retarget.errors`, never with an error of what it is built on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ State: TypeAlias = Mapping[bytes, bytes]
 
 
 class Health(NamedTuple):
-    """What is known of one server: whether it is asked, its failures in a row, and the last of them."""
+    """The state of one server: whether calls are sent to it, its consecutive failures, and the last error."""
 
     server: str
     up: bool
@@ -27,16 +27,16 @@ class Health(NamedTuple):
 
 
 class Store(Protocol):
-    """Where visitors' timelines are kept. Every store passes one contract suite."""
+    """Where visitors' timelines are kept. All stores pass the same contract tests."""
 
     def read(self, key: bytes) -> State:
-        """The visitor's timelines; empty for one who is not known. Raises StoreError."""
+        """The visitor's timelines; empty for an unknown visitor. Raises StoreError."""
 
     def write(self, write: Write) -> Answer:
         """Apply the first alternative whose guards hold, whole. Raises NotExecuted or OutcomeUnknown."""
 
     def delete(self, key: bytes) -> bool:
-        """Forget the visitor; True if there was anything. Raises StoreError."""
+        """Forget the visitor; True if anything was stored. Raises StoreError."""
 
     def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
         """`read` for each key, together."""
@@ -45,14 +45,14 @@ class Store(Protocol):
         """`write` for each, in order, together."""
 
     def health(self) -> tuple[Health, ...]:
-        """What is known of each server; nothing where there is none."""
+        """The state of each server; empty for a store without servers."""
 
     def close(self) -> None:
-        """Let go of connections that the store opened itself."""
+        """Close the connections that the store opened itself."""
 
 
 class AsyncStore(Protocol):
-    """The same, awaited."""
+    """`Store` with its methods awaited, except `health`."""
 
     async def read(self, key: bytes) -> State: ...
     async def write(self, write: Write) -> Answer: ...

@@ -1,14 +1,14 @@
-"""A timeline: the newest moments of one subject for one visitor, packed; and the one question asked of it.
+"""A timeline: the newest times of one subject for one visitor, packed; and the one question asked of it.
 
 Rules:
 - A moment is a whole epoch second in an unsigned 32-bit integer, big-endian: bytes compare as numbers do, so the
-  question is asked without unpacking. It holds until 2106.
+  question is answered without unpacking. The last moment is in 2106.
 - A packed timeline is a 2-byte head, then its moments, oldest first. The head says how long an entry matters (its
-  horizon) and whether a rule that blocks asks about it (a shield: such a timeline is never dropped for want of room).
+  horizon) and whether a rule that blocks asks about it (a shield: such a timeline is never evicted for room).
 - The only question: is the n-th newest moment at or after T?
 - Adding keeps the newest `keep`; the result does not depend on the order of arrival.
-- A timeline's name is short, for it is stored with each visitor: `i` + subject for impressions, `e` + event + subject
-  for all else, one sign for what the library keeps by itself.
+- A timeline's name is short, since it is stored with each visitor: `i` + subject for impressions, `e` + event + subject
+  for other events, one character for what the library keeps for itself.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ HEAD = 2
 ENTRY = 4
 LAST_MOMENT = 0xFFFF_FFFF
 SKEW = 300
-"""Seconds that the clocks of two callers may differ: later events are refused, older entries pruned that much later."""
+"""Seconds that two callers' clocks may differ by: later events are refused, and entries are kept that much longer."""
 
 MIN_KEEP = 16
-"""Every timeline keeps at least this many entries, so that a limit raised tomorrow finds some of yesterday."""
+"""Every timeline keeps at least this many entries, so that a limit raised tomorrow still sees past events."""
 
 POINTS = b"*"
 ACTIVITY = b"@"
 SESSIONS = b"^"
 HELD = b"h"
-"""The end of the last reserved impression; with a timeline's name behind it, the ends of those reserved in it."""
+"""The end of the last hold; followed by a timeline's name, the ends of the holds in that timeline."""
 HOLD = b"H"
-"""With five bytes behind it: the end of one reserved impression."""
+"""Followed by five bytes: the end of one hold."""
 PARCEL = b"M"
-"""The number of a parcel on its way to another visitor; with a timeline's name behind it, what of it is moved."""
+"""The number of a parcel being moved to another visitor; followed by a timeline's name, its entries in the parcel."""
 IMPRESSION = "impression"
 
 _SHIELD = 0x8000
 
 
 def name(event: str, subject: str | None = None) -> bytes:
-    """The name of the timeline of `event` on `subject` (None: of every `event`)."""
+    """The name of the timeline of `event` on `subject`; of `event` on anything if None."""
     if event == IMPRESSION:
         return f"i{subject or ''}".encode()
     return (f"e{event} {subject}" if subject is not None else f"e{event}").encode()
 
 
 def readable(field: bytes) -> str:
-    """The name as a policy would write it: `impression notebook`, `visit product/notebook`, `points`."""
+    """The name as a policy writes it: `impression notebook`, `visit product/notebook`, `points`."""
     special = {POINTS: "points", ACTIVITY: "activity", SESSIONS: "sessions", HELD: "reserved until", PARCEL: "moving"}
     if field in special:
         return special[field]
@@ -65,9 +65,9 @@ def readable(field: bytes) -> str:
 
 
 def head(horizon: int, *, shield: bool) -> int:
-    """The head of a timeline whose entries matter for `horizon` seconds: ten bits shifted left by five bits' worth.
+    """The head of a timeline whose entries matter for `horizon` seconds: a 10-bit number and a 5-bit left shift.
 
-    Rounded up, by less than 0.2 %: an entry is never taken for dead while it matters.
+    Rounded up, by less than 0.2 %: an entry that matters never counts as dead.
     """
     shift = max(0, horizon.bit_length() - 10)
     mantissa = -(-horizon >> shift)
@@ -82,7 +82,7 @@ def horizon_of(raw: bytes) -> int:
 
 
 def seconds_of(code: int) -> int:
-    """The horizon that a head tells."""
+    """The horizon in a head."""
     return (code & 0x3FF) << (code >> 10 & 0x1F)
 
 
@@ -136,7 +136,7 @@ def count_since(raw: bytes, since: int) -> int:
 
 
 def add(raw: bytes | None, at: int, weight: int, keep: int, code: int, now: int) -> bytes | None:
-    """The timeline with `at` entered `weight` times, the newest `keep` that matter kept; None if `at` is too old."""
+    """The timeline with `at` entered `weight` times, cut to the newest `keep` that matter; None if `at` is too old."""
     entries = list(moments(raw)) if raw else []
     horizon = seconds_of(code)
     latest = max(now, entries[-1]) if entries else now
@@ -150,7 +150,7 @@ def add(raw: bytes | None, at: int, weight: int, keep: int, code: int, now: int)
 
 
 def remove(raw: bytes, moment: int, times: int) -> bytes | None:
-    """The timeline without `moment`, taken out at most so many times; None if nothing is left."""
+    """The timeline with `moment` removed at most `times` times; None if nothing is left."""
     entries = list(moments(raw))
     for _ in range(min(times, entries.count(moment))):
         entries.remove(moment)

@@ -1,11 +1,11 @@
 """Windows: how far back a rule looks, as "since when".
 
 Rules:
-- A window answers two questions: since when does an entry count, asked at `now`; and when has an entry left for good.
-- `since` never moves back as `now` goes on: a fact that has become false stays false until something new happens.
+- A window answers two questions: since when do entries count, asked at `now`; and when does an entry stop counting.
+- `since` never moves back as `now` moves on: a fact that has become false stays false until something new happens.
 - A rolling window of W seconds still counts an entry exactly W old; the entry leaves one second later.
-- A calendar period begins at the first instant that bears its local label and ends where the next one begins, so a
-  day has 23, 24 or 25 hours, and begins once, whatever the clocks do at midnight.
+- A calendar period begins at the first instant with its local label and ends where the next one begins: a day has 23,
+  24 or 25 hours, and begins once, whatever the clocks do at midnight.
 - Nothing here reads a clock; the zone is an argument.
 """
 
@@ -23,10 +23,10 @@ LocalTime: TypeAlias = date | datetime
 
 DAY = 86_400
 SESSION_AT_MOST = DAY
-"""A session that never pauses is taken to begin anew after this many seconds, so that its memory is bounded."""
+"""The longest session, in seconds: one that never pauses starts again after this, so that its memory is bounded."""
 
 _MOST_BACK = 8 * 3_600
-"""No clock of the world has gone back further since 1970: by seven hours, Vostok in 1994; by three, Casey in 2010."""
+"""More than any clock has gone back since 1970: seven hours at Vostok in 1994, three at Casey in 2010."""
 
 _LONGEST = {
     "hour": 3_600 + _MOST_BACK,
@@ -41,17 +41,17 @@ class Window(Protocol):
 
     @property
     def horizon(self) -> int:
-        """Seconds after which an entry cannot matter any more."""
+        """Seconds after which an entry can no longer matter."""
 
     @property
     def anchored(self) -> bool:
-        """Whether it begins no earlier than the visitor's current session."""
+        """Whether it starts no earlier than the visitor's current session."""
 
     def since(self, now: int, zone: ZoneInfo) -> int:
         """The first second that counts at `now`."""
 
     def leaves(self, entry: int, zone: ZoneInfo) -> int:
-        """The first second at which `entry`, counted now, counts no more if nothing else happens."""
+        """The first second at which `entry`, which counts now, no longer counts if nothing else happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Rolling:
 
 
 def session() -> Rolling:
-    """The visitor's current session: the reader takes the later of this and the session's first event."""
+    """The visitor's current session: callers take the later of this and the session's start."""
     return Rolling(SESSION_AT_MOST, anchored=True)
 
 
@@ -115,7 +115,7 @@ class Calendar:
         return self._period(entry, zone)[1]
 
     def _period(self, at: int, zone: ZoneInfo) -> tuple[int, int]:
-        """The period that `at` falls into: its first instant and the first of the next."""
+        """The period that contains `at`: its first instant, and that of the next one."""
         label = self._label(datetime.fromtimestamp(at, zone).replace(tzinfo=None, fold=0))
         following = self._next(label)
         begins, ends = _begins(label, zone), _begins(following, zone)
@@ -143,7 +143,7 @@ def first_instant(local: datetime, zone: ZoneInfo) -> int:
     at = int(local.replace(tzinfo=zone).timestamp())
     if datetime.fromtimestamp(at - 1, zone).replace(tzinfo=None) < local:
         return at
-    early = at - 2 * DAY  # the clocks jumped over `local` before `at`: find the jump
+    early = at - 2 * DAY  # the clocks skipped `local` before `at`: find the skip
     while at - early > 1:
         middle = (early + at) // 2
         if datetime.fromtimestamp(middle, zone).replace(tzinfo=None) < local:
@@ -154,18 +154,18 @@ def first_instant(local: datetime, zone: ZoneInfo) -> int:
 
 
 _begins = lru_cache(4_096)(first_instant)
-"""When a calendar period begins: the same few are asked about again and again, and a zone's rules take long."""
+"""When a calendar period begins. Cached: the same few are asked for over and over, and zone arithmetic is slow."""
 
 
 def instant(moment: LocalTime, zone: ZoneInfo) -> int:
-    """The epoch second of a date (its first instant) or a datetime, read in `zone` where it has no offset."""
+    """The epoch second of a date (its first instant) or a datetime, in `zone` if it has no offset."""
     if not isinstance(moment, datetime):
         return first_instant(datetime(moment.year, moment.month, moment.day), zone)  # noqa: DTZ001 - local by intent
     return first_instant(moment, zone) if moment.tzinfo is None else int(moment.timestamp())
 
 
 def end_instant(moment: LocalTime, zone: ZoneInfo) -> int:
-    """The first epoch second after `moment`: a date lasts to its end, a datetime is the end itself."""
+    """The first epoch second after `moment`: a date is included whole, a datetime is the end itself."""
     return instant(moment if isinstance(moment, datetime) else moment + timedelta(days=1), zone)
 
 
@@ -211,7 +211,7 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Open within these spans of local wall time, in seconds of the day, end excluded; a span may pass midnight."""
+    """Open within these spans of local time, in seconds of the day, end excluded; a span may pass midnight."""
 
     spans: tuple[tuple[int, int], ...]
 
@@ -229,13 +229,13 @@ def in_spans(spans: Iterable[tuple[int, int]], second: int) -> bool:
 
 
 _FORTNIGHT = 16
-"""Days to look ahead: a weekday comes within a week, or where the calendar skips it, within two."""
+"""Days to look ahead: a weekday comes within a week, or within two if the calendar skips it."""
 
 
 def _first_open(
     is_open: Callable[[int, ZoneInfo], bool], begins: tuple[int, ...], now: int, zone: ZoneInfo
 ) -> int | None:
-    """The first second from `now` on that is open; it opens at these seconds of the day, or when the clocks change."""
+    """The first open second from `now` on. It can only open at these seconds of the day, or when the clocks change."""
     if is_open(now, zone):
         return now
     today = datetime.fromtimestamp(now, zone)
@@ -246,14 +246,14 @@ def _first_open(
         for at in _changes(day, begins, zone):
             if at > now and (first is None or at < first) and is_open(at, zone):
                 first = at
-        # Where the clocks go back over midnight, two days interlace: a later day may open before this one does again.
+        # If the clocks go back over midnight, two days overlap: a later day may open before this one does again.
         if first is not None and first <= first_instant(day + timedelta(days=1), zone):
             return first
     return first
 
 
 def _changes(midnight: datetime, begins: tuple[int, ...], zone: ZoneInfo) -> Iterator[int]:
-    """The instants of a local day at which something may open: its time of day, and where the clocks change."""
+    """The instants of a local day at which it may open: at the given seconds, and when the clocks change."""
     for begin in begins:
         local = midnight + timedelta(seconds=begin)
         yield from (int(local.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))

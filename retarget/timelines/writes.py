@@ -1,10 +1,10 @@
-"""What a store is asked to do: one write, as alternatives of guards and changes.
+"""Writes: alternatives of guards and changes, which a store applies atomically.
 
 Rules:
-- A guard is the one question about a timeline with the answer that is wanted. Guards stand in clauses: those marked
-  `more` are joined to the next by "or"; clauses are joined by "and".
-- The first alternative whose guards all hold is applied, whole; if none does, nothing is.
-- No policy is known here: a store never learns why it is asked.
+- A guard is the one question about a timeline with the answer that is wanted. A guard marked `more` is joined to the
+  next by "or"; the clauses this makes are joined by "and".
+- The first alternative whose guards all hold is applied whole; if none does, nothing is changed.
+- Nothing here knows a policy: a store never learns why it is asked.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 MOST_TIMELINES = 512
-"""A visitor with this many timelines is full: dead ones go, then the oldest that no blocking rule asks about."""
+"""A visitor with this many timelines is full: dead ones are evicted, then the oldest no blocking rule asks about."""
 
 IDS_KEPT = 16
-"""So many identified events of a visitor are remembered."""
+"""How many event ids are remembered per visitor."""
 
 RECORD = 8
 """Bytes remembered of an identified event: five of its id, three of its outcome."""
@@ -25,19 +25,19 @@ DENIED = 0
 """Answer to a write: no alternative's guards held; nothing was changed."""
 
 FULL = -1
-"""Answer to a write: the visitor has no room and nothing can go; nothing was changed."""
+"""Answer to a write: the visitor is full and nothing can be evicted; nothing was changed."""
 
 LATE = -2
-"""Answer to a write: every entry is too old to matter beside what the timelines hold; nothing was changed."""
+"""Answer to a write: every entry is too old to matter; nothing was changed."""
 
 NO_OUTCOME = b"\0\0\0"
-"""What is remembered with the id of an event that has no subject."""
+"""The outcome of an event without a subject."""
 
 
 class Guard(NamedTuple):
-    """Is the n-th newest entry of the timeline at or after `since`? `wanted` is the answer that holds.
+    """Is the n-th newest entry of the timeline at or after `since`? The guard holds if the answer is `wanted`.
 
-    `anchored` takes the newest entry of the session timeline where that is later than `since`.
+    `anchored`: the session's start counts instead of `since` if it is later.
     """
 
     field: bytes
@@ -49,7 +49,7 @@ class Guard(NamedTuple):
 
 
 class Enter(NamedTuple):
-    """Enter `at` `weight` times in a timeline of this head, which keeps its newest `keep`."""
+    """Enter `at` `weight` times in a timeline with this head, which keeps its newest `keep` entries."""
 
     field: bytes
     at: int
@@ -59,7 +59,7 @@ class Enter(NamedTuple):
 
 
 class Remove(NamedTuple):
-    """Take `at` out of the timeline, at most `times` times."""
+    """Remove `at` from the timeline, at most `times` times."""
 
     field: bytes
     at: int
@@ -67,14 +67,14 @@ class Remove(NamedTuple):
 
 
 class Reserve(NamedTuple):
-    """Enter `end` in the timeline that the write names as its `hold`: the same alternative serves all visitors."""
+    """Enter `end` in the timeline that the write names as its `hold`: one alternative serves all visitors."""
 
     end: int
     head: int
 
 
 class Unreserve(NamedTuple):
-    """Take the end that the write's `hold` timeline holds out of this timeline, at most `times` times."""
+    """Remove the end stored in the write's `hold` timeline from this timeline, at most `times` times."""
 
     field: bytes
     times: int
@@ -85,9 +85,9 @@ Change: TypeAlias = Enter | Remove | Reserve | Unreserve
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alternative:
-    """If all guards hold, make all changes; the visitor is then kept for `ttl` seconds at least.
+    """If all guards hold, all changes are made, and the visitor is kept for at least `ttl` seconds.
 
-    `outcome` (3 bytes) is remembered with the event's id and is the answer when the id comes again.
+    `outcome` (3 bytes) is remembered with the event's id, and is the answer if the id is repeated.
     """
 
     guards: tuple[Guard, ...]
@@ -100,7 +100,7 @@ class Alternative:
 class Write:
     """One write for one visitor. `id` is 5 bytes, or empty for an event without one.
 
-    `hold` is the timeline of the one reserved impression that changes refer to, or empty.
+    `hold` is the timeline of the hold that changes refer to, or empty.
     """
 
     key: bytes
@@ -111,4 +111,4 @@ class Write:
 
 
 Answer: TypeAlias = int | bytes
-"""The 1-based number of the alternative applied, `DENIED`, `FULL`, `LATE`, or the outcome remembered with the id."""
+"""The 1-based number of the applied alternative, `DENIED`, `FULL`, `LATE`, or the outcome remembered with the id."""
