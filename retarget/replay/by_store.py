@@ -1,6 +1,8 @@
-"""Who says, in a replay, which impressions are served: a store, as the ad server would.
+"""The replay judge through a store: claims and records in time order, as an ad server would have made them.
 
-A store is asked in time order.
+Rules:
+- A server is asked as it would have been that day: each call is judged at its row's time, never at the wall clock's.
+- What a log holds in a minute may take longer to replay: nothing expires within a day of the store's own time.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ from retarget.replay.meanings import Meaning
 from retarget.retargeter import Retargeter
 from retarget.timelines import DAY, SKEW, Answer, Store, Write
 
-_PENDING = 500
+_MOST_PENDING = 500
 
 
-class OnStore:
-    """Claims and records through a retargeter. Events wait, and go together, until the visitor is to be shown an ad."""
+class StoreJudge:
+    """Judges rows in time order. Events wait, and are sent together, until their visitor may be shown an ad."""
 
     def __init__(self, policy: Policy, store: Store, prefix: str) -> None:
         self.prefix = prefix
-        self._now = self._begun = 0
+        self._now = self._first_pending = 0
         self._known: set[str] = set()
         self._pending: list[Event] = []
         self._waiting: set[str] = set()
@@ -33,7 +35,7 @@ class OnStore:
         self._ads = Retargeter(policy, _Patient(store), clock=lambda: self._now, prefix=prefix)
 
     def take(self, visitor: str, meaning: Meaning, at: int) -> Denial | None:
-        """Remember an event; or count an impression if it may be shown, or say why not."""
+        """Record an event; or count an impression if it is eligible, else say why not. Raises StoreError."""
         self._known.add(visitor)
         events = meaning.events
         if meaning.ad is not None:
@@ -42,7 +44,7 @@ class OnStore:
                 return why
             events = events[1:]
         for event, subject in events:
-            self._happened(visitor, event, subject, at)
+            self._add(Event(visitor, event, subject, at), visitor, at)
         return None
 
     def _show(self, visitor: str, ad: Candidate, at: int, zone: ZoneInfo) -> Denial | None:
@@ -53,23 +55,23 @@ class OnStore:
             return None
         return denial(self._ads.decide(visitor, (ad,), timezone=zone)[ad])
 
-    def _happened(self, visitor: str, event: str, subject: Subject | None, at: int) -> None:
-        # They are all judged against the first one's moment, so none is late; and none may be far ahead of it.
-        if self._pending and (len(self._pending) >= _PENDING or at > self._begun + SKEW):
+    def _add(self, event: Event, visitor: str, at: int) -> None:
+        # All are judged at the time of the first, so that none is late; and none may be far ahead of it.
+        if self._pending and (len(self._pending) >= _MOST_PENDING or at > self._first_pending + SKEW):
             self._send()
         if not self._pending:
-            self._begun = at
-        self._pending.append(Event(visitor, event, subject, at))
+            self._first_pending = at
+        self._pending.append(event)
         self._waiting.add(visitor)
 
     def _send(self) -> None:
-        self._now = self._begun
+        self._now = self._first_pending
         self._dropped += self._ads.record_many(self._pending).count(False)
         self._pending.clear()
         self._waiting.clear()
 
     def finish(self) -> int:
-        """Nothing follows. How many events found no room."""
+        """Send what waits after the last row. Returns how many events found no room."""
         if self._pending:
             self._send()
         return self._dropped
@@ -81,7 +83,7 @@ class OnStore:
 
 
 class _Patient:
-    """A store that keeps a visitor for a day of its own time at least: a log may be denser than its replay is fast."""
+    """A store whose visitors expire after a day at the earliest."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -89,12 +91,12 @@ class _Patient:
         self.health = store.health
 
     def write(self, write: Write) -> Answer:
-        return self._store.write(_longer(write))
+        return self._store.write(_for_a_day(write))
 
     def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
-        return self._store.write_many([_longer(write) for write in writes])
+        return self._store.write_many([_for_a_day(write) for write in writes])
 
 
-def _longer(write: Write) -> Write:
-    longer = tuple(replace(choice, ttl=max(choice.ttl, DAY)) for choice in write.alternatives)
-    return replace(write, alternatives=longer)
+def _for_a_day(write: Write) -> Write:
+    alternatives = tuple(replace(one, ttl=max(one.ttl, DAY)) for one in write.alternatives)
+    return replace(write, alternatives=alternatives)

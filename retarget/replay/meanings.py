@@ -1,8 +1,9 @@
-"""What the log calls a kind of row, in the library's words: what is shown or happens, about what, where."""
+"""A kind of row in the library's words: which events happened, on what, and which ad was shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -16,52 +17,49 @@ from retarget.timelines import IMPRESSION
 
 
 class Meaning(NamedTuple):
-    """What a row of a kind is: an ad shown, with the click that came of it, or another event."""
+    """What a row of a kind reports: an ad shown, with its click and conversion, or another event."""
 
     events: tuple[tuple[str, Subject | None], ...]
-    """What is remembered if it happened: the event itself first."""
+    """What is recorded if it happened, an impression first."""
     ad: Candidate | None
     """What was shown, if it is an impression."""
     zone: ZoneInfo
 
 
 class Meanings:
-    """Puts kinds into words. `labels` are the kinds of labels that the rows carry."""
+    """Translates kinds. `labels` are the names of the labels that the kinds carry."""
 
     def __init__(self, policy: Policy, labels: Sequence[str]) -> None:
         self._labels = labels
-        self._zones: dict[str, ZoneInfo] = {}
-        self._zone = load_zone(policy.timezone)
+        self._timezone = policy.timezone
         self._ads = Retargeter(policy, MemoryStore(), clock=lambda: 0)
 
     def of(self, kind: Kind) -> Meaning:
-        """Raises InputError for what the library cannot take."""
+        """Raises InputError for an event, a campaign, a label or a time zone that the library refuses."""
         if kind.event != IMPRESSION:
             subject: Subject | None = kind.campaign if kind.subject is None else kind.subject
             if kind.campaign is not None and subject == kind.campaign:
                 subject = self._candidate(kind.campaign, kind.labels)
             events, ad = [(kind.event, subject)], None
         elif kind.campaign is None:
-            raise InputError("an impression without a campaign; map one, or name one for all rows")
+            raise InputError("an impression without a campaign; map a column to campaign, or give one for all rows")
         else:
             ad = self._candidate(kind.campaign, kind.labels)
             happened = [IMPRESSION, *["click"] * kind.click, *["conversion"] * kind.conversion]
             events = [(event, ad) for event in happened]
         for event, about in events:
-            self._ads.record(None, event, about)  # raises what the library says to a wrong name
-        return Meaning(tuple(events), ad, self._zone_of(kind.timezone))
+            self._ads.record(None, event, about)  # validates names and labels as a live call would
+        return Meaning(tuple(events), ad, zone_named(kind.timezone or self._timezone))
 
     def _candidate(self, campaign: str, labels: Sequence[str | None]) -> Candidate:
         pairs = zip(self._labels, labels, strict=True)
-        return Candidate(campaign, **{kind: label for kind, label in pairs if label is not None})
+        return Candidate(campaign, **{name: label for name, label in pairs if label is not None})
 
-    def _zone_of(self, name: str | None) -> ZoneInfo:
-        if name is None:
-            return self._zone
-        zone = self._zones.get(name)
-        if zone is None:
-            try:
-                zone = self._zones[name] = load_zone(name)
-            except ValueError as error:
-                raise InputError(f"time zone {error}") from error
-        return zone
+
+@cache
+def zone_named(name: str) -> ZoneInfo:
+    """The time zone of that IANA name. Raises InputError."""
+    try:
+        return load_zone(name)
+    except ValueError as error:
+        raise InputError(f"time zone {error}") from error

@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo
 from retarget.errors import InputError, LogError
 from retarget.logs import BATCH, UNIT, Log, LogOptions, Numbered
 from retarget.policy import Policy, Rules, labels_in, load_zone
-from retarget.replay.by_store import OnStore
+from retarget.replay.by_store import StoreJudge
 from retarget.replay.figures import Denials, Figures, Followed, Frequency, Losses, Replay, Tally, denial
 from retarget.replay.meanings import Meanings
 from retarget.replay.workers import follow
@@ -88,7 +88,7 @@ def replay(
             count.in_memory(processes)
             return count.result(policy, time.perf_counter() - begun, None)
         opened_store = open_store(store, _PATIENCE)
-        judge = OnStore(in_force, opened_store, f"rt:replay-{secrets.token_hex(4)}:")
+        judge = StoreJudge(in_force, opened_store, f"rt:replay-{secrets.token_hex(4)}:")
         try:
             count.on_store(judge)
             seconds = time.perf_counter() - begun
@@ -163,7 +163,7 @@ class _Count:
             self._tell(rows)
         self._nobody()
 
-    def on_store(self, judge: OnStore) -> None:
+    def on_store(self, judge: StoreJudge) -> None:
         """Take the rows as they came."""
         people: defaultdict[str, Followed] = defaultdict(lambda: Followed(self.losses))
         for place, (visitor, at, number, cost, value) in enumerate(self.rows.by_time(), 1):

@@ -22,7 +22,7 @@ from itertools import pairwise
 from retarget.errors import ConfigError
 from retarget.logs import Kind, Share
 from retarget.policy import Policy
-from retarget.replay.by_visitor import InLists
+from retarget.replay.by_visitor import VisitorJudge
 from retarget.replay.figures import Denials, Followed, Losses
 
 _AHEAD = 2
@@ -37,7 +37,7 @@ def losses(
     Raises ConfigError where a process came to its end.
     """
     if processes == 1:
-        judge = InLists(policy, kinds, labels)
+        judge = VisitorJudge(policy, kinds, labels)
         for share in shares:
             yield _losses(share, judge), len(share.seconds)
         return
@@ -68,7 +68,7 @@ def follow(share: Share, begin: int, end: int, denials: Denials, kinds: Sequence
     return followed
 
 
-def _losses(share: Share, judge: InLists) -> Losses:
+def _losses(share: Share, judge: VisitorJudge) -> Losses:
     losses, judged = Losses(), judge.denials
     seconds, kinds = (
         share.seconds.tolist(),
@@ -86,13 +86,13 @@ def _losses(share: Share, judge: InLists) -> Losses:
 
 # -- in a process of its own -------------------------------------------------------------------------------------------
 
-_judge: InLists | None = None
+_judge: VisitorJudge | None = None
 
 
 def _begin(policy: Policy, kinds: Sequence[Kind], labels: Sequence[str]) -> None:
     global _judge
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who pressed the keys is the other process's to answer
-    _judge = InLists(policy, kinds, labels)
+    _judge = VisitorJudge(policy, kinds, labels)
 
 
 def _judged(share: Share) -> Losses:
