@@ -1,10 +1,10 @@
-"""Columns of numbers out of DuckDB, as arrays: by Arrow's C stream, read in place.
+"""Columns of numbers from DuckDB as arrays, read in place through Arrow's C stream interface.
 
 Rules:
-- A row as a Python tuple takes ten times as long to fetch as it takes to copy its numbers.
+- Rows as Python tuples take ten times as long to fetch. DuckDB's other exports of columns need numpy or pyarrow.
 - The structures are those of the Arrow C stream and data interfaces, which are fixed: https://arrow.apache.org/docs/format
-- Only what is asked for here is read: numbers of four or eight bytes, none of them null.
-- What is borrowed is copied at once and given back.
+- Only what is needed here is read: numbers of four or eight bytes without nulls.
+- What is borrowed is copied at once and released.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _pointer_of.argtypes, _pointer_of.restype = [py_object, c_char_p], c_void_p
 
 
 def batches(result: DuckDBPyRelation, codes: str) -> Iterator[list[array[Any]]]:
-    """The columns of a result, some rows at a time. `codes` are the columns' types, as those of `array`.
+    """The columns of a result, some rows at a time. `codes` are their types, as type codes of `array`.
 
-    Raises duckdb.Error or LogError for what cannot be computed.
+    Raises duckdb.Error or LogError if the query fails on a row.
     """
     capsule = result.__arrow_c_stream__()  # it owns the stream
     pointer = _pointer_of(capsule, b"arrow_array_stream")
@@ -64,8 +64,8 @@ def batches(result: DuckDBPyRelation, codes: str) -> Iterator[list[array[Any]]]:
     while True:
         batch = _Array()
         if stream.get_next(pointer, byref(batch)):
-            said = stream.get_last_error(pointer).decode(errors="replace")
-            raise LogError(f"the log cannot be read on: {said.partition(chr(10))[0]}")
+            message = stream.get_last_error(pointer).decode(errors="replace")
+            raise LogError(f"reading the log failed: {message.partition(chr(10))[0]}")
         if not batch.release:
             return
         try:

@@ -1,14 +1,14 @@
-"""A log with its kinds numbered: what DuckDB can count of it, and two numbers for each row that is left to judge.
+"""A log's rows by kind: the kinds with their sums, and two numbers for each row that is left to judge.
 
 Rules:
-- Rows that differ in nothing but visitor, moment and money are of one kind. What a log holds of a kind no policy can
-  change, so DuckDB counts it; what is suppressed of it is for others to find.
-- A row is its second and the number of its kind: Python takes these over in a tenth of the time that the row's cells
-  take, and a process hands them to another as they are.
-- A row whose id was there before, for that visitor and event, is of a kind of its own: it is counted, not handed on.
-- Visitors come one after the other, each with all rows, by second, rows of one second in the order of the log.
+- Rows of one kind differ in visitor, time and money only. What the log has of a kind does not depend on the policy, so
+  DuckDB counts it; what is suppressed of it is for the replay to find.
+- A row is its second and the number of its kind: Python fetches these in a tenth of the time that the row's cells take,
+  and a process passes them to another as they are.
+- A row whose id was seen before, for that visitor and event, is of a kind of its own: counted here, and not judged.
+- A visitor's rows are together, by second, rows of one second in the order of the log.
 """
-# ruff: noqa: S608 - the SQL is made here, of columns that the log has named
+# ruff: noqa: S608 - the SQL is written here, over columns that the log has quoted
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 UNIT = 1_000_000_000
-"""Units of money in one. Whole ones are added up, so that a sum does not depend on the order."""
+"""Units of money in 1. Whole units are summed, so that a sum does not depend on the order."""
 
-SHARE = 50_000
-"""Rows in a share, and what is missing of its last visitor."""
+CHUNK = 50_000
+"""Rows after which a chunk ends with the visitor at hand."""
 
 
 class Kind(NamedTuple):
-    """What rows have in common, how many there are, and what they come to."""
+    """What rows have in common, how many there are, and their sums."""
 
     event: str
     campaign: str | None
@@ -41,21 +41,22 @@ class Kind(NamedTuple):
     conversion: bool
     timezone: str | None
     priced: bool
-    """Whether each row says what it cost."""
+    """Whether each row has a cost of its own."""
     repeated: bool
-    """Whether the id of each was there before."""
+    """Whether the id of each was seen before."""
     labels: tuple[str | None, ...]
     rows: int
     first: int
-    """The second of the earliest."""
+    """The earliest second."""
     cost: int
-    """What they cost, in units, and what their conversions were worth."""
+    """The sum of the rows' costs, in units (`UNIT`)."""
     value: int
+    """The sum of the rows' values, in units."""
     price: int = 0
-    """What one costs where its row does not say."""
+    """The cost of one row where it has none of its own, in units; filled in from the policy."""
 
     def reactions(self) -> tuple[bool, bool]:
-        """Whether a row tells of a click, and of a conversion: of its own, or of the impression that it is."""
+        """(click, conversion): whether a row is one, or is an impression that led to one."""
         if self.event == IMPRESSION:
             return self.click, self.conversion
         return self.event == "click", self.event == "conversion"
@@ -65,20 +66,21 @@ _ABSENT = Kind(IMPRESSION, None, None, False, False, None, False, False, (), 0, 
 _MONEY = ("cost", "value")
 
 
-class Share(NamedTuple):
-    """Some visitors' rows, each visitor's together. Plain arrays: a process sends them to another in no time."""
+class Chunk(NamedTuple):
+    """Some visitors' rows, each visitor's together, as plain arrays: cheap to send to another process."""
 
     begins: array[int]
-    """Where each visitor begins, and where the last one ends."""
+    """Where each visitor's rows begin, and where the last visitor's end."""
     seconds: array[int]
     kinds: array[int]
     costs: array[float] | None
-    """What each row cost, and what it was worth; None where the log does not say."""
+    """Of each row, 0 where its cell is empty; None if the log has no such column."""
     values: array[float] | None
+    """The same for values."""
 
 
-class Numbered:
-    """A log's kinds, its visitors' frequency, and its rows as integers. `labels` are those that make a difference."""
+class LogKinds:
+    """A log's kinds, its visitors' frequency, and its rows as numbers. `labels` are those that tell kinds apart."""
 
     def __init__(self, log: Log, tables: DuckDBPyConnection, labels: Sequence[str]) -> None:
         self._log, self._tables = log, tables
@@ -108,33 +110,33 @@ class Numbered:
         self.frequency: dict[int, int] = dict(
             self._all("SELECT impressions, count(*) FROM visitors WHERE impressions > 0 GROUP BY impressions")
         )
-        """How many visitors have so many impressions."""
+        """Impressions -> how many visitors have that many, repeated ones not counted."""
 
     def longest_id(self) -> tuple[str, int] | None:
-        """The longest of the visitors' ids, and a moment at which it came."""
+        """The longest visitor id, and the second of a row that has it; None without visitors."""
         query = 'SELECT visitor, "at" FROM log WHERE visitor IS NOT NULL ORDER BY strlen(visitor) DESC LIMIT 1'
         return next(iter(self._all(query)), None)
 
-    def by_visitor(self) -> Iterator[Share]:
-        """All rows of known visitors."""
+    def by_visitor(self) -> Iterator[Chunk]:
+        """All rows with a visitor."""
         counts = batches(self._tables.sql("SELECT rows FROM visitors ORDER BY number"), "q")
-        every = list(chain.from_iterable(column for (column,) in counts))
-        return self._shares(every, "JOIN visitors USING (visitor)", "true", "number, ")
+        rows = list(chain.from_iterable(column for (column,) in counts))
+        return self._chunks(rows, "JOIN visitors USING (visitor)", "true", "number, ")
 
-    def unknown(self) -> Iterator[Share]:
-        """All rows without a visitor, as if one had them all: one share, or none."""
+    def unknown(self) -> Iterator[Chunk]:
+        """All rows without a visitor, as those of one visitor: one chunk, or none."""
         ((count,),) = self._all(f"SELECT count(*) FROM {self._rows} WHERE visitor IS NULL AND NOT repeated")
-        return self._shares([count] if count else [], "", "visitor IS NULL")
+        return self._chunks([count] if count else [], "", "visitor IS NULL")
 
     def by_time(self) -> Iterator[tuple[str, int, int, float, float]]:
-        """All rows of known visitors as they came: visitor, second, kind, cost, value."""
+        """All rows with a visitor in time order: visitor, second, kind, cost, value."""
         cells = [f"coalesce({name}, 0)" if self._log.has(name) else "0.0" for name in _MONEY]
         self._tables.execute(self._select(["visitor", '"at"', "kind", *cells], "", "visitor IS NOT NULL"))
         while rows := self._tables.fetchmany(BATCH):
             yield from rows
 
-    def _shares(self, counts: Sequence[int], join: str, where: str, order: str = "") -> Iterator[Share]:
-        """The rows in that order, of which so many are each visitor's."""
+    def _chunks(self, counts: Sequence[int], join: str, where: str, order: str = "") -> Iterator[Chunk]:
+        """The rows in that order; `counts` are the rows of each visitor."""
         money = [name for name in _MONEY if self._log.has(name)]
         cells = ['CAST("at" AS UINTEGER)', "CAST(kind AS INTEGER)", *(f"coalesce({name}, 0)" for name in money)]
         codes = "Ii" + "d" * len(money)
@@ -143,23 +145,23 @@ class Numbered:
         begins = array("q", [0])
         for place, count in enumerate(counts, 1):
             begins.append(begins[-1] + count)
-            if begins[-1] < SHARE and place < len(counts):
+            if begins[-1] < CHUNK and place < len(counts):
                 continue
             end = begins[-1]
             while len(waiting[0]) < end:
                 for column, more in zip(waiting, next(fetched), strict=True):
                     column.extend(more)
-            seconds, kinds, *told = [column[:end] for column in waiting]
+            seconds, kinds, *amounts = [column[:end] for column in waiting]
             for column in waiting:
                 del column[:end]
-            amounts = dict(zip(money, told, strict=True))
-            yield Share(begins, seconds, kinds, amounts.get("cost"), amounts.get("value"))
+            by_name = dict(zip(money, amounts, strict=True))
+            yield Chunk(begins, seconds, kinds, by_name.get("cost"), by_name.get("value"))
             begins = array("q", [0])
 
     # -- in SQL
 
     def _find_repeats(self, event: str) -> bool:
-        """Note the rows whose id was there before. First a look at hashes, which is half the work, for few are."""
+        """Make a table of the rows whose id was seen before. Comparing hashes first halves the work: few ids repeat."""
         same = f"visitor, {event}, id"
         self._make("seen", f"SELECT hash({same}) AS h FROM log WHERE id IS NOT NULL GROUP BY h HAVING count(*) > 1")
         self._make(

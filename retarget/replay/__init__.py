@@ -1,8 +1,9 @@
-"""A log under a policy: what it would have suppressed, what that saves and risks.
+"""Replaying a log under a policy: what it would have suppressed, what that saves and risks.
 
 Never imports the command line.
 """
 
-from retarget.replay.run import Frequency, Replay, open_log, replay
+from retarget.replay.figures import Frequency, Replay
+from retarget.replay.run import open_log, replay
 
 __all__ = ["Frequency", "Replay", "open_log", "replay"]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from retarget.errors import StoreError
-from retarget.events import Candidate, Event, Subject
+from retarget.events import Candidate, Event
 from retarget.policy import Policy
 from retarget.replay.figures import Denial, denial
 from retarget.replay.meanings import Meaning

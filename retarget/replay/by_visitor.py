@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, TypeAlias
-from zoneinfo import ZoneInfo
 
 from retarget.engine import BoundClause, Fact, Plan, PlanAt, Rule, View, compile_subject, denying_rule
 from retarget.logs import Kind
@@ -70,12 +69,15 @@ class _Rule(NamedTuple):
 
 
 class _Ad(NamedTuple):
-    """What the engine needs to judge an ad, and the tests that spare asking it."""
+    """What the engine needs to judge an ad, and the tests that save asking it."""
 
-    tests: tuple[tuple[_Test, ...], ...] = ()
+    tests: tuple[tuple[_Test, ...], ...]
     """For each clause that is not a limit."""
-    openings: tuple[Opening, ...] = ()
-    rules: tuple[_Rule, ...] = ()
+    openings: tuple[Opening, ...]
+    rules: tuple[_Rule, ...]
+
+
+_NO_AD = _Ad((), (), ())
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class _Prepared:
     enters: tuple[bytes, ...]
     """The timelines that it enters; an event of weight w has the timeline w times."""
     limits: tuple[_Limits, ...] = ()
-    ad: _Ad = _Ad()
+    ad: _Ad = _NO_AD
     only_limits: bool = True
     """Whether it is eligible wherever no limit is reached."""
 

@@ -1,9 +1,9 @@
-"""What a replay tells: figures of the impressions of a log and of what became of them, and how they are added up.
+"""The figures of a replay: what became of a log's impressions, and how that is added up.
 
 Rules:
-- `impressions` = `served` + `suppressed` + `repeated`, for each campaign and for all.
-- Money is added up in whole billionths, so the sum does not depend on the order.
-- Everything in it can be written as JSON, with `to_dict()`.
+- `impressions` = `served` + `suppressed` + `repeated`, per campaign and in total.
+- Money is summed in whole billionths, so a sum does not depend on the order.
+- All of it can be written as JSON, with `to_dict()`.
 """
 
 from __future__ import annotations
@@ -19,80 +19,80 @@ from retarget.logs import UNIT, Kind
 from retarget.timelines import IMPRESSION
 
 Denial: TypeAlias = tuple[Reason, str]
-"""Why an impression was suppressed: the kind of the rule, and the rule as written."""
+"""Why an impression was suppressed: the verdict's reason, and the rule as written."""
 
 Denials: TypeAlias = dict[int, Denial]
-"""Which of a visitor's rows are suppressed, by their place, and why."""
+"""Which of a visitor's rows are suppressed, by position, and why."""
 
 
-def denial(said: Verdict) -> Denial:
-    """What a verdict that forbids says of it."""
-    assert not said  # noqa: S101 - it was denied
-    return said.reason, said.rule or said.reason
+def denial(verdict: Verdict) -> Denial:
+    """Why this verdict denies; it must not be an eligible one."""
+    assert not verdict  # noqa: S101 - it was denied
+    return verdict.reason, verdict.rule or verdict.reason
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What became of the impressions of a campaign, or of all. `impressions` = `served` + `suppressed` + `repeated`."""
+    """What became of a campaign's impressions, or of all. `impressions` = `served` + `suppressed` + `repeated`."""
 
     impressions: int
     served: int
     suppressed: int
     repeated: int
-    """Those whose id was there before: the same impression once more. It costs nothing."""
+    """Impressions whose id was seen before: duplicates, which cost nothing."""
     cost: float
-    """What the impressions of the log cost: as the row says, or else the policy's campaign."""
+    """What the log's impressions cost: the row's cost, or else the campaign's in the policy."""
     cost_saved: float
-    """What the suppressed ones of them cost."""
+    """What the suppressed impressions cost."""
     clicks: int
     clicks_on_suppressed: int
-    """Clicks on impressions that would not have been there: the policy's risk."""
+    """Clicks on impressions that the policy suppresses: its risk."""
     conversions: int
     conversions_on_suppressed: int
     value: float
-    """What the conversions were worth."""
+    """Of the conversions."""
     value_on_suppressed: float
     rules: Mapping[Denial, int] = field(repr=False)
-    """How many impressions each rule suppressed: by its kind, and by its text. Most first."""
+    """How many impressions each rule suppressed, by reason and text, largest first."""
 
     @property
     def suppressed_by(self) -> dict[str, int]:
-        """How many impressions each rule suppressed, by its text; of several, the one that lets go last."""
+        """How many impressions each rule suppressed, by text; of several, the one that expires last is counted."""
         by_text: Counter[str] = Counter()
         for (_, rule), n in self.rules.items():
             by_text[rule] += n
         return dict(by_text.most_common())
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, ready for JSON."""
+        """The figures as JSON values."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rules"}
         return {**plain, "suppressed_by": self.suppressed_by}
 
 
 @dataclass(frozen=True, slots=True)
 class Frequency:
-    """How many impressions visitors got: `histogram[n]` visitors got n, for n of 1 and more."""
+    """Impressions per visitor: `histogram[n]` visitors got n, for n of 1 or more."""
 
     histogram: Mapping[int, int]
 
     @property
     def visitors(self) -> int:
-        """How many visitors got any."""
+        """Visitors with at least one impression."""
         return sum(self.histogram.values())
 
     @property
     def mean(self) -> float:
-        """Impressions for each visitor who got any; 0 without visitors."""
+        """Average frequency: impressions per visitor reached; 0 without visitors."""
         return sum(n * visitors for n, visitors in self.histogram.items()) / max(1, self.visitors)
 
     @property
     def max(self) -> int:
-        """The most that any visitor got."""
+        """The most impressions of any visitor."""
         return max(self.histogram, default=0)
 
     @property
     def p99(self) -> int:
-        """What at least 99 of 100 visitors did not exceed."""
+        """The 99th percentile: at least 99 of 100 visitors got at most this many."""
         more = self.visitors // 100
         for n in sorted(self.histogram, reverse=True):
             more -= self.histogram[n]
@@ -101,27 +101,27 @@ class Frequency:
         return 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, ready for JSON."""
+        """The figures as JSON values."""
         histogram = {str(n): self.histogram[n] for n in sorted(self.histogram)}
         return {"mean": self.mean, "p99": self.p99, "max": self.max, "histogram": histogram}
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a policy would have made of a log."""
+    """The result of replaying a log under a policy."""
 
     total: Figures
-    """All campaigns together; its main figures are here under the same names, too."""
+    """All campaigns together; its main figures are also properties of the replay."""
     campaigns: Mapping[str, Figures]
-    """Each campaign's figures, those of most impressions first."""
+    """Figures by campaign, most impressions first."""
     visitors: int
     """Known visitors with an impression in the log."""
     reached: int
-    """Those of them with one that was served."""
+    """Visitors with an impression that was served."""
     unknown_visitors: int
-    """Impressions without a visitor: served or suppressed as the policy's `on_unknown_visitor` says."""
+    """Impressions without a visitor: served or suppressed by the policy's `on_unknown_visitor`."""
     dropped: int
-    """Other events for which there was no room: that visitor's timelines were full."""
+    """Other events that were not recorded because their visitor was full."""
     events: int
     """Rows of the log."""
     first: datetime | None
@@ -132,12 +132,12 @@ class Replay:
     unknown_campaigns: tuple[str, ...]
     """The campaigns that the policy does not name."""
     defaults: bool
-    """Whether the policy has [defaults], which are what those campaigns got. If not, only what concerns everyone
-    ([annoyance], [caps] on labels) held for them."""
+    """Whether the policy has [defaults], which applied to those campaigns. If not, only the rules for everyone did:
+    [annoyance], and [caps] on labels."""
     seconds: float
-    """How long the replay took, the reading of the log left out."""
+    """How long the replay took, without reading the log."""
     prefix: str | None = None
-    """With `keep`: what the keys that are left in the store begin with."""
+    """With `keep`: the prefix of the keys left in the store."""
 
     @property
     def impressions(self) -> int:
@@ -146,22 +146,22 @@ class Replay:
 
     @property
     def served(self) -> int:
-        """Those that the policy lets be shown."""
+        """Impressions that the policy allows."""
         return self.total.served
 
     @property
     def suppressed(self) -> int:
-        """Those that it does not."""
+        """Impressions that it forbids."""
         return self.total.suppressed
 
     @property
     def suppressed_by(self) -> dict[str, int]:
-        """How many impressions each rule suppressed, by its text; of several, the one that lets go last."""
+        """How many impressions each rule suppressed, by text; of several, the one that expires last is counted."""
         return self.total.suppressed_by
 
     @property
     def repeated(self) -> int:
-        """Impressions whose id was there before."""
+        """Impressions whose id was seen before."""
         return self.total.repeated
 
     @property
@@ -171,16 +171,16 @@ class Replay:
 
     @property
     def clicks_on_suppressed(self) -> int:
-        """Clicks on impressions that would not have been there."""
+        """Clicks on impressions that the policy suppresses."""
         return self.total.clicks_on_suppressed
 
     @property
     def per_second(self) -> float:
-        """Rows replayed in a second."""
+        """Rows replayed per second."""
         return self.events / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON: what `retarget replay --json` writes."""
+        """Everything as JSON values: what `retarget replay --json` writes."""
         held = "[defaults]" if self.defaults else "only [annoyance] and [caps]"
         return {
             **self.total.to_dict(),
@@ -202,7 +202,7 @@ class Replay:
 
 @dataclass(slots=True)
 class Tally:
-    """`Figures` in the making; money in whole units. What the log holds and what is suppressed are added up apart."""
+    """Sums for `Figures`; money in whole units (`UNIT` in 1). What the log has and what is suppressed are separate."""
 
     impressions: int = 0
     repeated: int = 0
@@ -217,8 +217,8 @@ class Tally:
     value_lost: int = 0
     rules: Counter[Denial] = field(default_factory=Counter)
 
-    def hold(self, kind: Kind) -> None:
-        """Add what the log holds of a kind."""
+    def add_kind(self, kind: Kind) -> None:
+        """Add what the log has of a kind."""
         impression, (click, conversion) = kind.event == IMPRESSION, kind.reactions()
         if impression:
             self.impressions += kind.rows
@@ -255,12 +255,12 @@ class Tally:
 
 @dataclass(slots=True)
 class Losses:
-    """What a policy takes from some visitors."""
+    """What a policy suppresses for some visitors, and what is lost with it."""
 
     tallies: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """By campaign."""
     visitors: Counter[tuple[int, int]] = field(default_factory=Counter)
-    """How many visitors with so many impressions get so many of them, where that is fewer."""
+    """(impressions in the log, impressions served) -> visitors, for visitors who lose any."""
     dropped: int = 0
 
     def add(self, other: Losses) -> None:
@@ -271,10 +271,10 @@ class Losses:
 
 
 @dataclass(slots=True)
-class Followed:
-    """One visitor: told her rows in order, with what became of each, it adds up what the policy takes from her.
+class VisitorLosses:
+    """Adds one visitor's losses to `losses`, from their rows in time order.
 
-    Which impression was clicked, a click's own row does not say; it may have been an earlier one that was served. So it
+    A click's own row does not say which impression was clicked; it may be an earlier one that was served. So the click
     is at risk if the campaign's last impression was suppressed.
     """
 
@@ -284,8 +284,8 @@ class Followed:
     hidden: set[str | None] = field(default_factory=set)
     """The campaigns whose last impression was suppressed."""
 
-    def row(self, kind: Kind, why: Denial | None, cost: float, value: float) -> None:
-        """`why` it was suppressed, if it was; what it cost and was worth, if the log says that."""
+    def add(self, kind: Kind, why: Denial | None, cost: float, value: float) -> None:
+        """Add a row: `why` it was suppressed, None if it was not; its cost and value, 0 where the log has none."""
         campaign = kind.campaign
         if kind.event != IMPRESSION:
             if campaign not in self.hidden:
@@ -307,7 +307,7 @@ class Followed:
         tally.conversions_lost += conversion
         tally.value_lost += round(value * UNIT) * conversion
 
-    def leave(self) -> None:
-        """Her last row has been told."""
+    def finish(self) -> None:
+        """Add the visitor after their last row."""
         if self.suppressed:
             self.losses.visitors[self.impressions, self.impressions - self.suppressed] += 1

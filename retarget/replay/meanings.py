@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -56,7 +55,6 @@ class Meanings:
         return Candidate(campaign, **{name: label for name, label in pairs if label is not None})
 
 
-@cache
 def zone_named(name: str) -> ZoneInfo:
     """The time zone of that IANA name. Raises InputError."""
     try:

@@ -1,12 +1,11 @@
-"""Shares of a log, judged one after the other: in this process, or in several at once.
+"""Chunks of a log judged one after the other, in this process or in several.
 
 Rules:
-- Each visitor is in one share with all her rows, so shares can be judged in any order, by anybody; their losses are
-  added up.
-- DuckDB sorts in the process that reads the log, on all cores. The others only judge: they get a policy and the kinds
-  when they begin, then shares, which are arrays of integers.
-- A process begins anew and imports what it takes (`spawn`): so it is the same on every system.
-- No more shares are under way than keep the processes busy, so the log's size is no matter.
+- A visitor's rows are all in one chunk, so chunks may be judged in any order, by any process; the losses are sums.
+- DuckDB sorts in the process that reads the log, on all cores. The others only judge: they get the policy and the
+  kinds when they start, then chunks, which are arrays of numbers.
+- Processes are spawned, which behaves alike on every system.
+- Only as many chunks are under way as keep the processes busy, so memory does not depend on the size of the log.
 """
 
 from __future__ import annotations
@@ -20,33 +19,30 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 
 from retarget.errors import ConfigError
-from retarget.logs import Kind, Share
+from retarget.logs import Chunk, Kind
 from retarget.policy import Policy
 from retarget.replay.by_visitor import VisitorJudge
-from retarget.replay.figures import Denials, Followed, Losses
+from retarget.replay.figures import Denials, Losses, VisitorLosses
 
 _AHEAD = 2
-"""Shares that wait for each process, so that none waits for the next."""
+"""Chunks that wait per process, so that no process waits for its next one."""
 
 
 def losses(
-    shares: Iterable[Share], policy: Policy, kinds: Sequence[Kind], labels: Sequence[str], processes: int
+    chunks: Iterable[Chunk], policy: Policy, kinds: Sequence[Kind], labels: Sequence[str], processes: int
 ) -> Iterator[tuple[Losses, int]]:
-    """What the policy takes from the visitors of each share, and how many rows that share has.
-
-    Raises ConfigError where a process came to its end.
-    """
+    """The losses of each chunk, with its number of rows. Raises ConfigError if a process dies."""
     if processes == 1:
         judge = VisitorJudge(policy, kinds, labels)
-        for share in shares:
-            yield _losses(share, judge), len(share.seconds)
+        for chunk in chunks:
+            yield _losses(chunk, judge), len(chunk.seconds)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _begin, (policy, kinds, labels)) as pool:
+    with ProcessPoolExecutor(processes, context, _start, (policy, kinds, labels)) as pool:
         under_way: deque[tuple[Future[Losses], int]] = deque()
         try:
-            for share in shares:
-                under_way.append((pool.submit(_judged, share), len(share.seconds)))
+            for chunk in chunks:
+                under_way.append((pool.submit(_judged, chunk), len(chunk.seconds)))
                 if len(under_way) > processes * _AHEAD:
                     done, rows = under_way.popleft()
                     yield done.result(), rows
@@ -54,32 +50,31 @@ def losses(
                 yield done.result(), rows
         except BrokenProcessPool as error:
             raise ConfigError(
-                "a process of the replay came to its end, for want of memory perhaps: give fewer"
+                f"one of the replay's {processes} processes died, perhaps out of memory: use fewer processes"
             ) from error
 
 
-def follow(share: Share, begin: int, end: int, denials: Denials, kinds: Sequence[Kind], losses: Losses) -> Followed:
-    """Add up what the policy takes from one visitor, whose rows stand there."""
-    followed = Followed(losses)
+def visitor_losses(
+    chunk: Chunk, begin: int, end: int, denials: Denials, kinds: Sequence[Kind], losses: Losses
+) -> VisitorLosses:
+    """Add up the losses of the visitor whose rows are `begin` to `end`; `denials` are by position among these."""
+    visitor = VisitorLosses(losses)
     for place in range(begin, end):
-        cost = share.costs[place] if share.costs is not None else 0.0
-        value = share.values[place] if share.values is not None else 0.0
-        followed.row(kinds[share.kinds[place]], denials.get(place - begin), cost, value)
-    return followed
+        cost = chunk.costs[place] if chunk.costs is not None else 0.0
+        value = chunk.values[place] if chunk.values is not None else 0.0
+        visitor.add(kinds[chunk.kinds[place]], denials.get(place - begin), cost, value)
+    return visitor
 
 
-def _losses(share: Share, judge: VisitorJudge) -> Losses:
+def _losses(chunk: Chunk, judge: VisitorJudge) -> Losses:
     losses, judged = Losses(), judge.denials
-    seconds, kinds = (
-        share.seconds.tolist(),
-        share.kinds.tolist(),
-    )  # lists, for an array makes its numbers anew each time
-    for begin, end in pairwise(share.begins):
+    seconds, kinds = chunk.seconds.tolist(), chunk.kinds.tolist()  # an array makes its numbers anew at each look
+    for begin, end in pairwise(chunk.begins):
         if end - begin <= judge.harmless:
             continue
         denials = judged(seconds[begin:end], kinds[begin:end])
         if denials:
-            follow(share, begin, end, denials, judge.kinds, losses).leave()
+            visitor_losses(chunk, begin, end, denials, judge.kinds, losses).finish()
     losses.dropped, judge.dropped = judge.dropped, 0
     return losses
 
@@ -89,12 +84,12 @@ def _losses(share: Share, judge: VisitorJudge) -> Losses:
 _judge: VisitorJudge | None = None
 
 
-def _begin(policy: Policy, kinds: Sequence[Kind], labels: Sequence[str]) -> None:
+def _start(policy: Policy, kinds: Sequence[Kind], labels: Sequence[str]) -> None:
     global _judge
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who pressed the keys is the other process's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the process that started this one
     _judge = VisitorJudge(policy, kinds, labels)
 
 
-def _judged(share: Share) -> Losses:
-    assert _judge is not None  # noqa: S101 - `_begin` came first
-    return _losses(share, _judge)
+def _judged(chunk: Chunk) -> Losses:
+    assert _judge is not None  # noqa: S101 - `_start` ran first
+    return _losses(chunk, _judge)

@@ -1,4 +1,4 @@
-"""A log with its kinds numbered: what it says is what the log's rows say, counted in Python."""
+"""A log by kind: the same figures as counting the log's rows in Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from retarget.logs.kinds import UNIT, Kind, Numbered
+from retarget.logs.kinds import UNIT, Kind, LogKinds
 from retarget.logs.log import Log, LogOptions, LogRow
 
 T = 1_793_577_600
@@ -18,7 +18,7 @@ HEAD = "at,visitor,event,campaign,subject,id,cost,value,click,conversion,timezon
 
 
 def written(path: Path, rows: int, seed: int = 1) -> Path:
-    """A log in disorder: few seconds, few visitors (one of them nobody), ids that come again, empty cells."""
+    """A log in disorder: few seconds, few visitors (one of them without_visitor), ids that come again, empty cells."""
     draw = random.Random(seed)
     lines = [HEAD]
     for number in range(rows):
@@ -77,36 +77,36 @@ def alike_kind(kind: Kind) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("share", [1, 7, 10_000])
-def test_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
+def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
     """Kinds, sums, visitors and their rows in order are those of the log, however large the shares are."""
-    monkeypatch.setattr("retarget.logs.kinds.SHARE", share)
+    monkeypatch.setattr("retarget.logs.kinds.CHUNK", share)
     with Log(LogOptions((written(tmp_path / "log.csv", 700),))) as log:
         kinds, fresh = counted(log)
         with log.tables() as tables:
-            numbered = Numbered(log, tables, ["slot"])
-            assert {kind: kind.rows for kind in numbered.kinds} == kinds
-            assert (min(kind.first for kind in numbered.kinds), numbered.last) == (fresh[0].at, fresh[-1].at)
+            by_kind = LogKinds(log, tables, ["slot"])
+            assert {kind: kind.rows for kind in by_kind.kinds} == kinds
+            assert (min(kind.first for kind in by_kind.kinds), by_kind.last) == (fresh[0].at, fresh[-1].at)
             impressions = Counter(row.visitor for row in fresh if row.event == "impression" and row.visitor)
-            assert numbered.frequency == Counter(impressions.values())
+            assert by_kind.frequency == Counter(impressions.values())
 
             by_visitor = defaultdict(list)
             for row in fresh:
                 by_visitor[row.visitor].append((row.at, alike(row), row.cost or 0, row.value or 0))
-            nobody = by_visitor.pop(None)
+            without_visitor = by_visitor.pop(None)
             got = []
-            for one in [*numbered.by_visitor(), *numbered.unknown()]:
+            for one in [*by_kind.by_visitor(), *by_kind.unknown()]:
                 assert one.costs is not None
                 assert one.values is not None
                 rows = [
-                    (at, alike_kind(numbered.kinds[kind]), cost, value)
+                    (at, alike_kind(by_kind.kinds[kind]), cost, value)
                     for at, kind, cost, value in zip(one.seconds, one.kinds, one.costs, one.values, strict=True)
                 ]
                 assert one.begins[-1] == len(rows)
                 got += [rows[begin:end] for begin, end in pairwise(one.begins)]
-            assert got.pop() == nobody
+            assert got.pop() == without_visitor
             assert sorted(got, key=str) == sorted(by_visitor.values(), key=str)
 
-            in_order = [(visitor, at, alike_kind(numbered.kinds[kind])) for visitor, at, kind, *_ in numbered.by_time()]
+            in_order = [(visitor, at, alike_kind(by_kind.kinds[kind])) for visitor, at, kind, *_ in by_kind.by_time()]
             assert in_order == [(row.visitor, row.at, alike(row)) for row in fresh if row.visitor is not None]
 
 
@@ -115,12 +115,12 @@ def test_a_log_of_three_columns(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(f"at,visitor,campaign\n{T + 1},ann,a\n{T},ann,b\n{T + 2},ben,a\n")
     with Log(LogOptions((path,))) as log, log.tables() as tables:
-        numbered = Numbered(log, tables, [])
-        assert sorted((kind.campaign, kind.rows, kind.cost) for kind in numbered.kinds) == [("a", 2, 0), ("b", 1, 0)]
-        (share,) = numbered.by_visitor()
+        by_kind = LogKinds(log, tables, [])
+        assert sorted((kind.campaign, kind.rows, kind.cost) for kind in by_kind.kinds) == [("a", 2, 0), ("b", 1, 0)]
+        (share,) = by_kind.by_visitor()
         assert (sorted(share.seconds), share.costs, share.values) == ([T, T + 1, T + 2], None, None)
-        assert list(numbered.unknown()) == []
-        assert numbered.longest_id() in {("ann", T + 1), ("ann", T), ("ben", T + 2)}
+        assert list(by_kind.unknown()) == []
+        assert by_kind.longest_id() in {("ann", T + 1), ("ann", T), ("ben", T + 2)}
 
 
 def test_nothing(tmp_path: Path) -> None:
@@ -128,6 +128,6 @@ def test_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("at,visitor,campaign,id,cost\n")
     with Log(LogOptions((path,))) as log, log.tables() as tables:
-        numbered = Numbered(log, tables, [])
-        assert (numbered.kinds, numbered.last, numbered.frequency, numbered.longest_id()) == ([], None, {}, None)
-        assert [*numbered.by_visitor(), *numbered.unknown(), *numbered.by_time()] == []
+        by_kind = LogKinds(log, tables, [])
+        assert (by_kind.kinds, by_kind.last, by_kind.frequency, by_kind.longest_id()) == ([], None, {}, None)
+        assert [*by_kind.by_visitor(), *by_kind.unknown(), *by_kind.by_time()] == []

@@ -26,7 +26,8 @@ from retarget.logs import Log, LogOptions
 from retarget.logs.log import LogRow
 from retarget.operate import EmbeddedServer
 from retarget.policy import Policy
-from retarget.replay.run import Frequency, Replay, labels_of, open_log, replay
+from retarget.replay.figures import Frequency, Replay
+from retarget.replay.run import labels_of, open_log, replay
 from retarget.stores import MemoryStore
 from tests.property.oracle import Oracle
 from tests.support.strategies import events, policies, second_of
@@ -399,7 +400,7 @@ def test_shop_with_everything() -> None:
 
 def test_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many processes judge the visitors, and in however many shares, the figures are the same."""
-    monkeypatch.setattr("retarget.logs.kinds.SHARE", 300)
+    monkeypatch.setattr("retarget.logs.kinds.CHUNK", 300)
     rows = [*shop_rows(80), row(MONDAY, None, "brand", *[None] * 4, click=True)]
     told: list[tuple[int, int]] = []
     with opened(rows, "channel", "advertiser", "creative", "item") as log:
