@@ -1,15 +1,15 @@
 """A log of events, read through DuckDB and handed on in time order.
 
 Rules:
-- A log is CSV, Parquet or JSON lines; one row is one event. It is read once, when it is opened, and a row that makes no
-  sense is refused then, by its number, before anybody has counted anything.
+- A log is CSV, Parquet or JSON lines, one event per row. It is read once, when it is opened; an invalid row is refused
+  then, by its number, before anything has been counted.
 - Columns of CSV and JSON are text, so an id keeps its zeros. An SQL expression that does not fit text (`ts / 1000`)
   gets the columns as the types they look like.
-- DuckDB settles every cast, floor and null; Python only puts columns side by side. What a log lacks is never fetched.
+- DuckDB does every cast, floor and null; Python only puts columns side by side. What a log lacks is never fetched.
 - Time comes from the rows alone, in whole seconds; rows of one second stay in the order of the log.
-- Nothing comes from a network, and no extension is installed. An empty text is no text: None.
+- Nothing is read from a network, and no extension is installed. An empty text is None.
 """
-# ruff: noqa: S608 - the SQL is made here, names and texts are quoted, and an expression is its operator's own
+# ruff: noqa: S608 - the SQL is written here, names and texts are quoted, and an expression is the operator's own
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MAX_AT = 4_000_000_000
-"""The last second that a log may name, in 2096: what is later was not counted in seconds."""
+"""The latest second that a log may have, in 2096: a larger number is not in seconds."""
 
 BATCH = 2_000
-"""Rows handed on at a time. So few stay in the processor's cache; 10,000 take half as long again, each."""
+"""Rows fetched at a time: these fit the processor's cache. At 10,000 each row takes half as long again."""
 
 
 class LogRow(NamedTuple):
@@ -61,7 +61,7 @@ class LogRow(NamedTuple):
 
 FIELDS = LogRow._fields[:-1]
 _ABSENT: Mapping[str, object] = {"event": "impression", "click": False, "conversion": False}
-_row = cast("Callable[[Iterable[object]], LogRow]", partial(tuple.__new__, LogRow))  # as `_make`, a sixth faster
+_row = cast("Callable[[Iterable[object]], LogRow]", partial(tuple.__new__, LogRow))  # a sixth faster than `_make`
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +69,31 @@ class LogOptions:
     """Which files make a log, and how to read them. Nothing is opened before `Log(options)`."""
 
     paths: Sequence[str | os.PathLike[str]]
-    """Files and globs, read in this order; what one glob matches, in the order of the names."""
+    """Files and globs, read in this order; the files of a glob in the order of their names."""
     mapping: Mapping[str, str] = field(default_factory=dict)
-    """A field or a label -> the name of a column, or else an SQL expression over the file's columns."""
+    """A field or a label -> the name of a column, or an SQL expression over the log's columns."""
     time_zone: str = "UTC"
     """The IANA zone of times that carry no offset."""
     header: bool | None = None
-    """Does a CSV's first line name its columns? None: as DuckDB finds, or no where `columns` are given."""
+    """Whether the first line of a CSV is a header. None: detected by DuckDB, or no header if `columns` are given."""
     delimiter: str | None = None
-    """What parts the columns of a CSV. None: as DuckDB finds."""
+    """The delimiter of a CSV. None: detected by DuckDB."""
     quote: str | None = None
     """The quote of a CSV. None: the double quote; "" turns quoting off."""
     columns: Sequence[str] | None = None
-    """Names for the columns of a CSV. None: as its header says, or column0, column1, ..."""
+    """Names for the columns of a CSV. None: those of its header, or column0, column1, ..."""
     labels: Sequence[str] | None = None
-    """The labels wanted: no others are read. None: every column that is no field and was not renamed."""
+    """The labels to read. None: every column that is not a field and was not renamed."""
     optional_labels: bool = False
-    """Whether a label that is wanted may be missing: it is then left out, and is no error."""
+    """Whether `labels` that the log does not have are left out instead of being an error."""
     campaign: str | None = None
-    """The campaign of every row, for a log without such a column."""
+    """The campaign of every row, for a log without that column."""
 
 
 class Log:
-    """An opened log. It holds memory, or disk where memory is short: close it, or use it as a context manager.
+    """An opened log. It holds memory, and disk if memory is short: close it, or use it as a context manager.
 
-    `count` is how many rows there are, `label_names` what `LogRow.labels` holds.
+    `count` is the number of rows, `label_names` the names of the values in `LogRow.labels`.
     """
 
     count: int
@@ -102,7 +102,7 @@ class Log:
     def __init__(self, options: LogOptions) -> None:
         """Read the files. Raises LogError (the log's fault), InputError (an option's) or ConfigError (no DuckDB)."""
         if isinstance(options.paths, str) or not options.paths:
-            raise InputError("paths must be a tuple of at least one file or glob")
+            raise InputError(f"paths must be a sequence of at least one file or glob, got {options.paths!r:.80}")
         self._options = options
         self._duckdb = _duckdb()
         self._spill = tempfile.TemporaryDirectory(prefix="retarget-", ignore_cleanup_errors=True)
@@ -116,24 +116,24 @@ class Log:
             raise
 
     def has(self, name: str) -> bool:
-        """Does the log have this field or label, as a column or by the mapping?"""
+        """Whether the log has this field or label, as a column or by the mapping."""
         return name in self._present or name in self.label_names
 
     def rows(self, batch: int = BATCH, after: int | None = None) -> Iterator[list[LogRow]]:
-        """Every row by second, rows of one second in the order of the log; `after`: those later than that second."""
+        """Every row by second, rows of one second in the order of the log; with `after`, those later than that second."""
         if batch < 1:
-            raise InputError(f"batch must be at least 1, not {batch}")
+            raise InputError(f"batch must be at least 1, got {batch}")
         stored = ", ".join(_name(column.stored) for column in self._stored)
         where = "true" if after is None else f'"at" > {int(after)}'
         return self._batches(f'SELECT {stored} FROM log WHERE {where} ORDER BY "at", rowid', batch)
 
     @contextmanager
     def tables(self) -> Iterator[DuckDBPyConnection]:
-        """DuckDB, with the table `log`: a column for each field that it has, and `column(label)` for each label.
+        """DuckDB with the table `log`: a column for each field that it has, and `column(label)` for each label.
 
-        Temporary tables are gone afterwards. What DuckDB refuses is a LogError.
+        Temporary tables are dropped afterwards. An error of DuckDB becomes a LogError.
         """
-        with self._errors("the log cannot be read on"):
+        with self._errors("reading the log failed"):
             cursor = self._db.cursor()
             try:
                 yield cursor
@@ -145,7 +145,7 @@ class Log:
         return _name(f"label {label}")
 
     def close(self) -> None:
-        """Let go of memory and disk. Closing twice does no harm."""
+        """Free memory and disk. Closing twice is harmless."""
         self._db.close()
         self._spill.cleanup()
 
@@ -161,11 +161,11 @@ class Log:
         with self.tables() as tables:
             tables.execute(sql)
             while rows := tables.fetchmany(batch):
-                # Column by column and not row by row: a cell costs more than all that is done to it here.
+                # By column, not by row: a step of Python per cell would cost more than all else here.
                 columns: Iterator[Iterable[object]] = zip(*rows, strict=True)
                 full = [next(columns) if name in self._present else repeat(_ABSENT.get(name)) for name in FIELDS]
                 labels: Iterable[object] = zip(*columns, strict=True) if self.label_names else repeat(())
-                yield list(map(_row, zip(*full, labels)))  # noqa: B905 - a `repeat` has no end
+                yield list(map(_row, zip(*full, labels)))  # noqa: B905 - `repeat` never ends
 
     # -- opening
 
@@ -176,7 +176,7 @@ class Log:
             readers = [self._reader(*group) for group in _grouped(list(_expanded(self._options.paths)))]
             source = " UNION ALL BY NAME ".join(f"(FROM {text})" for text, _ in readers)
             self._guess = " UNION ALL BY NAME ".join(f"(FROM {guess})" for _, guess in readers)
-            # An empty table with the log's columns: to ask what fits them, no file need be opened again.
+            # An empty table with the log's columns, to try expressions on without opening the files again.
             self._db.execute(f"CREATE TABLE shape AS SELECT *, 0 AS retarget_row FROM ({source}) LIMIT 0")
             self._columns = self._described("SELECT * EXCLUDE retarget_row FROM shape")
         self._known = {name.casefold(): name for name in self._columns}
@@ -188,9 +188,9 @@ class Log:
         self._load(f"({source})")
 
     def _reader(self, kind: str, gzipped: bool, paths: list[str]) -> tuple[str, str]:  # noqa: FBT001
-        """The files as two table functions of DuckDB: all columns as text, and as the types they look like."""
+        """Two table functions of DuckDB for the files: all columns as text, and as the types they look like."""
         options = self._options
-        # DuckDB would take the name of a file that exists for a glob, too.
+        # Escaped, since DuckDB reads the name of an existing file as a glob too.
         listed = ", ".join(_text(re.sub(r"([*?[])", r"[\1]", path)) for path in paths)
         files = f"[{listed}], union_by_name = true, hive_partitioning = false"
         if kind == "parquet":
@@ -200,13 +200,13 @@ class Log:
         if kind == "json":
             guess = f"read_json({files}, records = true)"
             names = {name.casefold(): name for name in self._described(f"FROM {guess}")}
-            # DuckDB looks at the first rows only; a key that comes later must not get lost.
+            # DuckDB samples the first rows only; a key that comes later must not be lost.
             keys = f"SELECT DISTINCT unnest(json_keys(json)) AS k FROM read_json_objects({files}) ORDER BY k"
             for (key,) in self._db.execute(keys).fetchall():
                 names.setdefault(key.casefold(), key)
             columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names.values())
             return f"read_json({files}, records = true, columns = {{{columns}}})", guess
-        # No line is skipped as if it were a preface, and quoting does not hang on what the first lines happen to hold.
+        # No leading line is skipped as a preface, and quoting does not depend on what the first lines contain.
         quote = '"' if options.quote is None else options.quote
         files += f", skip = 0, quote = {_text(quote)}" + ("" if quote else ", escape = ''")
         if options.delimiter is not None:
@@ -218,14 +218,14 @@ class Log:
         return f"read_csv({files}, all_varchar = true)", f"read_csv({files})"
 
     def _wanted(self) -> tuple[dict[str, str], dict[str, str]]:
-        """The fields and the labels that there are to be, each with its column or its SQL."""
+        """The fields and the labels to read, each with its column or its SQL."""
         options, known = self._options, self._known
         mapped = dict(options.mapping)
         if options.campaign is not None:
             if "campaign" in known or "campaign" in mapped:
-                raise LogError("the log has a column campaign: a constant campaign is for logs that have none")
+                raise LogError("the log has a column campaign: a constant campaign is for logs without one")
             mapped["campaign"] = _text(options.campaign)
-        every = known | mapped  # what is mapped stands before a column of that name
+        every = known | mapped  # a mapping takes precedence over a column of that name
         for name in ("at", "visitor", "campaign"):
             if name not in every:
                 raise LogError(f"the log has no column {name}: map it with --map {name}=COLUMN; {self._listed()}")
@@ -238,19 +238,19 @@ class Log:
             if options.optional_labels:
                 labels = {name: text for name, text in labels.items() if text}
             for name in (name for name, text in labels.items() if not text):
-                raise LogError(f"the log has no column {name} to take as a label; {self._listed()}")
+                raise LogError(f"the log has no column {name} to use as a label; {self._listed()}")
         return {name: every[name] for name in FIELDS if name in every}, labels
 
     def _column(self, name: str, stored: str, text: str) -> _Column:
-        """Settle whether `text` is a column or an expression, and over what."""
+        """Find out whether `text` is a column or an expression, and over which types."""
         if column := self._known.get(text.casefold()):
             return _Column(name, stored, text, _name(column), self._columns[column])
         shown = f"--map {name}={text}"
         reserved = re.search(r'(?<!")\bat\b(?!"|\s+time\b)', text, re.IGNORECASE)
-        hint = ' (`at` is a word of SQL; the column is written "at")' if reserved else ""
+        hint = ' (`at` is a keyword of SQL: write the column as "at")' if reserved else ""
         with self._errors(f"{shown} is neither a column nor an SQL expression{hint}; {self._listed()}"):
-            self._duckdb.SQLExpression(text)  # a single expression: no list, and no second statement
-        sql = f"({text}\n)"  # the end of the line ends a comment
+            self._duckdb.SQLExpression(text)  # refuses a list of expressions or a second statement
+        sql = f"({text}\n)"  # the line end closes a comment
         try:
             return _Column(name, stored, text, sql, self._type(shown, sql, "shape"))
         except self._duckdb.Error as error:
@@ -260,10 +260,10 @@ class Log:
             return _Column(name, stored, text, sql, self._type(shown, sql, self._as_guessed("shape")), guessed=True)
 
     def _type(self, shown: str, sql: str, table: str) -> str:
-        # A plain column beside it, so that an aggregate is refused: each row needs a value of its own.
+        # With a plain column beside it an aggregate is refused: each row needs a value of its own.
         kinds = list(self._described(f"SELECT {sql}, retarget_row FROM {table}").values())
         if len(kinds) != 2:
-            raise LogError(f"{shown} is {len(kinds) - 1} columns, where one is wanted")
+            raise LogError(f"{shown} gives {len(kinds) - 1} columns instead of one")
         return kinds[0]
 
     def _as_guessed(self, table: str) -> str:
@@ -271,16 +271,16 @@ class Log:
 
     @cached_property
     def _casts(self) -> str:
-        """What turns columns of text into the types they look like."""
+        """SQL that turns columns of text into the types they look like."""
         guess = self._described(self._guess)
         kinds = {_name(name): guess.get(name, "VARCHAR") for name, kind in self._columns.items() if kind == "VARCHAR"}
         return ", ".join(f"CAST({n} AS {kind}) AS {n}" for n, kind in kinds.items() if kind not in ("VARCHAR", "JSON"))
 
     def _load(self, source: str) -> None:
-        """Read everything into the table `log`, in the order of the files: a row's number is its rowid + 1."""
+        """Read everything into the table `log`, in the order of the files: a row's number is rowid + 1."""
         maps = "".join(f" --map {name}={text}" for name, text in self._options.mapping.items())
         with self._errors(f"the log cannot be read{' with' if maps else ''}{maps}"):
-            # First what is made from text, under names of its own; only then does text become what it looks like.
+            # First what is computed from text, under names of its own; then columns take the types they look like.
             for guessed in (False, True):
                 made = [f"{c.sql} AS {_name('made ' + c.stored)}" for c in self._stored if c.guessed is guessed]
                 if made:
@@ -306,7 +306,7 @@ class Log:
     def _listed(self) -> str:
         names = [f"{name[:40]}..." if len(name) > 40 else name for name in self._columns]
         more = f" and {len(names) - 30} more" if len(names) > 30 else ""
-        alone = " alone (is the delimiter another?)" if len(names) == 1 else ""
+        alone = " alone (is the delimiter right?)" if len(names) == 1 else ""
         return f"the columns are {', '.join(names[:30])}{more}{alone}"
 
     @contextmanager
@@ -325,14 +325,14 @@ class _Column(NamedTuple):
     text: str  # as asked for: a column's name or an expression
     sql: str
     kind: str  # the type of `sql`
-    guessed: bool = False  # `sql` is over columns of the types they look like, not over text
+    guessed: bool = False  # whether `sql` is over columns of the types they look like instead of text
 
     @property
     def made(self) -> str:
         return _name(f"made {self.stored}")
 
 
-# How `_converted` has stored a value that makes no sense.
+# How `_converted` stores an invalid value.
 _BAD = {
     "at": f'("at" IS NULL OR "at" NOT BETWEEN 0 AND {MAX_AT})',
     "cost": "isnan(cost)",
@@ -343,7 +343,7 @@ _BAD = {
 
 
 def _converted(column: _Column) -> str:
-    """SQL for the value to store. It never fails: a value that cannot be read becomes what `_BAD` finds."""
+    """SQL for the value to store. It never fails: an invalid value becomes what `_BAD` finds."""
     text = f"nullif(CAST({column.made} AS VARCHAR), '')"
     numeric = re.match(r"U?(TINY|SMALL|BIG|HUGE)?INT|FLOAT|DOUBLE|DECIMAL", column.kind)
     number = f"TRY_CAST({column.made if numeric else text} AS DOUBLE)"
@@ -364,17 +364,17 @@ def _converted(column: _Column) -> str:
 
 
 def _wrong(column: _Column, value: str | None) -> str:
-    """What is wrong with a value. It is a time or a number, never a visitor's id."""
+    """What is wrong with a value of a field in `_BAD`, so never a visitor's id."""
     if value is None or not value.strip():
         return "is empty"
     if column.name in ("cost", "value"):
-        return f"is {value!r:.80}, which is no number"
+        return f"is {value!r:.80}, which is not a finite number"
     if column.name in ("click", "conversion"):
-        return f"is {value!r:.80}, which is neither yes nor no (1, 0, true, false or a count)"
+        return f"is {value!r:.80}, which is not a yes or no (1, 0, true, false or a count)"
     try:
         seconds = float(value)
     except ValueError:
-        return f"is {value!r:.80}, which is neither ISO 8601 nor epoch seconds, or not within 1970 to 2096"
+        return f"is {value!r:.80}, which is neither ISO 8601 nor epoch seconds within 1970 to 2096"
     for by, unit in ((1_000, "milliseconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds")):
         if MAX_AT < seconds <= MAX_AT * by:
             plain = re.fullmatch(r"[A-Za-z_]\w*", column.text) and column.text.lower() != "at"
@@ -395,16 +395,16 @@ def _expanded(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
 
 
 def _grouped(paths: list[str]) -> Iterator[tuple[str, bool, list[str]]]:
-    """Kind, gzip or not, and the neighbours that share both, to be read together. An empty file has no rows."""
+    """Format, gzip or not, and neighbouring files that share both, to be read together. Empty files are left out."""
     files = [(_kind(path, head), gzipped, path) for path in paths for head, gzipped in [_head(path)] if head]
     if not files:
-        raise LogError(f"there is nothing in {', '.join(paths)}")
+        raise LogError(f"the log is empty: {', '.join(paths)}")
     for (kind, gzipped), group in groupby(files, key=itemgetter(0, 1)):
         yield kind, gzipped, [path for *_, path in group]
 
 
 def _head(path: str) -> tuple[bytes, bool]:
-    """The first bytes of a file, unpacked, and whether gzip had packed it."""
+    """The first bytes of a file, unpacked, and whether it is gzipped."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(64)
@@ -417,7 +417,7 @@ def _head(path: str) -> tuple[bytes, bool]:
 
 
 def _kind(path: str, head: bytes) -> str:
-    """The name decides; where it does not, the first bytes do."""
+    """The format, by the name of the file or else by its first bytes."""
     suffixes = set(Path(path.lower()).suffixes)
     if head.startswith(b"PAR1") or ".parquet" in suffixes:
         return "parquet"
@@ -435,19 +435,19 @@ def _text(text: str) -> str:
 
 
 def _short(message: str) -> str:
-    """What DuckDB says, without its advice on DuckDB, and without the line it quotes: that may hold a visitor's id."""
+    """DuckDB's message without its advice, and without the line it quotes: that may hold a visitor's id."""
     file = re.search(r"^\s*file = (.+)$", message, re.MULTILINE)
     advice = r"\n\s*(?:Possible|LINE \d|The search space|Candidate functions|file = )"
-    said = re.split(advice, message.strip())[0].strip()
-    if "Original Line:" in said:
-        said = f"{said.splitlines()[0]}: {said.splitlines()[-1]}"
-    said = re.sub(r"\{.* has duplicate key", "has duplicate key", " ".join(said.split()))
-    return said + (f" ({file[1]})" if file else "")
+    text = re.split(advice, message.strip())[0].strip()
+    if "Original Line:" in text:
+        text = f"{text.splitlines()[0]}: {text.splitlines()[-1]}"
+    text = re.sub(r"\{.* has duplicate key", "has duplicate key", " ".join(text.split()))
+    return text + (f" ({file[1]})" if file else "")
 
 
 def _duckdb() -> ModuleType:
     try:
         import duckdb
     except ImportError as error:
-        raise ConfigError("reading a log takes DuckDB: pip install 'retarget[logs]'") from error
+        raise ConfigError("reading a log needs DuckDB: pip install 'retarget[logs]'") from error
     return duckdb

@@ -18,7 +18,7 @@ HEAD = "at,visitor,event,campaign,subject,id,cost,value,click,conversion,timezon
 
 
 def written(path: Path, rows: int, seed: int = 1) -> Path:
-    """A log in disorder: few seconds, few visitors (one of them without_visitor), ids that come again, empty cells."""
+    """A log in disorder: few seconds, few visitors (some rows without one), ids that come again, empty cells."""
     draw = random.Random(seed)
     lines = [HEAD]
     for number in range(rows):
@@ -76,10 +76,10 @@ def alike_kind(kind: Kind) -> tuple[Any, ...]:
     return (*kind[:6], kind.priced, kind.labels[0])
 
 
-@pytest.mark.parametrize("share", [1, 7, 10_000])
-def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Kinds, sums, visitors and their rows in order are those of the log, however large the shares are."""
-    monkeypatch.setattr("retarget.logs.kinds.CHUNK", share)
+    monkeypatch.setattr("retarget.logs.kinds.CHUNK", chunk)
     with Log(LogOptions((written(tmp_path / "log.csv", 700),))) as log:
         kinds, fresh = counted(log)
         with log.tables() as tables:
@@ -117,8 +117,8 @@ def test_a_log_of_three_columns(tmp_path: Path) -> None:
     with Log(LogOptions((path,))) as log, log.tables() as tables:
         by_kind = LogKinds(log, tables, [])
         assert sorted((kind.campaign, kind.rows, kind.cost) for kind in by_kind.kinds) == [("a", 2, 0), ("b", 1, 0)]
-        (share,) = by_kind.by_visitor()
-        assert (sorted(share.seconds), share.costs, share.values) == ([T, T + 1, T + 2], None, None)
+        (chunk,) = by_kind.by_visitor()
+        assert (sorted(chunk.seconds), chunk.costs, chunk.values) == ([T, T + 1, T + 2], None, None)
         assert list(by_kind.unknown()) == []
         assert by_kind.longest_id() in {("ann", T + 1), ("ann", T), ("ben", T + 2)}
 
