@@ -120,7 +120,7 @@ class Log:
         return name in self._present or name in self.label_names
 
     def rows(self, batch: int = BATCH, after: int | None = None) -> Iterator[list[LogRow]]:
-        """Every row by second, rows of one second in the order of the log; with `after`, those later than that second."""
+        """Every row by second, rows of one second in the order of the log; `after`: only those later than it."""
         if batch < 1:
             raise InputError(f"batch must be at least 1, got {batch}")
         stored = ", ".join(_name(column.stored) for column in self._stored)

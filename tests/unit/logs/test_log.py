@@ -503,7 +503,7 @@ def test_files_that_are_no_logs(tmp_path: Path) -> None:
     assert "junk.csv.gz" in refused(str(tmp_path / "junk.csv.gz"))
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(f"{HEAD}\n{T},v,c\n".encode() * 5000)[:-40])
     assert "cannot be read" in refused(str(tmp_path / "cut.csv.gz"))
-    assert "there is nothing in" in refused(write(tmp_path / "empty.csv", ""))
+    assert "the log is empty" in refused(write(tmp_path / "empty.csv", ""))
     assert "cannot be read" in refused(write(tmp_path / "bad.jsonl", '{"at": 1,\n'))
     assert "utf-8" in refused(write(tmp_path / "latin.csv", f"{HEAD}\n{T},caf\xe9,c\n".encode("latin-1")))
 
@@ -547,7 +547,7 @@ def test_mapping_that_is_no_expression(tmp_path: Path, text: str) -> None:
 
 
 def test_reserved_word_is_explained(tmp_path: Path) -> None:
-    """`at` is a word of SQL: the message says how to write the column."""
+    """`at` is a keyword of SQL: the message says how to write the column."""
     assert '"at"' in refused(csv(tmp_path, f"{T},v,c"), mapping={"at": "at/1000"})
 
 
@@ -641,7 +641,7 @@ def test_a_closed_log_says_so(tmp_path: Path) -> None:
     next(reading)
     log.close()
     log.close()
-    with pytest.raises(LogError, match="cannot be read on"):
+    with pytest.raises(LogError, match="reading the log failed"):
         list(log.rows())
 
 
