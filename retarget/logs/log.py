@@ -374,7 +374,7 @@ def _wrong(column: _Column, value: str | None) -> str:
     try:
         seconds = float(value)
     except ValueError:
-        return f"is {value!r:.80}, which is neither ISO 8601 nor epoch seconds within 1970 to 2096"
+        return f"is {value!r:.80}, which is neither ISO 8601 nor epoch seconds, or is not within 1970 to 2096"
     for by, unit in ((1_000, "milliseconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds")):
         if MAX_AT < seconds <= MAX_AT * by:
             plain = re.fullmatch(r"[A-Za-z_]\w*", column.text) and column.text.lower() != "at"
