@@ -51,18 +51,18 @@ WRONG_POLICIES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "said"), WRONG_POLICIES, ids=[rule for rule, _ in WRONG_POLICIES])
-def test_a_wrong_policy_is_told_by_campaign_key_text_and_cure(rule: str, said: list[str]) -> None:
-    """One problem, one line, which names the place, what was read there, and what would be right."""
+@pytest.mark.parametrize(("rule", "parts"), WRONG_POLICIES, ids=[rule for rule, _ in WRONG_POLICIES])
+def test_a_wrong_rule_is_reported_with_campaign_key_text_and_cure(rule: str, parts: list[str]) -> None:
+    """One problem on one line, which names the place, what was read there and what would be right."""
     with pytest.raises(PolicyError) as raised:
         Policy.from_text(f"[campaign.fine]\n[campaign.x]\n{rule}")
     assert len(raised.value.problems) == 1
-    for part in said:
+    for part in parts:
         assert part in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "parts"),
     [
         ("[campaign", ["not valid TOML"]),
         ('timezone = "Mars"', ["timezone", "Mars", "Europe/Zurich"]),
@@ -87,16 +87,16 @@ def test_a_wrong_policy_is_told_by_campaign_key_text_and_cure(rule: str, said: l
         ('[campaign.""]', ["campaign", "1 to 256"]),
     ],
 )
-def test_a_wrong_policy_is_told_by_place_text_and_cure(text: str, said: list[str]) -> None:
-    """What belongs to no campaign is told as clearly."""
+def test_a_wrong_policy_is_reported_with_place_text_and_cure(text: str, parts: list[str]) -> None:
+    """Problems outside of campaigns are reported the same way."""
     with pytest.raises(PolicyError) as raised:
         Policy.from_text(text)
-    for part in said:
+    for part in parts:
         assert part in str(raised.value)
 
 
-def test_all_problems_are_told_at_once() -> None:
-    """One a line, each with its place; the error knows them apart."""
+def test_all_problems_are_reported_at_once() -> None:
+    """One per line, each with its place; the error lists them."""
     text = '[campaign.a]\ncaps = ["1 per month", "0 per day"]\n[campaign.b]\ngap = 5\nhour = "1"'
     with pytest.raises(PolicyError) as raised:
         Policy.from_text(text)
@@ -105,7 +105,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_a_policy_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Missing, a folder, not UTF-8, wrong: the message begins with the path."""
+    """Missing, a folder, not UTF-8, invalid: the message starts with the path."""
     binary, wrong = tmp_path / "binary.toml", tmp_path / "wrong.toml"
     binary.write_bytes(b"\xff\xfe")
     wrong.write_text('[campaign.a]\ncaps = ["1 per month"]')
@@ -117,13 +117,158 @@ def test_a_policy_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [5, None, "text", ["campaign"], {"campaign": []}, {"campaign": {"a": 5}}, {1: 2}])
 def test_data_of_the_wrong_shape_is_a_policy_error(data: Any) -> None:
-    """`model_validate` of anything at all."""
+    """`model_validate` of any value."""
     with pytest.raises(PolicyError):
         Policy.model_validate(data)
 
 
-def test_a_policy_cannot_be_changed_behind_the_plans_back() -> None:
-    """Frozen: another policy is set instead."""
+def test_a_policy_is_frozen() -> None:
+    """It cannot be changed after a plan was made of it: another policy is set instead."""
     policy = Policy.from_text("[campaign.a]")
     with pytest.raises(Exception, match="frozen"):
         policy.timezone = "Europe/Zurich"  # type: ignore[misc]
+
+
+def test_a_policy_file_is_loaded(tmp_path: Path) -> None:
+    """A file, its text and the same mapping give the same policy."""
+    text = '[campaign.a]\ncaps = ["3 per day"]'
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    mapping = {"campaign": {"a": {"caps": ["3 per day"]}}}
+    policy = Policy.from_toml(path)
+    assert policy == Policy.from_toml(str(path)) == Policy.from_text(text) == Policy.model_validate(mapping)
+    assert type(policy) is Policy
+
+
+def test_findings_of_a_policy() -> None:
+    """`findings` lints the policy, with the names of a log if given."""
+    policy = Policy.from_text('[campaign.a]\nexclude = ["buy"]')
+    assert policy.findings() == []
+    assert [finding.rule for finding in policy.findings(events=["visit"])] == ["unknown-event"]
+
+
+CONTRADICTIONS = [
+    (
+        '[annoyance]\nthreshold = ["5 per day", "9 per day"]\npoints = { call = 6 }\n'
+        '[campaign.x]\nlabels = { channel = "call" }',
+        "campaign.x: one impression costs 6 points (channel 'call'), more than annoyance.threshold '5 per day' ever "
+        "allows; raise the threshold, lower the points, or set obeys = false",
+    ),
+    (
+        '[annoyance]\nthreshold = ["5 per day"]\n'
+        '[annoyance.segment.s]\nwho = ["visit {item}"]\nthreshold = ["5 per day"]',
+        "annoyance.segment.s.who: 'visit {item}': a segment depends on the visitor alone; remove the template",
+    ),
+    (
+        '[annoyance]\nthreshold = ["5 per flight"]',
+        "annoyance.threshold: '5 per flight': a threshold covers all campaigns, so it has no flight; "
+        "use another window",
+    ),
+    ('[campaign."a{b}"]', "campaign.a{b}: 'a{b}' contains braces, which mark templates; rename it"),
+    (
+        '[campaign."k:x"]\n[campaign.y]\nlabels = { k = "z" }',
+        "campaign.k:x: 'k:x' could be a label of the kind 'k'; rename one of them",
+    ),
+    (
+        '[campaign.x]\nobeys = false\ngap = "day"',
+        "campaign.x: obeys = false means never capped, but caps or a gap are given; remove one of the two",
+    ),
+    (
+        "[campaign.x]\nstart = 2026-11-02\nend = 2026-11-01",
+        "campaign.x: the flight ends (2026-11-01) before it starts (2026-11-02)",
+    ),
+    (
+        '[caps]\n"1st" = ["3 per day"]',
+        "caps.1st: '1st' is not a valid label: write a kind such as advertiser, or \"channel:email\"",
+    ),
+    (
+        '[caps]\n"campaign:x" = ["3 per day"]',
+        "caps.campaign:x: a campaign is not a label: write its caps under [campaign.ID] or [defaults]",
+    ),
+    (
+        '[campaign.x]\nlabels = { campaign = "y" }',
+        "campaign.x.labels.campaign: 'campaign' cannot name a label; use letters, digits, - and _",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), CONTRADICTIONS, ids=[text for text, _ in CONTRADICTIONS])
+def test_contradictions(text: str, problem: str) -> None:
+    """What no key shows by itself is refused too."""
+    with pytest.raises(PolicyError) as raised:
+        Policy.from_text(text)
+    assert raised.value.problems == [problem]
+
+
+SOUND = [
+    '[annoyance]\nthreshold = ["5 per day"]\npoints = { call = 6 }\n'
+    '[campaign.x]\nlabels = { channel = "call" }\nobeys = false',
+    '[annoyance]\nthreshold = ["6 per day"]\npoints = { call = 6 }\n[campaign.x]\nlabels = { channel = "call" }',
+    '[defaults]\ncaps = ["1 per day"]\n[campaign.x]\nobeys = false',
+    '[campaign."k:x"]',
+    "[campaign.x]\nstart = 2026-11-01\nend = 2026-11-01",
+]
+
+
+@pytest.mark.parametrize("text", SOUND)
+def test_near_contradictions_load(text: str) -> None:
+    """The nearest thing that makes sense is accepted."""
+    assert Policy.from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        ({"cap": {}}, "cap: unknown key; did you mean 'caps'? known here: timezone, retention, "),
+        (
+            {"campaign": {"a": {"gab": "day"}}},
+            "campaign.a.gab: unknown key; did you mean 'gap'? known here: audience, ",
+        ),
+        (
+            {"defaults": {"xyz": 1}},
+            "defaults.xyz: unknown key; known here: audience, exclude, caps, gap, hours, days, ",
+        ),
+        (
+            {"annoyance": {"threshold": ["1 per day"], "point": 1}},
+            "annoyance.point: unknown key; did you mean 'points'? ",
+        ),
+        (
+            {"annoyance": {"threshold": ["1 per day"], "segment": {"s": {"xyz": 1}}}},
+            "annoyance.segment.s.xyz: unknown key; known here: who, threshold",
+        ),
+    ],
+)
+def test_unknown_keys(data: dict[str, Any], known: str) -> None:
+    """The error lists the keys known at that place, and the one that was probably meant."""
+    with pytest.raises(PolicyError) as raised:
+        Policy.model_validate(data)
+    assert any(problem.startswith(known) for problem in raised.value.problems)
+
+
+def test_a_problem_names_what_was_read() -> None:
+    """If the message does not quote the value, it is added; a table or a list is not."""
+    with pytest.raises(PolicyError) as raised:
+        Policy.model_validate({"week_start": "tuesday", "campaign": {"a": {"caps": {"x": 1}, "cost": -1}}})
+    assert raised.value.problems == [
+        "week_start: Input should be 'monday' or 'sunday' (got 'tuesday')",
+        "campaign.a.caps: Input should be a valid list",
+        "campaign.a.cost: Input should be greater than or equal to 0 (got -1)",
+    ]
+
+
+def test_problems_are_printable_and_of_limited_length() -> None:
+    """A problem is cut off after 1,000 characters, and what is not Unicode is escaped."""
+    with pytest.raises(PolicyError) as raised:
+        Policy.model_validate({"campaign": {"x" * 5_000: {"caps": ["\ud800"]}}})
+    [problem] = raised.value.problems
+    assert len(problem) == 1_004
+    assert problem.endswith(" ...")
+    with pytest.raises(PolicyError, match=r"\\ud800"):
+        Policy.model_validate({"campaign": {"x": {"caps": ["\ud800"]}}})
+
+
+@pytest.mark.parametrize("text", ["[campaign", "x = " + "1" * 5_000, "x = " + "[" * 100_000])
+def test_what_is_not_toml(text: str) -> None:
+    """A syntax error, a very long number and very deep nesting are a PolicyError."""
+    with pytest.raises(PolicyError, match=r"^not valid TOML: "):
+        Policy.from_text(text)
