@@ -40,7 +40,7 @@ def test_scopes_of_a_policy() -> None:
 def test_places_of_inherited_and_own_keys() -> None:
     """An inherited key is in [defaults], its own in the campaign, also where it overrides a default."""
     found = scopes_of('[defaults]\ncaps = ["1 per day"]\ngap = "day"\n[campaign.a]\ngap = "hour"\ndays = "mon"')["a"]
-    assert (found.inherits, found.overrides) == ({"caps"}, {"gap"})
+    assert (found.inherits, found.overrides) == (frozenset({"caps"}), frozenset({"gap"}))
     assert [found.place(key) for key in ("caps", "gap", "days")] == [
         "defaults.caps",
         "campaign.a.gap",
