@@ -41,6 +41,8 @@ class PolicyError(RetargetError):
     Not a ValueError, so that pydantic passes it on instead of wrapping it.
     """
 
+    problems: list[str]
+
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("\n".join(problems))
@@ -71,6 +73,8 @@ class OutcomeUnknown(StoreError):  # noqa: N818 - as above
 
 class PartlyExecuted(StoreError):  # noqa: N818 - as above
     """Some events of a batch failed. `results` has for each, in order, True, False or its StoreError."""
+
+    results: list[bool | StoreError]
 
     def __init__(self, results: list[bool | StoreError]) -> None:
         self.results = results
