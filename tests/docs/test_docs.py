@@ -266,10 +266,12 @@ def test_the_published_schema_is_that_of_the_policy() -> None:
     assert (REFERENCE / "policy.schema.json").read_text(encoding="utf-8") == schema + "\n"
 
 
-def test_tests_that_the_docs_name_exist() -> None:
-    """What a page names as a proof, such as `tests/test_x.py::test_y`, is there."""
+def test_files_that_the_docs_name_exist() -> None:
+    """Modules that a page names, and tests that it names as a proof, such as `tests/test_x.py::test_y`, are there."""
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
+        for file in re.findall(r"\bretarget/[\w/]+\.(?:py|lua)", text):
+            assert (ROOT / file).exists(), f"{named(document)} names {file}"
         for file, test in re.findall(r"\btests/([\w/]*test_\w+\.py)(?:::(test_\w+))?", text):
             path = ROOT / "tests" / file
             assert path.exists(), f"{named(document)} names {file}"
