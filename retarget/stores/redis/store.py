@@ -23,7 +23,6 @@ from retarget.stores.redis.breaker import Breaker
 from retarget.stores.redis.connection import ConnectionPool
 from retarget.stores.redis.protocol import (
     BATCH,
-    MAX_ATTEMPTS,
     Answered,
     Call,
     Command,
@@ -108,7 +107,7 @@ class RedisStore:
     def _run(self, calls: list[Call], idle_timeout: float | None) -> None:
         """Send every call until it is answered, has failed, or the time is over."""
         deadline = monotonic() + self._timeout
-        for _ in range(MAX_ATTEMPTS):
+        while True:  # `interpret` bounds the attempts
             if self._slots is None:
                 self._nodes[None].send(calls, deadline, idle_timeout)
             else:

@@ -199,7 +199,8 @@ def test_the_slot_map_is_asked_for_once_per_server() -> None:
     slots = Slots([("a", 7000)])
     command = slot_map(slots, ("a", 7000))
     assert command.words == ("CLUSTER", "SLOTS")
-    for reply in (BROKEN, REFUSED, MOVED, DOWN, []):
+    failures: list[Any] = [BROKEN, REFUSED, MOVED, DOWN, []]
+    for reply in failures:
         assert isinstance(interpret(command, FIRST, reply), Failed)
     assert isinstance(interpret(command, FIRST, [[0, 16383, [b"b", 7001]]]), Answered)
     assert slots.primary(KEY) == B

@@ -20,7 +20,7 @@ BOTH = pytest.mark.parametrize("is_async", [False, True])
 
 
 def options(target: Target) -> dict[str, Any]:
-    """Where a target leads, and as whom."""
+    """The address of a target, and the user."""
     names = ("host", "port", "path", "db", "username", "password")
     return {name: target.options[name] for name in names if target.options.get(name) is not None}
 
@@ -50,7 +50,7 @@ SERVERS: list[tuple[str, str, dict[str, Any]]] = [
 @BOTH
 @pytest.mark.parametrize(("url", "name", "where"), SERVERS)
 def test_a_server(url: str, name: str, where: dict[str, Any], *, is_async: bool) -> None:
-    """Host, port, database, name and password, or a socket's path; one server, no map to learn."""
+    """Host, port, database, name and password, or a socket's path; one server, no slot map."""
     target = target_of_url(url, 0.1, is_async=is_async)
     assert options(target) == where
     assert (target.name, target.startup_nodes, target.max_connections) == (name, None, CONNECTIONS)
@@ -77,7 +77,7 @@ CLUSTERS: list[tuple[str, list[tuple[str, int]], dict[str, Any]]] = [
 @BOTH
 @pytest.mark.parametrize(("url", "start", "where"), CLUSTERS)
 def test_a_cluster(url: str, start: list[tuple[str, int]], where: dict[str, Any], *, is_async: bool) -> None:
-    """Any number of hosts to begin with; name and password are everyone's, each connection goes to its own."""
+    """Any number of startup nodes; user and password are the same for all of them."""
     target = target_of_url(url, 0.1, is_async=is_async)
     assert target.startup_nodes == start
     assert options(target) == where
@@ -105,7 +105,7 @@ SENTINELS: list[tuple[str, str, list[tuple[str, int]], dict[str, Any]]] = [
 def test_sentinels(
     url: str, service: str, hosts: list[tuple[str, int]], where: dict[str, Any], *, is_async: bool
 ) -> None:
-    """The Sentinels, the service's name, and the database and password of the primary; the Sentinels' own apart."""
+    """The Sentinels and the service; database and password are the primary's, the Sentinels have their own."""
     target = target_of_url(url, 0.1, is_async=is_async)
     assert target.name == f"{service} (Sentinel)"
     assert target.startup_nodes is None
@@ -116,18 +116,21 @@ def test_sentinels(
     theirs = ("s", "w") if "sentinel_password" in url else (None, None)
     assert {(kwargs.get("username"), kwargs.get("password")) for kwargs in asked} == {theirs}
     assert ("SSL" in target.connection_class.__name__) is url.startswith("rediss")
-    assert sum(kwargs["socket_timeout"] for kwargs in asked) < 0.1  # all of them silent: some time is left
+    assert sum(kwargs["socket_timeout"] for kwargs in asked) < 0.1  # all silent: some time is left for the primary
 
 
 @BOTH
 @pytest.mark.parametrize("form", ["redis://h", "redis+cluster://h", "redis+sentinel://h/s", "unix:///s"])
-def test_what_the_library_opens_serves_well(form: str, *, is_async: bool) -> None:
-    """No retries of its own, the call's time-out, plain replies, nothing said on connecting; the URL's options kept."""
-    target = target_of_url(f"{form}?max_connections=7&client_name=ads&retry_on_timeout=no", 0.2, is_async=is_async)
+def test_the_options_of_what_the_library_opens(form: str, *, is_async: bool) -> None:
+    """No retries, the call's timeout, binary RESP2, no command on connecting; the URL's other options are kept."""
+    query = "max_connections=7&client_name=ads&retry_on_timeout=no&socket_timeout=9&protocol=3"
+    target = target_of_url(f"{form}?{query}", 0.2, is_async=is_async)
     assert target.max_connections == 7
     wanted = {
         "protocol": 2,
         "socket_timeout": 0.2,
+        "socket_connect_timeout": 0.2,
+        "driver_info": None,
         "health_check_interval": 0,
         "client_name": "ads",
         "retry_on_timeout": False,
@@ -170,8 +173,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("url", "said"), WRONG)
-def test_a_url_that_cannot_serve_is_refused_with_what_would(url: str, said: str) -> None:
-    """By both clients, before anything is sent; a password in it is not told."""
+def test_a_url_that_cannot_be_used_is_refused_with_one_that_can(url: str, said: str) -> None:
+    """By both clients, before anything is sent; the message does not contain its password."""
     secret = url.replace("://", "://ads:geheim@", 1) if url.startswith("redis") and "[" not in url else url
     for client in (Retargeter, AsyncRetargeter):
         for given in (url, secret):
@@ -181,19 +184,19 @@ def test_a_url_that_cannot_serve_is_refused_with_what_would(url: str, said: str)
 
 
 def test_nothing_is_sent_when_it_is_set_up() -> None:
-    """Nor is a name looked up: a store that is down stops no process from starting."""
+    """Nor is a name looked up: a process starts even if the store is down."""
     for url in ("redis://nowhere.invalid", "redis+cluster://nowhere.invalid", "redis+sentinel://nowhere.invalid/ads"):
         assert all(health.up for health in Retargeter(POLICY, url).health())
         assert all(health.up for health in AsyncRetargeter(POLICY, url).health())
 
 
-# -- clients given -----------------------------------------------------------------------------------------------------
+# -- given clients -----------------------------------------------------------------------------------------------------
 
 PLAIN: dict[str, Any] = {"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
 
 
 def test_of_a_client_the_settings_of_its_connections_are_used(server: Server) -> None:
-    """Where it leads and who it is; not its retries, its time-outs, its protocol or its notices."""
+    """Address and user; not its retries, timeouts, protocol or notices."""
     retry = Retry(ExponentialBackoff(), 3)
     client = redis.Redis.from_url("redis://u:p@h:7/3", retry=retry, socket_timeout=9, protocol=3)
     target = target_of_client(client, 0.2)
@@ -209,11 +212,11 @@ def test_of_a_client_the_settings_of_its_connections_are_used(server: Server) ->
     assert target_of_client(ads, 0.2).name == "ads"
 
 
-def test_a_pool_of_ones_own_kind_is_warned_of_at_the_callers_line() -> None:
-    """What it does more than redis-py's is not done here: the line that made the retargeter is told."""
+def test_a_pool_of_another_class_draws_a_warning_at_the_callers_line() -> None:
+    """What it does beyond redis-py's does not happen here; the warning names the line that made the retargeter."""
 
     class Pool(redis.ConnectionPool):
-        """One that counts, say."""
+        """A pool that counts, say."""
 
     client = redis.Redis(connection_pool=Pool(port=1))
     with pytest.warns(RetargetWarning, match="a Pool, is not used") as caught:
@@ -232,20 +235,20 @@ DECODING: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("made", "client"), DECODING)
 def test_a_client_that_decodes_is_refused(made: Any, client: Any) -> None:
-    """Packed timelines are no text: each kind of client, with the cure."""
+    """Packed timelines are not text: each kind of client, with the cure."""
     with pytest.raises(ConfigError, match="decode_responses=False"):
         made(POLICY, client)
 
 
 def test_a_client_of_the_other_kind_is_refused(server: Server) -> None:
-    """Sync for the sync one, asyncio for the other: the error says which would be right."""
+    """A sync client for the sync one, an asyncio client for the other; the error says which would be right."""
     with pytest.raises(ConfigError, match="AsyncRetargeter"):
         Retargeter(POLICY, redis.asyncio.Redis(port=server.port, **PLAIN))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"redis\.asyncio\.Redis"):
         AsyncRetargeter(POLICY, redis.Redis(port=server.port, **PLAIN))  # type: ignore[arg-type]
 
 
-def test_a_server_of_a_given_client_is_called_by_its_address(server: Server) -> None:
+def test_the_server_of_a_given_client_is_named_by_its_address(server: Server) -> None:
     """Health and errors name host and port, or the socket."""
     with server.client() as client, redis.Redis(unix_socket_path=server.socket, **PLAIN) as other:
         assert [health.server for health in Retargeter(POLICY, client).health()] == [f"127.0.0.1:{server.port}"]
