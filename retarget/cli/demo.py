@@ -1,4 +1,4 @@
-"""`retarget demo`: a shop's traffic through an embedded Valkey, and what the policy changed."""
+"""`retarget demo`: a shop's traffic through an embedded Valkey, and what its policy changes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import typer
 
 from retarget.cli.replay import show
 from retarget.cli.terminal import Terminal, progress, table
-from retarget.demo import run
-from retarget.demo.shop import DAYS, VISITORS
+from retarget.demo import DAYS, VISITORS, run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,26 +22,27 @@ def add(app: typer.Typer) -> None:
 
     @app.command("demo")
     def command(
-        seed: Annotated[int, typer.Option(help="Another town with the same habits.")] = 1,
-        visitors: Annotated[int, typer.Option(help="How many people.")] = VISITORS,
-        days: Annotated[int, typer.Option(help="How long.")] = DAYS,
+        seed: Annotated[int, typer.Option(help="Another seed gives other visitors with the same habits.")] = 1,
+        visitors: Annotated[int, typer.Option(help="How many visitors.")] = VISITORS,
+        days: Annotated[int, typer.Option(help="How many days of traffic.")] = DAYS,
         keep: Annotated[
-            Path | None, typer.Option(metavar="FOLDER", help="Leave the log and the policy there, to try your own.")
+            Path | None,
+            typer.Option(metavar="FOLDER", help="Leave the log and the policy there, to try your own."),
         ] = None,
     ) -> None:
-        """Run a made-up shop's traffic through its policy, over an embedded Valkey, and say what changes."""
-        with progress() as told:
-            made = run(seed=seed, visitors=visitors, days=days, keep=keep, progress=told)
+        """Replay a synthetic shop's traffic under its policy, over an embedded Valkey, and show what changes."""
+        with progress() as report:
+            demo = run(seed=seed, visitors=visitors, days=days, keep=keep, progress=report)
         terminal = Terminal()
-        show(terminal, made.replay)
-        terminal.say(_money(made), *made.sentences)
-        if made.log is not None:
-            terminal.say("", f"Try it yourself: retarget replay {made.log} --policy {made.policy_file}")
+        show(terminal, demo.replay)
+        terminal.say(_money(demo), *demo.sentences)
+        if demo.log is not None:
+            terminal.say("", f"Try it yourself: retarget replay {demo.log} --policy {demo.policy_file}")
 
 
-def _money(made: Demo) -> Table:
-    money = table("Money by channel", "channel", "impressions", "suppressed", "cost", "saved", "share")
-    for channel in made.channels:
+def _money(demo: Demo) -> Table:
+    money = table("Cost by channel", "channel", "impressions", "suppressed", "cost", "saved", "share")
+    for channel in demo.channels:
         share = f"{channel.cost_saved / channel.cost:.0%}" if channel.cost else ""
         money.add_row(
             channel.channel,

@@ -1,4 +1,4 @@
-"""`retarget replay`: what a policy would have made of a log."""
+"""`retarget replay`: which impressions of a log a policy would have suppressed."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def add(app: typer.Typer) -> None:
         policy: options.PolicyFile,
         maps: options.Maps = None,
         store: Annotated[
-            str, typer.Option(metavar="URL", help="Ask a real server; what is put there is deleted at the end.")
+            str, typer.Option(metavar="URL", help="Replay over a real server; its keys are deleted at the end.")
         ] = "memory://",
-        keep: Annotated[bool, typer.Option("--keep", help="Leave in the server what was put there.")] = False,  # noqa: FBT002
+        keep: Annotated[bool, typer.Option("--keep", help="Leave the keys in the server.")] = False,  # noqa: FBT002
         processes: Annotated[
             int | None,
-            typer.Option(metavar="N", min=1, help="How many judge at once.", show_default="all cores for a large log"),
+            typer.Option(metavar="N", min=1, help="How many processes.", show_default="all cores for a large log"),
         ] = None,
         json: options.Json = None,
         time_zone: Annotated[
             str | None,
-            typer.Option(metavar="ZONE", help="Days and hours are those of this zone.", show_default="the policy's"),
+            typer.Option(metavar="ZONE", help="The zone of days and hours.", show_default="the policy's"),
         ] = None,
         log_time_zone: options.LogZone = "UTC",
         header: options.Header = None,
@@ -49,11 +49,11 @@ def add(app: typer.Typer) -> None:
         quote: options.Quote = None,
         campaign: options.Constant = None,
     ) -> None:
-        """Say which impressions of a log a policy would have suppressed, and what that saves and risks."""
+        """Show which impressions of a log a policy would have suppressed, and what that saves and risks."""
         rules = Policy.from_toml(policy)
         reading = options.log_options(logs, maps, log_time_zone, header, columns, delimiter, quote, campaign)
-        with progress() as told:
-            told("reading the log", 0, 0)
+        with progress() as report:
+            report("reading the log", 0, 0)
             with open_log(reading, rules) as log:
                 result = replay(
                     log,
@@ -62,7 +62,7 @@ def add(app: typer.Typer) -> None:
                     time_zone=time_zone,
                     keep=keep,
                     processes=processes or _processes(store, log.count),
-                    progress=lambda done, count: told("replaying it", done, count),
+                    progress=lambda done, count: report("replaying the log", done, count),
                 )
         if json is not None:
             write_json(result.to_dict(), json)
@@ -71,13 +71,13 @@ def add(app: typer.Typer) -> None:
 
 
 def _processes(store: str, rows: int) -> int:
-    """As many as there are cores where that pays: another process takes half a second to begin."""
-    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former is new in Python 3.13
+    """All cores for a large log: starting another process takes half a second."""
+    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # process_cpu_count is new in Python 3.13
     return cores if store == "memory://" and rows >= _LARGE else 1
 
 
 def show(terminal: Terminal, result: Replay) -> None:
-    """Print what a policy made of a log."""
+    """Print the result of a replay."""
     terminal.say(*_heading(result), "", _changes(result))
     if result.suppressed:
         terminal.say(_rules(result))
@@ -88,7 +88,7 @@ def show(terminal: Terminal, result: Replay) -> None:
     if result.clicks_on_suppressed or result.total.conversions_on_suppressed:
         terminal.say(
             "At risk: clicks and conversions that followed an impression which the policy suppresses. "
-            "No log can say how many of them would have come all the same."
+            "A log cannot say how many of them would have happened anyway."
         )
 
 
@@ -100,16 +100,16 @@ def _heading(result: Replay) -> list[str]:
         f"{result.events:,} events, {span}; replayed in {result.seconds:.1f} s ({result.per_second:,.0f} a second)."
     ]
     if result.repeated:
-        lines.append(f"{_many(result.repeated, 'impression')} came again under an id seen before, and counted once.")
+        lines.append(f"{_many(result.repeated, 'impression')} repeated an id seen before, and counted once.")
     if result.unknown_visitors:
         lines.append(f"{_many(result.unknown_visitors, 'impression')} had no visitor.")
     if result.unknown_campaigns:
-        what = "[defaults] held" if result.defaults else "only [annoyance] and [caps] held"
-        lines.append(f"{_many(len(result.unknown_campaigns), 'campaign')} not in the policy; {what} for such.")
+        rules = "[defaults]" if result.defaults else "only [annoyance] and [caps]"
+        lines.append(f"{_many(len(result.unknown_campaigns), 'campaign')} not in the policy; {rules} applied.")
     if result.dropped:
-        lines.append(f"{_many(result.dropped, 'event')} dropped: that visitor's timelines were full.")
+        lines.append(f"{_many(result.dropped, 'event')} dropped: the visitor was full.")
     if result.prefix:
-        lines.append(f"Kept in the store under {result.prefix}")
+        lines.append(f"Keys kept in the store under {result.prefix}")
     return lines
 
 
@@ -119,7 +119,7 @@ def _many(n: int, what: str) -> str:
 
 def _changes(result: Replay) -> Table:
     total, before, after = result.total, result.frequency_before, result.frequency_after
-    made = table("What the policy changes", "", "log", "policy", "change", "")
+    changes = table("What the policy changes", "", "log", "policy", "change", "")
     shown = total.served + total.suppressed
     rows: list[tuple[str, float, float, int, str]] = [
         ("impressions", shown, total.served, 0, "suppressed"),
@@ -133,35 +133,35 @@ def _changes(result: Replay) -> Table:
         kept = total.conversions - total.conversions_on_suppressed
         rows.append(("conversions", total.conversions, kept, 0, "at risk"))
     if total.value:
-        rows.append(("conversions' value", total.value, total.value - total.value_on_suppressed, 2, "at risk"))
+        rows.append(("conversion value", total.value, total.value - total.value_on_suppressed, 2, "at risk"))
     rows += [
         ("impressions per visitor reached", before.mean, after.mean, 2, ""),
-        ("  99 of 100 get at most", before.p99, after.p99, 0, ""),
-        ("  the most", before.max, after.max, 0, ""),
+        ("  99th percentile", before.p99, after.p99, 0, ""),
+        ("  maximum", before.max, after.max, 0, ""),
     ]
-    for name, was, will_be, places, word in rows:
-        change = f"{(will_be - was) / was:+.1%}" if was else ""
-        what = f"{was - will_be:,.{places}f} {word}" if word and was != will_be else ""
-        made.add_row(name, f"{was:,.{places}f}", f"{will_be:,.{places}f}", change, what)
-    return made
+    for name, logged, served, places, word in rows:
+        change = f"{(served - logged) / logged:+.1%}" if logged else ""
+        effect = f"{logged - served:,.{places}f} {word}" if word and logged != served else ""
+        changes.add_row(name, f"{logged:,.{places}f}", f"{served:,.{places}f}", change, effect)
+    return changes
 
 
 def _rules(result: Replay) -> Table:
-    made = table("Suppressed by", "kind", "|rule", "impressions", "share")
+    by_rule = table("Suppressed by", "kind", "|rule", "impressions", "share")
     rules = list(result.total.rules.items())
     for (reason, rule), n in rules[:_MOST_RULES]:
-        made.add_row(reason, rule if rule != reason else "", f"{n:,}", f"{n / result.suppressed:.1%}")
+        by_rule.add_row(reason, rule if rule != reason else "", f"{n:,}", f"{n / result.suppressed:.1%}")
     if rest := rules[_MOST_RULES:]:
         n = sum(count for _, count in rest)
-        made.add_row("", f"{_many(len(rest), 'other rule')}", f"{n:,}", f"{n / result.suppressed:.1%}")
-    return made
+        by_rule.add_row("", f"{_many(len(rest), 'other rule')}", f"{n:,}", f"{n / result.suppressed:.1%}")
+    return by_rule
 
 
 def _campaigns(result: Replay) -> Table:
-    made = table("By campaign", "campaign", "impressions", "suppressed", "share", "cost saved", "clicks at risk")
+    by_campaign = table("By campaign", "campaign", "impressions", "suppressed", "share", "cost saved", "clicks at risk")
     for id_, figures in list(result.campaigns.items())[:_MOST_CAMPAIGNS]:
         shown = figures.served + figures.suppressed
-        made.add_row(
+        by_campaign.add_row(
             id_,
             f"{shown:,}",
             f"{figures.suppressed:,}",
@@ -170,20 +170,20 @@ def _campaigns(result: Replay) -> Table:
             f"{figures.clicks_on_suppressed:,} of {figures.clicks:,}" if figures.clicks else "",
         )
     if len(result.campaigns) > _MOST_CAMPAIGNS:
-        made.add_row(_many(len(result.campaigns) - _MOST_CAMPAIGNS, "other campaign"), "", "", "", "", "")
-    return made
+        by_campaign.add_row(_many(len(result.campaigns) - _MOST_CAMPAIGNS, "other campaign"), "", "", "", "", "")
+    return by_campaign
 
 
 def _frequency(before: Frequency, after: Frequency) -> Table:
-    made = table("Visitors by impressions", "impressions", "visitors in the log", "with the policy")
+    by_frequency = table("Visitors by frequency", "impressions", "visitors in the log", "with the policy")
     for low, high in _BUCKETS:
-        was, will_be = (
+        logged, served = (
             sum(n for got, n in one.histogram.items() if got >= low and (high is None or got <= high))
             for one in (before, after)
         )
-        if was or will_be:
-            span = str(low) if low == high else f"{low} to {high}" if high else f"{low} and more"
-            made.add_row(span, f"{was:,}", f"{will_be:,}")
+        if logged or served:
+            span = str(low) if low == high else f"{low} to {high}" if high else f"{low} or more"
+            by_frequency.add_row(span, f"{logged:,}", f"{served:,}")
     if before.visitors > after.visitors:
-        made.add_row("none any more", "", f"{before.visitors - after.visitors:,}")
-    return made
+        by_frequency.add_row("no longer reached", "", f"{before.visitors - after.visitors:,}")
+    return by_frequency

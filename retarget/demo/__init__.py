@@ -1,5 +1,8 @@
-"""The made-up shop: its policy, and the demo that runs its traffic through it. `retarget.demo.run()`."""
+"""A synthetic shop: its traffic, its policy, and the demo that replays one under the other: `retarget.demo.run()`.
 
-from retarget.demo.shop import ChannelMoney, Demo, policy, run
+Imported by the command line only.
+"""
 
-__all__ = ["ChannelMoney", "Demo", "policy", "run"]
+from retarget.demo.shop import DAYS, VISITORS, ChannelMoney, Demo, policy, run
+
+__all__ = ["DAYS", "VISITORS", "ChannelMoney", "Demo", "policy", "run"]

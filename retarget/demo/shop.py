@@ -1,6 +1,6 @@
-"""The demo: a shop's traffic, an embedded Valkey, and what the shop's policy makes of it.
+"""The demo: a shop's traffic, an embedded Valkey, and what the shop's policy changes.
 
-It goes the way that anybody's own log would: a file is written, read, and replayed over a real server.
+It treats the shop's log like anyone's own: a file is written, read, and replayed over a real server.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ VISITORS = 10_000
 DAYS = 21
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told now and then: what is being done, and how much of how much (0 of 0 where nobody knows)."""
+"""Called now and then: what is being done, steps done, steps in all (0, 0 if unknown)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelMoney:
-    """What a channel's impressions cost, and what of it the policy saves."""
+    """What a channel's impressions cost, and how much of it the policy saves."""
 
     channel: str
     impressions: int
@@ -40,21 +40,22 @@ class ChannelMoney:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What a demo came to."""
+    """The result of a demo."""
 
     replay: Replay
     policy: Policy
     channels: tuple[ChannelMoney, ...]
-    """The dearest first."""
+    """The most expensive first."""
     sentences: tuple[str, ...]
     """What the policy changed, in plain words."""
     log: Path | None
-    """With `keep`: where the log is."""
+    """With `keep`: the log that was left."""
     policy_file: Path | None
+    """With `keep`: the policy that was left."""
 
 
 def policy() -> Policy:
-    """The shop's policy, as it ships."""
+    """The shop's policy, as shipped."""
     with as_file(files("retarget.demo").joinpath("policy.toml")) as path:
         return Policy.from_toml(path)
 
@@ -67,42 +68,42 @@ def run(
     keep: Path | None = None,
     progress: Progress | None = None,
 ) -> Demo:
-    """Make a shop's traffic, replay it through the shop's policy over an embedded Valkey, say what changed.
+    """Make a shop's traffic, replay it under the shop's policy over an embedded Valkey, and sum up what changes.
 
-    The same seed, visitors and days give the same figures everywhere. `keep` is a folder, made where it is missing, in
-    which the log and the policy are left. Raises InputError for a wrong argument, ConfigError for a missing extra.
+    The same seed, visitors and days give the same figures everywhere. `keep` is a folder, created if missing, in which
+    the log and the policy are left. Raises InputError for a wrong argument, ConfigError for a missing extra.
     """
-    told = progress or (lambda *_: None)
+    report = progress or (lambda *_: None)
     rules = policy()
     kept = (keep / "shop.csv.gz", keep / "policy.toml") if keep is not None else (None, None)
     with EmbeddedServer() as server, tempfile.TemporaryDirectory(prefix="retarget-") as folder:
-        told("making the shop's traffic", 0, 0)
+        report("making the shop's traffic", 0, 0)
         rows = shop(visitors=visitors, days=days, seed=seed)
         path = Path(folder) / "shop.csv"
         if keep is not None:
-            path = _made(keep) / "shop.csv.gz"
+            path = _created(keep) / "shop.csv.gz"
             with as_file(files("retarget.demo").joinpath("policy.toml")) as shipped:
                 shutil.copyfile(shipped, keep / "policy.toml")
         write_csv(rows, path)
-        told("reading the log", 0, 0)
+        report("reading the log", 0, 0)
         with open_log(LogOptions((path,)), rules) as log:
             result = replay(
                 log,
                 rules,
                 store=server.url,
-                keep=True,  # the server goes, with all it knows
-                progress=lambda done, count: told("replaying it", done, count),
+                keep=True,  # the server ends here, with all its keys
+                progress=lambda done, count: report("replaying the log", done, count),
             )
-    result = replace(result, prefix=None)  # nothing of it is left
+    result = replace(result, prefix=None)  # nothing is left under it
     channels = _channels(result, rules)
     return Demo(result, rules, channels, tuple(_sentences(result, channels)), *kept)
 
 
-def _made(folder: Path) -> Path:
+def _created(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        raise ConfigError(f"the folder {folder} cannot be created: {error.strerror}") from error
     return folder
 
 
@@ -124,20 +125,20 @@ def _channels(result: Replay, rules: Policy) -> tuple[ChannelMoney, ...]:
 def _sentences(result: Replay, channels: tuple[ChannelMoney, ...]) -> list[str]:
     total = result.total
     if not total.impressions:
-        return ["Nobody was shown anything: there is nothing to change."]
+        return ["No impressions were shown, so there is nothing to change."]
     shown = total.served + total.suppressed
-    dearest = channels[0]
+    most_expensive = channels[0]
     return [
-        f"The shop showed {shown:,} ads. The policy would have kept back {total.suppressed:,} of them "
-        f"({_share(total.suppressed, shown)}) and {_share(total.cost_saved, total.cost)} of the money: "
+        f"The shop showed {shown:,} ads. The policy would have suppressed {total.suppressed:,} of them "
+        f"({_share(total.suppressed, shown)}) and saved {_share(total.cost_saved, total.cost)} of the cost: "
         f"{total.cost_saved:,.2f} of {total.cost:,.2f}, "
-        f"{dearest.cost_saved:,.2f} of it in the channel {dearest.channel}.",
+        f"{most_expensive.cost_saved:,.2f} of it in the channel {most_expensive.channel}.",
         f"It still reaches {result.reached:,} of {result.visitors:,} visitors "
-        f"({_share(result.reached, result.visitors)}). The one who was shown most saw "
-        f"{result.frequency_before.max} ads and would have seen {result.frequency_after.max} at most.",
+        f"({_share(result.reached, result.visitors)}). No visitor would have seen more than "
+        f"{result.frequency_after.max} ads; in the log one saw {result.frequency_before.max}.",
         f"The risk: {total.clicks_on_suppressed:,} of {total.clicks:,} clicks and "
-        f"{total.conversions_on_suppressed:,} of {total.conversions:,} conversions came after an ad that it keeps "
-        "back. No log can say how many of them would have come all the same.",
+        f"{total.conversions_on_suppressed:,} of {total.conversions:,} conversions followed a suppressed ad. "
+        "A log cannot say how many of them would have happened anyway.",
     ]
 
 

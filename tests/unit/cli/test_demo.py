@@ -14,11 +14,11 @@ def test_demo(run: Run, tmp_path: Path) -> None:
     """The demo prints what the policy changes, the money by channel and what it means, and leaves what is kept."""
     ran = run("demo", "--visitors", 150, "--days", 7, "--seed", 2, "--keep", tmp_path / "demo")
     assert (ran.code, ran.err) == (0, "")
-    assert "Money by channel" in ran.out
+    assert "Cost by channel" in ran.out
     assert "At risk: clicks and conversions" in ran.out
-    assert "The policy would have kept back" in ran.out
+    assert "The policy would have suppressed" in ran.out
     assert "Try it yourself: retarget replay" in ran.out
-    assert "Kept in the store" not in ran.out
+    assert "kept in the store" not in ran.out
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["policy.toml", "shop.csv.gz"]
 
 

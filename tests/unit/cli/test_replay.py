@@ -29,7 +29,7 @@ def test_replay_prints_tables(run: Run, policy: Path, log: Path) -> None:
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     assert lines[0].startswith("9 events, 2026-11-02 00:00 to 2026-11-02 00:06 UTC; replayed in")
     assert "1 impression had no visitor." in lines
-    assert "1 campaign not in the policy; only [annoyance] and [caps] held for such." in lines
+    assert "1 campaign not in the policy; only [annoyance] and [caps] applied." in lines
     assert "impressions 9 4 -55.6% 5 suppressed" in lines
     assert "cost 3.00 1.00 -66.7% 2.00 saved" in lines
     assert "clicks 1 0 -100.0% 1 at risk" in lines
@@ -68,7 +68,7 @@ def test_replay_over_a_server(run: Run, policy: Path, log: Path) -> None:
         there = run("replay", log, "--policy", policy, "--json", "-", "--store", server.url)
         assert without_time(json.loads(there.out)) == without_time(here)
         assert there.err == ""
-        assert "Kept in the store under rt:replay-" in run(
+        assert "Keys kept in the store under rt:replay-" in run(
             "replay", log, "--policy", policy, "--store", server.url, "--keep"
         ).out  # fmt: skip
 
@@ -107,12 +107,12 @@ def test_replay_of_a_shop(run: Run, tmp_path: Path) -> None:
     campaign = "campaign=CASE WHEN event = 'impression' THEN 'c' || (hash(id) % 25) ELSE campaign END"
     ran = run("replay", path, "--policy", rules, "--map", campaign)
     assert ran.code == 0
-    assert "came again under an id seen before, and counted once." in ran.out
+    assert "repeated an id seen before, and counted once." in ran.out
     assert "other campaign" in ran.out
-    assert "conversions' value" in ran.out
+    assert "conversion value" in ran.out
     defaults = tmp_path / "defaults.toml"
     defaults.write_text('[defaults]\ncaps = ["1 per 2 days"]')
-    assert "[defaults] held for such." in run("replay", path, "--policy", defaults).out
+    assert "[defaults] applied." in run("replay", path, "--policy", defaults).out
 
 
 def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:

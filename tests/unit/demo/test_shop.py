@@ -1,4 +1,4 @@
-"""The demo: the shop's log over an embedded server, and what it says of it."""
+"""The demo: the shop's log over an embedded server, and the summary of it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from retarget.policy import Policy
 from retarget.replay import replay
 
 
-def test_a_small_town(tmp_path: Path) -> None:
-    """What the demo says over a real server is what anybody finds in the log and policy that it leaves."""
-    told: list[tuple[str, int, int]] = []
-    made = demo.run(visitors=200, days=7, keep=tmp_path / "a" / "b", progress=lambda *what: told.append(what))
+def test_a_small_shop(tmp_path: Path) -> None:
+    """The demo's figures are those of replaying the log and the policy that it leaves."""
+    reported: list[tuple[str, int, int]] = []
+    made = demo.run(visitors=200, days=7, keep=tmp_path / "a" / "b", progress=lambda *what: reported.append(what))
     assert made.log is not None
     assert made.policy_file is not None
     again = replay(LogOptions((made.log,)), Policy.from_toml(made.policy_file))
@@ -26,12 +26,12 @@ def test_a_small_town(tmp_path: Path) -> None:
         over_server[key] = again.to_dict()[key]
     assert over_server == again.to_dict()
     assert 0 < made.replay.suppressed < made.replay.impressions
-    assert [what for what, *_ in told][:2] == ["making the shop's traffic", "reading the log"]
-    assert told[-1] == ("replaying it", made.replay.events, made.replay.events)
+    assert [what for what, *_ in reported][:2] == ["making the shop's traffic", "reading the log"]
+    assert reported[-1] == ("replaying the log", made.replay.events, made.replay.events)
 
 
-def test_what_it_says() -> None:
-    """The sentences and the channels' money say what the figures say."""
+def test_the_summary() -> None:
+    """The sentences and the cost by channel agree with the figures."""
     made = demo.run(visitors=250, days=10, seed=3)
     total = made.replay.total
     assert made.log is made.policy_file is None
@@ -47,12 +47,12 @@ def test_what_it_says() -> None:
     assert re.search(r"the channel call\.", text)
 
 
-def test_nobody_was_shown_anything() -> None:
-    """A town so small that there are no ads is no error."""
+def test_no_impressions() -> None:
+    """A shop so small that it shows no ads is fine."""
     seed = next(seed for seed in range(100) if _is_without_ads(seed))
     made = demo.run(visitors=1, days=1, seed=seed)
     assert made.replay.impressions == 0
-    assert made.sentences == ("Nobody was shown anything: there is nothing to change.",)
+    assert made.sentences == ("No impressions were shown, so there is nothing to change.",)
     assert made.channels == ()
 
 
@@ -63,16 +63,16 @@ def _is_without_ads(seed: int) -> bool:
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:
-    """A town of nobody, and a folder that cannot be, are errors of their own."""
-    with pytest.raises(InputError, match="visitors=0"):
+    """No visitors, or a folder that cannot be created, is an error."""
+    with pytest.raises(InputError, match="visitors must be an integer of at least 1, got 0"):
         demo.run(visitors=0)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made"):
+    with pytest.raises(ConfigError, match="cannot be created"):
         demo.run(visitors=1, days=1, keep=tmp_path / "file")
 
 
 def test_its_policy() -> None:
-    """The policy that ships knows every campaign of the shop, each with its channel and its cost."""
+    """The shipped policy knows every campaign of the shop, each with its channel and its cost."""
     policy = demo.policy()
     assert len(policy.campaign) == 9
     assert all(campaign.labels["channel"] and campaign.cost for campaign in policy.campaign.values())

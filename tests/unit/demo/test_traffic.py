@@ -1,4 +1,4 @@
-"""The made-up shop: the same for everyone, shaped like real logs, and told about its ads by the demo's own policy."""
+"""The synthetic shop: the same on every machine, shaped like real logs, and covered by the demo's own policy."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_a_small_run_is_the_same_on_every_machine(tmp_path: Path) -> None:
 
 
 def test_equal_arguments_make_equal_rows_and_another_seed_others() -> None:
-    """Nothing is kept between two runs, and the seed is all that chance hangs on."""
+    """Nothing is kept between two runs, and chance depends on the seed alone."""
     once, again, other = (shop(visitors=50, days=5, seed=seed) for seed in (3, 3, 4))
     assert once == again
     assert once != other
 
 
 def test_moving_the_start_by_weeks_moves_every_row_and_changes_nothing_else() -> None:
-    """The start is an origin, no source of chance: four weeks later the same happens four weeks later."""
+    """The start is an origin, not a source of chance: starting four weeks later moves all rows by four weeks."""
     here, there = shop(visitors=50, days=5), shop(visitors=50, days=5, start=MONDAY + 28 * DAY)
     assert [row.at + 28 * DAY for row in here] == [row.at for row in there]
     assert [(row.visitor, row.event, row.id) for row in here] == [(row.visitor, row.event, row.id) for row in there]
@@ -72,7 +72,7 @@ def test_moving_the_start_by_weeks_moves_every_row_and_changes_nothing_else() ->
 
 
 def test_rows_are_sorted_and_inside_the_time_asked_for(rows: list[Row]) -> None:
-    """Rows come in time order, from the first midnight up to, not including, the last."""
+    """Rows come in time order, from the first midnight up to but excluding the last."""
     assert all(a.at <= b.at for a, b in pairwise(rows))
     assert rows[0].at >= MONDAY
     assert rows[-1].at < MONDAY + 21 * DAY
@@ -81,7 +81,7 @@ def test_rows_are_sorted_and_inside_the_time_asked_for(rows: list[Row]) -> None:
 @pytest.mark.parametrize("days", [1, 2, 60])
 @pytest.mark.parametrize("visitors", [1, 2, 40])
 def test_every_visitor_leaves_a_row(visitors: int, days: int) -> None:
-    """Whatever the size, there are exactly as many visitors as were asked for, and nobody outside the time."""
+    """Whatever the size, there are exactly as many visitors as asked for, and no row outside the time."""
     rows = shop(visitors=visitors, days=days)
     assert {row.visitor for row in rows} == {f"v{number}" for number in range(1, visitors + 1)}
     assert all(MONDAY <= row.at < MONDAY + days * DAY for row in rows)
@@ -100,7 +100,7 @@ def test_fields_are_filled_where_they_apply_and_only_there(rows: list[Row]) -> N
 
 
 def test_a_double_fired_pixel_leaves_its_id_twice(rows: list[Row]) -> None:
-    """A handful of impressions (0.2 to 0.6 %) is logged twice, 1 to 45 seconds apart; all other ids are unique."""
+    """A few impressions (0.2 to 0.6 %) is logged twice, 1 to 45 seconds apart; all other ids are unique."""
     by_id = defaultdict(list)
     for row in rows:
         if row.id:
@@ -114,7 +114,7 @@ def test_a_double_fired_pixel_leaves_its_id_twice(rows: list[Row]) -> None:
 
 
 def test_a_reaction_follows_its_impression(rows: list[Row]) -> None:
-    """Nobody clicks or hides what she has not seen, nor is converted without a click and a purchase."""
+    """No visitor clicks or hides what they have not seen, nor is converted without a click and a purchase."""
     happened: set[tuple[str, str, str]] = set()
     buyers: set[str] = set()
     for row in rows:
@@ -132,7 +132,7 @@ def test_a_reaction_follows_its_impression(rows: list[Row]) -> None:
 
 
 def test_most_see_few_ads_and_a_few_see_hundreds(impressions: list[Row]) -> None:
-    """Two thirds and more see 1 to 3 ads; the most exposed hundredth gets a fifth and more of all; the bound holds."""
+    """At least two thirds see 1 to 3 ads; the heaviest 1 % get at least a fifth of all; the bound holds."""
     counts = sorted(Counter(row.visitor for row in impressions).values())
     assert 0.66 < share(sum(count <= 3 for count in counts), len(counts)) < 0.85
     assert 10 <= sum(count >= 100 for count in counts) <= 60
@@ -152,7 +152,7 @@ def test_ads_come_in_bursts(impressions: list[Row]) -> None:
 
 
 def test_evenings_and_weekends_are_busy_and_nights_are_quiet(rows: list[Row]) -> None:
-    """The day and the week have their rhythm, counted from the start."""
+    """Days and weeks have their rhythm, counted from the start."""
     hours = Counter((row.at - MONDAY) % DAY // 3600 for row in rows)
     weekdays = Counter((row.at - MONDAY) // DAY % 7 for row in rows)
     assert hours.most_common(1)[0][0] in {19, 20, 21}
@@ -183,31 +183,32 @@ def test_a_campaign_wears_out(rows: list[Row]) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "right"),
     [
-        ("visitors", 0, "a whole number, 1 or more"),
-        ("visitors", -5, "a whole number, 1 or more"),
-        ("visitors", 1.5, "a whole number, 1 or more"),
-        ("visitors", True, "a whole number, 1 or more"),
-        ("days", 0, "a whole number from 1 to 3660"),
-        ("days", 3661, "a whole number from 1 to 3660"),
-        ("seed", -1, "a whole number, 0 or more"),
-        ("seed", "1", "a whole number, 0 or more"),
-        ("start", -1, "a whole number from 0 to"),
-        ("start", 2**32 - 21 * DAY, "a whole number from 0 to 4293152895"),
-        ("start", float("nan"), "a whole number from 0 to"),
+        ("visitors", 0, "an integer of at least 1"),
+        ("visitors", -5, "an integer of at least 1"),
+        ("visitors", 1.5, "an integer of at least 1"),
+        ("visitors", True, "an integer of at least 1"),
+        ("days", 0, "an integer from 1 to 3660"),
+        ("days", 3661, "an integer from 1 to 3660"),
+        ("seed", -1, "an integer of at least 0"),
+        ("seed", "1", "an integer of at least 0"),
+        ("start", -1, "an integer from 0 to"),
+        ("start", 2**32 - 21 * DAY, "an integer from 0 to 4293152895"),
+        ("start", float("nan"), "an integer from 0 to"),
     ],
 )
 def test_bad_arguments_are_named(name: str, value: object, right: str) -> None:
-    """The message has the parameter, what it was, and what it may be."""
+    """The message has the parameter, its value, and what it may be."""
     with pytest.raises(InputError) as caught:
         shop(**{"visitors": 1, name: value})  # type: ignore[arg-type]
-    assert str(caught.value).startswith(f"{name}={value!r}: must be {right}")
+    assert str(caught.value).startswith(f"{name} must be {right}")
+    assert str(caught.value).endswith(f", got {value!r}")
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("days", 3660), ("start", 0), ("start", 2**32 - 1 - 21 * DAY), ("seed", 0)]
 )
 def test_the_bounds_themselves_are_fine(name: str, value: int) -> None:
-    """What the messages call right is right."""
+    """The bounds in the messages are themselves allowed."""
     assert shop(**{"visitors": 3, name: value})
 
 
@@ -233,7 +234,7 @@ def test_a_file_gives_the_rows_back(tmp_path: Path, name: str) -> None:
 
 
 def test_equal_rows_make_equal_gzip_files(tmp_path: Path) -> None:
-    """A gzip file holds neither the time nor its own name; a plain string will do as a path."""
+    """A gzip file holds neither the time nor its own name; a path may be a plain string."""
     rows = shop(visitors=20, days=3)
     write_csv(rows, tmp_path / "one.csv.gz")
     write_csv(iter(rows), str(tmp_path / "two.csv.gz"))
@@ -246,7 +247,7 @@ def test_equal_rows_make_equal_gzip_files(tmp_path: Path) -> None:
 
 
 def test_traffic_and_policy_know_the_same_campaigns(impressions: list[Row], policy: dict[str, Any]) -> None:
-    """Every campaign in the traffic is in the policy file, and the other way round."""
+    """The traffic and the policy file have the same campaigns."""
     assert {row.subject for row in impressions} == set(policy["campaign"])
 
 
@@ -269,7 +270,7 @@ def test_the_policy_asks_only_about_what_can_happen(rows: list[Row], policy: dic
 
 
 def test_the_policy_has_work_to_do_in_the_head(impressions: list[Row], rows: list[Row]) -> None:
-    """There is what a policy is for: ads beyond any threshold, after the purchase, and after "hide this ad"."""
+    """The traffic has what a policy is for: ads beyond any threshold, after the purchase, after "hide this ad"."""
     bought: set[str] = set()
     hidden: set[tuple[str, str]] = set()
     wasted: Counter[str] = Counter()
