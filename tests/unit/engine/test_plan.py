@@ -1,0 +1,401 @@
+"""plan.py: what a policy compiles to: rules, facts, where events enter, and how candidates are looked up."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retarget.engine.plan import Fact, Plan, as_candidate, compile_subject
+from retarget.errors import InputError
+from retarget.events import Candidate
+from retarget.policy import Policy
+from retarget.timelines import (
+    ACTIVITY,
+    DAY,
+    IMPRESSION,
+    MIN_KEEP,
+    POINTS,
+    SESSION_AT_MOST,
+    SESSIONS,
+    Calendar,
+    Days,
+    Ends,
+    Flight,
+    Hours,
+    Rolling,
+    Starts,
+    Window,
+    session,
+    timeline,
+)
+from tests.support import strategies
+from tests.support.histories import plan_of
+
+RETENTION = 400 * DAY
+
+EVERYTHING = """
+    retention = "400 days"
+    [annoyance]
+    threshold = [{ cap = "12 per day", spread = true }]
+    points = { email = 3 }
+    [annoyance.segment.customers]
+    who = ["purchase within 365 days"]
+    threshold = ["50 per 7 days"]
+    [caps]
+    advertiser = ["5 per day"]
+    "channel:email" = ["2 per week"]
+    "channel:display" = ["9 per week"]
+    [campaign.ad]
+    labels = { advertiser = "oyashop", channel = "email" }
+    audience = ["visit pricing within 30 days", { any = ["2 click ad", "login"] }]
+    exclude = ["dismiss {campaign}"]
+    caps = [{ cap = "4 per day", spread = true }]
+    gap = "2 hours"
+    hours = "08:00-21:00"
+    days = "mon-sat"
+    start = 2026-11-01
+    end = 2026-12-24
+"""
+
+
+def named(plan: Plan, candidate: str = "ad") -> list[tuple[str, str, int | None]]:
+    """The rules on a candidate: reason, text, limit."""
+    return [(rule.reason, rule.text, rule.limit) for rule in plan.rules(Candidate(candidate))]
+
+
+def keeps(plan: Plan, event: str, subject: str | Candidate | None = None) -> dict[bytes, tuple[int, int]]:
+    """Where an event enters: entries kept and weight, by timeline."""
+    return {place.field: (place.keep, place.weight) for place in plan.places(event, subject)}
+
+
+# ---- rules ----
+
+
+def test_every_rule_in_the_order_of_the_file() -> None:
+    """The clock, then audience and exclusions, caps and gap, caps per label, the threshold of each segment."""
+    assert named(plan_of(EVERYTHING)) == [
+        ("start", "start 2026-11-01", None),
+        ("end", "end 2026-12-24", None),
+        ("days", "days mon-sat", None),
+        ("hours", "hours 08:00-21:00", None),
+        ("audience", "visit pricing within 30 days", 1),
+        ("audience", "2 click ad or login", None),
+        ("exclude", "dismiss {campaign}", 1),
+        ("cap", "4 per day", 4),
+        ("gap", "4 per day, spread", 1),
+        ("gap", "gap 2 hours", 1),
+        ("cap", "advertiser: 5 per day", 5),
+        ("cap", "channel:email: 2 per week", 2),
+        ("annoyance", "segment customers: 50 per 7 days", 50),
+        ("annoyance", "annoyance: 12 per day", 12),
+        ("annoyance", "annoyance: 12 per day, spread", 1),
+    ]
+
+
+def test_the_clock_is_openings() -> None:
+    """Start, end, days and hours ask about no timeline."""
+    compiled = plan_of(EVERYTHING).compiled["ad"]
+    kinds = [type(opening) for opening in compiled.openings]
+    assert kinds == [Starts, Ends, Days, Hours]
+
+
+def test_obeys_false_sets_caps_aside() -> None:
+    """Neither its own caps, nor those of labels, nor the threshold; audience and exclusions stay."""
+    own = EVERYTHING.replace('gap = "2 hours"', "obeys = false").replace(
+        'caps = [{ cap = "4 per day", spread = true }]', ""
+    )
+    rules = named(plan_of(own))
+    assert [reason for reason, *_ in rules] == ["start", "end", "days", "hours", "audience", "audience", "exclude"]
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [
+        ("3 per day", Rolling(DAY)),
+        ("3 per lifetime", Rolling(RETENTION)),
+        ("3 per session", session()),
+        ("3 per calendar week", Calendar("week")),
+        ("3 per flight", Rolling(RETENTION)),
+    ],
+)
+def test_windows_of_caps(text: str, window: Window) -> None:
+    """A flight without a start, like lifetime, is as long as anything is remembered."""
+    plan = plan_of(f"[campaign.ad]\ncaps = ['{text}']")
+    assert Fact(b"iad", 3, window) in plan.facts
+
+
+def test_weeks_begin_on_sunday_if_the_policy_says_so() -> None:
+    """`week_start = "sunday"` is in the window."""
+    plan = plan_of('week_start = "sunday"\n[campaign.ad]\ncaps = ["3 per calendar week"]')
+    assert plan.windows == [Calendar("week", sunday_first=True)]
+
+
+@pytest.mark.parametrize(
+    ("dates", "seconds"),
+    [
+        ("start = 2026-11-01", RETENTION),
+        ("start = 2026-11-01\nend = 2026-11-10", 12 * DAY),
+        ("start = 2026-11-01\nend = 2036-11-01", RETENTION),
+    ],
+)
+def test_a_flight_is_kept_two_days_longer_than_it_lasts(dates: str, seconds: int) -> None:
+    """It may begin and end in other zones than the policy's; never longer than the retention."""
+    plan = plan_of(f"[campaign.ad]\ncaps = ['3 per flight']\n{dates}")
+    assert plan.windows == [Flight(date(2026, 11, 1), seconds)]
+
+
+def test_points_are_the_limit_less_the_weight() -> None:
+    """A candidate of 3 points under a limit of 12 is forbidden once 10 points are used; 13 points never fit."""
+    plan = plan_of(
+        '[annoyance]\nthreshold = ["12 per day"]\npoints = { email = 3, call = 13 }\n'
+        '[campaign.mail]\nlabels = { channel = "email" }\n[campaign.ad]'
+    )
+    compiled = {**plan.compiled, "call": plan.bind(Candidate("ad", channel="call"))}
+    asked = {id_: {fact.n for clause in each.guards for fact, _ in clause} for id_, each in compiled.items()}
+    assert asked == {"mail": {10}, "ad": {12}, "call": {0}}
+
+
+def test_segments_are_tried_in_order_the_general_threshold_last() -> None:
+    """Each has the formula of its being in force."""
+    plan = plan_of(EVERYTHING)
+    assert [segment.name for segment in plan.segments] == ["segment customers", "annoyance"]
+    bought = Fact(timeline.name("purchase"), 1, Rolling(365 * DAY))
+    assert [plan.bind_formula(segment.who, {}) for segment in plan.segments] == [
+        [((bought, True),)],
+        [((bought, False),)],
+    ]
+    assert plan.points(plan.segments[1].threshold[0]) == Fact(POINTS, 12, Rolling(DAY))
+    assert plan_of("[campaign.ad]").segments == []
+
+
+# ---- facts and candidates ----
+
+
+def test_clauses_of_one_fact_go_into_two_sets() -> None:
+    """`requires` and `forbids`; where that is all, the candidate is simple."""
+    plan = plan_of('[campaign.ad]\naudience = ["visit"]\nexclude = ["purchase"]\ncaps = ["2 per day"]')
+    compiled = plan.compiled["ad"]
+    assert {plan.numbered[number].field for number in compiled.requires} == {b"evisit"}
+    assert {plan.numbered[number].field for number in compiled.forbids} == {b"epurchase", b"iad"}
+    assert compiled.simple
+    assert plan.forbidding == compiled.forbids
+
+
+@pytest.mark.parametrize(
+    "rule", ['audience = [{ any = ["visit", "click"] }]', 'hours = "08:00-09:00"', 'audience = ["visit {item}"]']
+)
+def test_what_the_sets_cannot_express(rule: str) -> None:
+    """A clause of several facts, the clock, and a label that is missing: the candidate is not simple."""
+    compiled = plan_of(f"[campaign.ad]\n{rule}").compiled["ad"]
+    assert not compiled.simple
+    assert (bool(compiled.clauses), bool(compiled.openings), compiled.bound) == {
+        "any": (True, False, ()),
+        "hours": (False, True, ()),
+        "{item}": (False, False, ((),)),
+    }[next(word for word in ("any", "hours", "{item}") if word in rule)]
+
+
+def test_a_missing_label_makes_a_fact_false() -> None:
+    """What is required cannot hold, what excludes does not."""
+    plan = plan_of('[campaign.ad]\naudience = ["visit {item}"]\nexclude = ["purchase {item}"]')
+    assert plan.compiled["ad"].guards == ((),)
+    bound = plan.bind(Candidate("ad", item="sku")).guards
+    assert {(fact.field, wanted) for clause in bound for fact, wanted in clause} == {
+        (b"evisit sku", True),
+        (b"epurchase sku", False),
+    }
+
+
+def test_a_candidates_labels_override_the_campaigns() -> None:
+    """`campaign` is always the campaign's id."""
+    plan = plan_of('[campaign.ad]\nlabels = { item = "a", advertiser = "b" }')
+    labels = plan.labels(Candidate("ad", item="c", slot="d"))
+    assert labels == {"item": "c", "advertiser": "b", "slot": "d", "campaign": "ad"}
+    assert plan.labels(Candidate("stranger")) == {"campaign": "stranger"}
+
+
+def test_bare_candidates_share_what_the_campaign_compiled_to() -> None:
+    """A candidate without labels is the campaign; one with labels is bound once."""
+    plan = plan_of('[campaign.ad]\nexclude = ["purchase {item}"]')
+    assert plan.bind(Candidate("ad")) is plan.compiled["ad"]
+    with_item = Candidate("ad", item="sku")
+    assert plan.bind(with_item) is plan.bind(Candidate("ad", item="sku")) is not plan.compiled["ad"]
+    assert [bound.rule.text for bound in plan.bound_rules(with_item)] == ["purchase {item}"]
+
+
+def test_facts_of_other_candidates_are_not_numbered() -> None:
+    """Binding a candidate leaves the plan as it was: its facts are looked up by themselves."""
+    plan = plan_of('[campaign.ad]\nexclude = ["purchase {item}"]')
+    before = dict(plan.facts)
+    assert plan.bind(Candidate("ad", item="sku")).bound
+    assert plan.facts == before
+
+
+def test_campaigns_are_indexed_by_facts_they_cannot_do_without() -> None:
+    """By one required fact, by all of a clause of which one is needed; the others are always tried."""
+    plan = plan_of(
+        '[campaign.needs]\naudience = ["visit", "login"]\n'
+        '[campaign.either]\naudience = [{ any = ["click", "purchase"] }]\n[campaign.free]\nexclude = ["optout"]'
+    )
+    by_field: dict[str, set[bytes]] = {}
+    for number, ids in plan.by_fact.items():
+        for id_ in ids:
+            by_field.setdefault(id_, set()).add(plan.numbered[number].field)
+    assert by_field["either"] == {b"eclick", b"epurchase"}
+    assert len(by_field["needs"]) == 1
+    assert by_field["needs"] < {b"evisit", b"elogin"}
+    assert plan.always == ["free"]
+    assert plan.position == {"needs": 0, "either": 1, "free": 2}
+
+
+def test_who_can_be_decided_on() -> None:
+    """The policy's campaigns, and with defaults all others."""
+    assert plan_of("[campaign.ad]").knows("ad")
+    assert not plan_of("[campaign.ad]").knows("stranger")
+    assert plan_of("[defaults]\n[campaign.ad]").knows("stranger")
+
+
+def test_compile_subject() -> None:
+    """A campaign's id, a candidate, or a campaign under the defaults; anything else says what would be right."""
+    plan = plan_of("[campaign.ad]")
+    assert compile_subject(plan, "ad") is compile_subject(plan, Candidate("ad")) is plan.compiled["ad"]
+    with pytest.raises(InputError, match=r"campaign 'stranger' is not in the policy, which has no \[defaults\]"):
+        compile_subject(plan, "stranger")
+    open_plan = plan_of("[defaults]\ncaps = ['1 per day']")
+    assert compile_subject(open_plan, "stranger").guards == (((Fact(b"istranger", 1, Rolling(DAY)), False),),)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [5, None, "", "a\nb", "x" * 300, "\ud800", ["ad"], Candidate("ad", item=""), Candidate("ad", item=5)],  # type: ignore[arg-type]
+)
+def test_what_is_not_a_candidate_is_an_input_error(subject: object) -> None:
+    """Every wrong value, hashable or not, in the campaign or in a label."""
+    with pytest.raises(InputError, match="a candidate is a campaign id or a Candidate"):
+        as_candidate(subject)
+
+
+def test_a_candidate_is_taken_as_it_is() -> None:
+    """Given as one, or as its campaign's id."""
+    candidate = Candidate("ad", item="sku")
+    assert as_candidate(candidate) is candidate
+    assert as_candidate("ad") == Candidate("ad")
+
+
+# ---- events ----
+
+
+def test_an_event_enters_only_what_a_rule_asks_about() -> None:
+    """The event, its subject, the campaign's labels, points: no more timelines than there are questions."""
+    plan = plan_of(EVERYTHING)
+    assert keeps(plan, "visit", "pricing") == {b"evisit pricing": (MIN_KEEP, 1)}
+    assert keeps(plan, "visit", "home") == keeps(plan, "signup") == {}
+    assert keeps(plan, "purchase") == keeps(plan, "purchase", "sku") == {b"epurchase": (MIN_KEEP, 1)}
+    assert set(keeps(plan, IMPRESSION, "ad")) == {b"iad", b"iadvertiser:oyashop", b"ichannel:email", b"*"}
+    assert keeps(plan, IMPRESSION, "ad")[b"*"] == (50, 3)
+    assert keeps(plan, IMPRESSION, "stranger") == {b"*": (50, 1)}
+
+
+def test_a_candidates_own_labels_are_entered() -> None:
+    """Under the label's own kind, never under a template that happens to fit."""
+    plan = plan_of('[caps]\nitem = ["30 per day"]\n[campaign.ad]\nexclude = ["visit {campaign}"]')
+    assert set(keeps(plan, IMPRESSION, Candidate("ad", item="sku"))) == {b"iitem:sku"}
+    assert keeps(plan, IMPRESSION, Candidate("ad", item="sku"))[b"iitem:sku"] == (30, 1)
+    assert set(keeps(plan, "visit", "ad")) == {b"evisit ad"}
+
+
+def test_counts_false_enters_its_own_timelines_only() -> None:
+    """Neither labels nor points."""
+    plan = plan_of(EVERYTHING.replace('gap = "2 hours"', "counts = false"))
+    assert set(keeps(plan, IMPRESSION, "ad")) == {b"iad"}
+
+
+def test_the_defaults_ask_about_campaigns_that_nobody_named() -> None:
+    """A default cap is kept for any campaign."""
+    plan = plan_of('[defaults]\ncaps = ["20 per day"]\nexclude = ["dismiss {campaign}"]\n[campaign.ad]\ncaps = []')
+    assert keeps(plan, IMPRESSION, "stranger") == {b"istranger": (20, 1)}
+    assert keeps(plan, "dismiss", "stranger") == {b"edismiss stranger": (MIN_KEEP, 1)}
+    assert keeps(plan, IMPRESSION, "ad") == {}
+
+
+def test_a_shield_is_what_a_blocking_rule_asks_about() -> None:
+    """Caps and exclusions are shields, audiences are not."""
+    plan = plan_of('[campaign.ad]\naudience = ["visit"]\nexclude = ["dismiss"]\ncaps = ["2 per day"]')
+    shields = {
+        place.field: timeline.is_shield(place.head.to_bytes(2))
+        for event, subject in (("visit", None), ("dismiss", None), (IMPRESSION, "ad"))
+        for place in plan.places(event, subject)
+    }
+    assert shields == {b"evisit": False, b"edismiss": True, b"iad": True}
+
+
+@given(strategies.policies(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_place_of_finds_what_places_said(data: strategies.Data, chance: st.DataObject) -> None:
+    """The place of a timeline found by its name is the one where events enter it, except for its weight."""
+    policy = Policy.model_validate(data)
+    plan = Plan(policy)
+    event = chance.draw(strategies.events(policy))
+    for place in plan.places(event.event, None if event.subject is None else as_candidate(event.subject)):
+        assert plan.place_of(place.field) == place._replace(weight=1)
+
+
+def test_place_of_a_name_that_nobody_asks_about() -> None:
+    """None, whatever the bytes."""
+    plan = plan_of('[campaign.ad]\ncaps = ["2 per day"]')
+    assert [plan.place_of(field) for field in (b"ix", b"evisit x", b"e", b"", b"\xff", b"@", b"^", b"*")] == [None] * 8
+    assert plan.place_of(b"iad") == plan.places(IMPRESSION, "ad")[0]
+
+
+# ---- sessions ----
+
+SEGMENTED = """
+    [annoyance]
+    threshold = ["9 per day"]
+    [annoyance.segment.here]
+    who = ["visit within session"]
+    threshold = ["1 per day"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("toml", "expected"),
+    [
+        ('[campaign.ad]\ncaps = ["2 per day"]', False),
+        ('[campaign.ad]\ncaps = ["2 per session"]', True),
+        ('[campaign.ad]\naudience = ["visit within session"]', True),
+        ('[caps]\nitem = ["2 per session"]', True),
+        ('[defaults]\nexclude = ["visit within session"]', True),
+        ('[annoyance]\nthreshold = ["9 per session"]', True),
+        (SEGMENTED, True),
+        ('[annoyance]\nthreshold = ["9 per day"]\n[campaign.ad]\nobeys = false', False),
+    ],
+)
+def test_sessions_are_kept_if_a_rule_asks_about_them(toml: str, *, expected: bool) -> None:
+    """Known when the plan is built; no query changes it."""
+    plan = plan_of(toml)
+    assert plan.has_sessions is expected
+    assert (plan.place_of(ACTIVITY) is not None) is (plan.place_of(SESSIONS) is not None) is expected
+    if plan.knows("ad"):
+        plan.rules(Candidate("ad", item="sku"))
+    assert plan.has_sessions is expected
+
+
+def test_session_places() -> None:
+    """The last activity matters as long as a pause may be; the start as long as a session may be. Both are shields."""
+    plan = plan_of('session = "20 minutes"\n[campaign.ad]\ncaps = ["2 per session"]')
+    activity, started = plan.session_places()
+    assert (activity.field, activity.keep, activity.horizon) == (ACTIVITY, 1, 1_200)
+    assert (started.field, started.keep, started.horizon) == (SESSIONS, 1, SESSION_AT_MOST)
+    assert all(timeline.is_shield(place.head.to_bytes(2)) for place in (activity, started))
+    assert [plan.place_of(ACTIVITY), plan.place_of(SESSIONS)] == [activity, started]
+
+
+def test_a_session_cap_needs_the_session_to_be_going_on() -> None:
+    """The cap forbids only while both facts are true."""
+    plan = plan_of('session = "20 minutes"\n[campaign.ad]\ncaps = ["2 per session"]')
+    (clause,) = plan.compiled["ad"].guards
+    assert set(clause) == {(Fact(b"iad", 2, session()), False), (Fact(ACTIVITY, 1, Rolling(1_200)), False)}
