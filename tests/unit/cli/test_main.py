@@ -1,29 +1,98 @@
-"""`retarget` itself: help, version, missing extras, and the installed program."""
+"""`main`: exit codes, what is printed when a command fails, missing extras, warnings, and the program itself."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from retarget import cli
+from retarget.cli import main
+from retarget.errors import PolicyError, RetargetWarning
 from tests.support.commands import Run
 
-
-def test_help_and_version(run: Run) -> None:
-    """Without a command there is help; each command has its own."""
-    alone = run()
-    assert "replay" in alone.out + alone.err
-    assert "--policy FILE" in run("replay", "--help").out
-    assert "--visitors" in run("demo", "-h").out
-    assert run("--version").out.startswith("retarget 0.")
-    assert run("nonsense").code == 2
+App = Callable[..., None]
 
 
-@pytest.mark.parametrize(("missing", "extra"), [("typer", "cli"), ("rich", "cli"), ("duckdb", "logs")])
-def test_an_extra_is_missing(policy: Path, log: Path, missing: str, extra: str) -> None:
-    """Without an extra, one line says what to install."""
+def raising(error: BaseException) -> App:
+    """An app whose every command raises this."""
+
+    def app(*, args: Sequence[str] | None, prog_name: str) -> None:
+        raise error
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "printed"),
+    [
+        (SystemExit(1), 1, ""),
+        (SystemExit(), 0, ""),
+        (SystemExit("some text"), 2, ""),
+        (PolicyError(["campaign.c.caps: wrong"]), 2, "retarget: campaign.c.caps: wrong\n"),
+        (FileNotFoundError(2, "No such file", "log.csv"), 2, "retarget: log.csv: No such file\n"),
+        (OSError("the disk is full"), 2, "retarget: the disk is full\n"),
+    ],
+)
+def test_what_ends_a_command_becomes_its_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, printed: str
+) -> None:
+    """The library's errors and the system's are one line on standard error and code 2; an exit keeps its code."""
+    monkeypatch.setattr("retarget.cli.commands.app", raising(error))
+    ran = run("replay")
+    assert (ran.code, ran.out, ran.err) == (code, "", printed)
+
+
+def test_a_command_that_returns_is_code_0(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that neither exits nor raises did well."""
+    monkeypatch.setattr("retarget.cli.commands.app", lambda **_: None)
+    assert run("replay").code == 0
+
+
+def test_own_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A warning of the library is printed without its line of code; any other goes the usual way."""
+    usual: list[object] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_: usual.append(str(message)))
+
+    def app(**_: object) -> None:
+        warnings.warn("the pool is not used", RetargetWarning, stacklevel=1)
+        warnings.warn("something else", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr("retarget.cli.commands.app", app)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main([]) == 0
+    assert capsys.readouterr().err == "retarget: warning: the pool is not used\n"
+    assert usual == ["something else"]
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_the_extra_of_the_command_line_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """One line says what to install."""
+    for name in [name for name in sys.modules if name.startswith("retarget.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(cli, name.rpartition(".")[2])
+    for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, missing, None)
+    ran = run("replay")
+    assert (ran.code, ran.err) == (2, f"retarget: the command line needs {missing}: pip install 'retarget[cli]'\n")
+
+
+def test_any_other_missing_module_is_a_fault_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the traceback is wanted."""
+    monkeypatch.setitem(sys.modules, "retarget.cli.commands", None)
+    with pytest.raises(ImportError, match=r"retarget\.cli\.commands"):
+        run("replay")
+
+
+@pytest.mark.parametrize(("missing", "extra"), [("typer", "cli"), ("duckdb", "logs")])
+def test_an_extra_is_missing_on_a_machine(policy: Path, log: Path, missing: str, extra: str) -> None:
+    """The same in a process of its own, where nothing was imported before."""
     script = "import sys; sys.modules[sys.argv[1]] = None; from retarget.cli import main; sys.exit(main(sys.argv[2:]))"
     words = [missing, "replay", str(log), "--policy", str(policy)]
     ran = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
@@ -33,7 +102,7 @@ def test_an_extra_is_missing(policy: Path, log: Path, missing: str, extra: str) 
 
 
 def test_as_a_program(policy: Path, log: Path) -> None:
-    """`python -m retarget` is the command; piped, it prints plain text, and warnings of ours are plain, too."""
+    """`python -m retarget` is the command; piped, it prints plain text, and errors are one plain line."""
     command = [sys.executable, "-m", "retarget", "replay", str(log), "--policy", str(policy)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "What the policy changes" in ran.stdout

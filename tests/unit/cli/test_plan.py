@@ -39,9 +39,26 @@ def test_plan_takes_constants_of_your_own(run: Run, tmp_path: Path) -> None:
     "wrong",
     [("--visitors", "many"), ("--visitors", "0"), ("--node-memory", "big"), ("--headroom", "2")],
 )
-def test_plan_refuses_what_is_no_number(run: Run, wrong: tuple[str, str]) -> None:
+def test_plan_refuses_a_wrong_number(run: Run, wrong: tuple[str, str]) -> None:
     """In one line that says what would be right."""
     done = run("plan", "--visitors", "1e6", *wrong)
     assert done.code == 2
     assert done.err.startswith("retarget: ")
     assert done.err.count("\n") == 1
+
+
+def test_a_workload_without_calls_has_no_times(run: Run) -> None:
+    """Then memory alone is estimated; very large sizes are terabytes."""
+    done = run("plan", "--visitors", "5e9", "--impressions", 1, "--replicas", 2)
+    assert "Redis cores" not in done.out
+    assert "network" not in done.out.partition("visitors, 1 impressions")[2]
+    assert " TB" in done.out
+    assert "2 replicas of each" in done.out
+
+
+def test_visitors_in_tables_are_reported(run: Run) -> None:
+    """With the setting that would bring them back into a listpack; where all fit, nothing is said."""
+    advice = "with hash-max-listpack-value 128"
+    one = ("--visitors", "1e6", "--campaigns", 1)
+    assert advice in " ".join(run("plan", *one, "--impressions", 20).out.split())
+    assert advice not in " ".join(run("plan", *one, "--impressions", 3, "--spread", "even").out.split())

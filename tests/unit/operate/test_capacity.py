@@ -178,3 +178,9 @@ def test_the_answer_says_what_it_does_not_know() -> None:
     assert any("geometric" in text for text in plan().unknown)
     assert len(known.unknown) < len(plan().unknown)  # a policy says what an impression enters
     assert known.to_dict()["nodes"] == known.nodes
+
+
+def test_a_node_that_holds_nobody_is_refused() -> None:
+    """Where the server alone takes what may be used, no number of nodes is enough."""
+    with pytest.raises(InputError, match="node_memory: too small to hold any visitors"):
+        plan(fleet=Fleet(node_memory=1e8, headroom=0.9))

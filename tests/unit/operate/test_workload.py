@@ -107,3 +107,25 @@ def test_a_workload_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     """The message names what is wrong."""
     with pytest.raises(InputError, match=next(reversed(wrong))):
         replace(LARGE, **wrong)
+
+
+def test_campaigns_that_the_policy_does_not_name_have_its_defaults() -> None:
+    """A policy of defaults alone: each campaign of the workload has a timeline under a made-up id."""
+    work = Workload(visitors=1, impressions=3, campaigns=3, campaign_bytes=7, spread="even")
+    ((_, shape),) = shapes(work, Plan(Policy.from_text('[defaults]\ncaps = ["5 per day"]')))
+    assert shape.fields == (Field(8, 6),) * 3
+
+
+def test_a_session_has_timelines_of_its_own() -> None:
+    """Where a cap counts by session, what the session needs is remembered too."""
+    work = Workload(visitors=1, impressions=1, campaigns=1, spread="even")
+    with_session = Plan(Policy.from_text('[campaign.c]\ncaps = ["2 per session"]'))
+    without = Plan(Policy.from_text('[campaign.c]\ncaps = ["2 per day"]'))
+    ((_, long),), ((_, short),) = shapes(work, with_session), shapes(work, without)
+    assert len(long.fields) == len(short.fields) + len(with_session.session_places()) > len(short.fields)
+
+
+def test_what_neither_claims_nor_records_decides() -> None:
+    """The three shares are all calls."""
+    work = Workload(visitors=1, share_of_claims=0.25, share_of_records=0.5)
+    assert work.share_of_decisions == 0.25
