@@ -1,9 +1,9 @@
-"""The write script and its arguments: what write.lua reads, packed.
+"""The write script and its arguments, packed as write.lua reads them.
 
 Rules:
-- The script is named by its SHA-1 and sent whole only where the server does not have it.
-- Its constants are filled in from Python, so that memory and server cannot drift apart.
-- An alternative is packed once: within one second many visitors are sent the same one.
+- The script is named by its SHA-1 and sent whole only to a server that does not have it.
+- Its constants are filled in from Python, so that the memory store and the script cannot drift apart.
+- An alternative is packed once: within a second, the same one is sent for many visitors.
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 _ALTERNATIVE = struct.Struct(">HHI3sI")
 _GUARD = struct.Struct(">BHIH")
-_ENTRY = struct.Struct(">IHHHH")
+_CHANGE = struct.Struct(">IHHHH")
 
 _NAMES = 64
-"""At most this many timelines are read by one command: a merge names hundreds."""
+"""The most timelines that the script reads by one command: a merge names hundreds."""
 
 _CACHED = 64
-"""Alternatives with more changes than this are packed anew each time: only merges have them, and never twice."""
+"""Alternatives with more changes than this are not cached: they are from merges, which never repeat one."""
 
 
 class Packed(NamedTuple):
-    """An alternative's bytes, and the timelines that it names, in order."""
+    """An alternative's bytes, and the timelines that it names, each once, in order."""
 
     data: bytes
     names: tuple[bytes, ...]
 
 
-def packed(alternative: Alternative) -> Packed:
+def pack(alternative: Alternative) -> Packed:
     """One alternative as write.lua reads it."""
-    return _pack(alternative) if len(alternative.changes) > _CACHED else _pack_once(alternative)
+    return _pack(alternative) if len(alternative.changes) > _CACHED else _pack_cached(alternative)
 
 
 def arguments(write: Write) -> tuple[bytes, ...]:
-    """KEYS[1] and ARGV of write.lua. No numbers: hiredis 3.5 packs one by its `repr`, and crashes if a signal comes."""
-    choices = [packed(alternative) for alternative in write.alternatives]
+    """KEYS[1] and ARGV of write.lua, all bytes: hiredis 3.5 packs an int by its `repr`, and crashes if a signal comes."""
+    choices = [pack(alternative) for alternative in write.alternatives]
     names = choices[0].names if choices else ()
     return write.key, b"%d" % write.now, write.id, b"".join(choice.data for choice in choices), write.hold, *names
 
@@ -80,8 +80,8 @@ def _pack(alternative: Alternative) -> Packed:
         parts += (_GUARD.pack(flags, guard.n, guard.since, len(guard.field)), guard.field)
     fields = [guard.field for guard in alternative.guards]
     for change in alternative.changes:
-        at, times, keep, head, field = _numbers(change)
-        parts += (_ENTRY.pack(at, times, keep, head, len(field)), field)
+        at, times, keep, head, field = _fields(change)
+        parts += (_CHANGE.pack(at, times, keep, head, len(field)), field)
         fields.append(field)
     names = tuple(name for name in dict.fromkeys(fields) if name)[:_NAMES]
     block = b"".join(parts)
@@ -89,8 +89,8 @@ def _pack(alternative: Alternative) -> Packed:
     return Packed(_ALTERNATIVE.pack(*counts, alternative.ttl, alternative.outcome, len(block)) + block, names)
 
 
-def _numbers(change: Change) -> tuple[int, int, int, int, bytes]:
-    """A change in the script's terms: `keep` 0 takes out, `at` 0 then is the hold's own end, no name is the hold."""
+def _fields(change: Change) -> tuple[int, int, int, int, bytes]:
+    """`at`, `weight`, `keep`, `head` and name of a change, as the header of write.lua defines them."""
     if isinstance(change, Enter):
         return change.at, change.weight, change.keep, change.head, change.field
     if isinstance(change, Remove):
@@ -100,4 +100,4 @@ def _numbers(change: Change) -> tuple[int, int, int, int, bytes]:
     return 0, change.times, 0, 0, change.field
 
 
-_pack_once = lru_cache(4_096)(_pack)
+_pack_cached = lru_cache(4_096)(_pack)
