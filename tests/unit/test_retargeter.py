@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,21 @@ def test_the_policy_can_be_read_and_set() -> None:
         assert ads.policy is CAPPED
         ads.policy = other
         assert ads.policy is other
+
+
+@pytest.mark.parametrize(
+    "who", ['"x{n}", "y{n}", "z{n}"', '{{ any = ["x{n}", "y{n}"] }}, {{ any = ["z{n}", "w{n}"] }}']
+)
+def test_a_policy_that_multiplies_out_is_refused_not_run(who: str) -> None:
+    """Twenty segments of several conditions each: an error that says what to simplify, at once; no endless loading."""
+    segments = "".join(
+        f'[annoyance.segment.s{n}]\nwho = [{who.format(n=n)}]\nthreshold = ["9 per day"]\n' for n in range(20)
+    )
+    text = f'[annoyance]\nthreshold = ["5 per day"]\n{segments}[campaign.a]'
+    program = "import sys, retarget; retarget.Retargeter(retarget.Policy.from_text(sys.argv[1]), 'memory://')"
+    done = subprocess.run([sys.executable, "-c", program, text], timeout=60, capture_output=True, check=False)
+    assert b"PolicyError" in done.stderr
+    assert b"clauses" in done.stderr
 
 
 # -- driving -----------------------------------------------------------------------------------------------------------

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from retarget import Candidate, ConfigError, Event, InputError, MemoryStore, Policy, PolicyError, Retargeter
+from retarget import Candidate, Event, InputError, MemoryStore, Policy, PolicyError, Retargeter
 from tests.support.fixtures import Ads, Clock
 
 TEXT = """
@@ -427,69 +424,3 @@ def test_an_unknown_zone_is_refused(shop: Retargeter, zone: Any) -> None:
         with pytest.raises(InputError, match=r"timezone.*Europe/Zurich") as raised:
             call()
         assert len(str(raised.value)) < 300
-
-
-# -- setting up --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("policy", ["policy.toml", {"campaign": {}}, None, Path("policy.toml"), Policy])
-def test_a_retargeter_needs_a_policy(policy: Any) -> None:
-    """A file name or plain data in its place is refused, saying how to load one; when set later too."""
-    with pytest.raises((ConfigError, InputError), match=r"Policy\.from_toml"):
-        Retargeter(policy, "memory://")
-    shop = Retargeter(Policy.from_text("[campaign.a]"), "memory://")
-    with pytest.raises((ConfigError, InputError), match=r"Policy\.from_toml"):
-        shop.policy = policy
-    assert shop.decide("v").eligible == ("a",)
-
-
-@pytest.mark.parametrize("prefix", [5, None, b"rt:", "\ud800"])
-def test_a_prefix_is_a_text(prefix: Any) -> None:
-    """Anything else is refused when set up, not at the first visitor."""
-    with pytest.raises(ConfigError, match="prefix"):
-        Retargeter(Policy.from_text("[campaign.a]"), "memory://", prefix=prefix)
-
-
-# -- a lot -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_million_candidates_are_decided_on(clock: Clock) -> None:
-    """All known to the policy: in order; claimed too."""
-    shop = Retargeter(
-        Policy.from_text("".join(f'[campaign.c{n}]\ncaps = ["1 per day"]\n' for n in range(500))),
-        "memory://",
-        clock=clock,
-    )
-    for number in range(0, 500, 2):
-        shop.claim("v", [f"c{number}"])
-    candidates = [f"c{number % 500}" for number in range(1_000_000)]
-    eligible = shop.decide("v", candidates).eligible
-    claim = shop.claim("v", candidates)
-    assert len(eligible) == 500_000
-    assert set(eligible) == {f"c{number}" for number in range(1, 500, 2)}
-    assert claim is not None
-    assert claim.campaign == "c1"
-
-
-def test_thousands_of_candidates_each_with_its_verdict(clock: Clock) -> None:
-    """Items of a catalogue: a decision on each, and the verdict of each, which is looked up and not searched for."""
-    shop = Retargeter(Policy.from_text('[defaults]\n[caps]\nitem = ["1 per day"]'), "memory://", clock=clock)
-    shop.record("v", "impression", Candidate("shop", item="7"))
-    candidates = [Candidate("shop", item=f"{n}") for n in range(5_000)]
-    decision = shop.decide("v", candidates)
-    assert [n for n, candidate in enumerate(candidates) if not decision[candidate].eligible] == [7]
-
-
-@pytest.mark.parametrize(
-    "who", ['"x{n}", "y{n}", "z{n}"', '{{ any = ["x{n}", "y{n}"] }}, {{ any = ["z{n}", "w{n}"] }}']
-)
-def test_a_policy_that_multiplies_out_is_refused_not_run(who: str) -> None:
-    """Twenty segments of several conditions each: an error that says what to simplify, at once; no endless loading."""
-    segments = "".join(
-        f'[annoyance.segment.s{n}]\nwho = [{who.format(n=n)}]\nthreshold = ["9 per day"]\n' for n in range(20)
-    )
-    text = f'[annoyance]\nthreshold = ["5 per day"]\n{segments}[campaign.a]'
-    program = "import sys, retarget; retarget.Retargeter(retarget.Policy.from_text(sys.argv[1]), 'memory://')"
-    done = subprocess.run([sys.executable, "-c", program, text], timeout=60, capture_output=True, check=False)
-    assert b"PolicyError" in done.stderr
-    assert b"clauses" in done.stderr

@@ -1,0 +1,72 @@
+"""Histories to merge in tests, and what is said of the visitors afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retarget import Policy, Retargeter
+from retarget.calls import Steps, Visitors
+from retarget.calls.merge import move_history
+from retarget.engine import Plan
+from retarget.timelines import Store
+
+NOW = 1_794_312_000
+DAY = 86_400
+POLICY = Policy.from_text("""
+    [annoyance]
+    threshold = ["30 per week", "12 per day"]
+    points = { mail = 3 }
+    [caps]
+    advertiser = ["5 per day"]
+    item = ["2 per day"]
+    [campaign.a]
+    labels = { advertiser = "ann", channel = "mail" }
+    caps = ["3 per day", "6 per week", "9 per lifetime"]
+    [campaign.b]
+    labels = { advertiser = "ann" }
+    gap = "2 hours"
+    audience = ["2 visit shop within week"]
+    [campaign.c]
+    exclude = ["buy within 3 days"]
+    caps = [{ cap = "4 per day", spread = true }]
+    [campaign.d]
+    caps = ["2 per calendar day"]
+""")
+EVENTS = [
+    ("impression", "a"),
+    ("impression", "b"),
+    ("impression", "c"),
+    ("impression", "d"),
+    ("visit", "shop"),
+    ("buy", None),
+]
+KEYS = Visitors("rt:", None)
+COUNTED = Policy.from_text('[campaign.a]\ncaps = ["1000 per day"]')
+
+
+def answers(ads: Retargeter, visitor: str, now: int) -> list[Any]:
+    """All that is said of a visitor: each verdict, and the annoyance."""
+    decision = ads.decide(visitor, now=now)
+    return [*(decision[candidate] for candidate in decision), decision.annoyance]
+
+
+def kept(ads: Retargeter, visitor: str) -> dict[str, list[str]]:
+    """Her timelines; when the last reserved impression ends stays behind, and says nothing alone."""
+    lines = ads.export(visitor)["timelines"]
+    return {name: line["at"] for name, line in lines.items() if name != "reserved until"}
+
+
+def count(ads: Retargeter, visitor: str) -> int:
+    """How many impressions of a are remembered of her, the reserved ones included."""
+    lines = kept(ads, visitor)
+    return len(lines.get("impression a", [])) + len(lines.get("reserved impression a", []))
+
+
+def merge_steps(source: str, into: str, policy: Policy = POLICY) -> Steps[bool]:
+    """A merge to be driven by hand."""
+    return move_history(Plan(policy), KEYS.key(source), KEYS.key(into), NOW)
+
+
+def perform(store: Store, request: Any) -> Any:
+    """What the store answers."""
+    return request.ask(store)

@@ -1,0 +1,205 @@
+"""merge.py: whoever else merges or records meanwhile, and wherever it breaks off, everything counts once.
+
+Interleavings drive the steps by hand: at every point where a merge waits for the store, anything else may happen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from typing import Any
+
+import pytest
+
+from retarget import MemoryStore, Policy, Retargeter
+from retarget.timelines import Store
+from tests.support import servers
+from tests.support.fixtures import Ads
+from tests.support.merges import COUNTED, KEYS, NOW, POLICY, answers, count, kept, merge_steps, perform
+
+# -- whoever else is at it ---------------------------------------------------------------------------------------------
+
+
+class Merge:
+    """A merge that goes one request at a time. `late`: its answers are lost, though the store did what was asked."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.steps, self.over = store, merge_steps("s", "t"), False
+        self.request: Any = next(self.steps)
+
+    def step(self) -> None:
+        """Make the next request, and go on to the one after it."""
+        if self.over:
+            return
+        try:
+            self.request = self.steps.send(perform(self.store, self.request))
+        except StopIteration:
+            self.over = True
+
+
+def begun(store: Store) -> Retargeter:
+    """A source with some history, entries of one second and a reservation among it, and a target with some."""
+    ads = Retargeter(POLICY, store, clock=lambda: NOW)
+    for visitor in ("s", "t", "one"):
+        ads.forget(visitor)
+    for who, event, ago in (("s", "visit", 5), ("s", "impression", 5), ("s", "impression", 5), ("t", "impression", 5)):
+        for visitor in (who, "one"):
+            ads.record(visitor, event, "shop" if event == "visit" else "b", at=NOW - ago)
+    return ads
+
+
+def happens(ads: Retargeter, number: int) -> None:
+    """Something happens to the source (and to the one who does all), often in one second with what was moved."""
+    event, subject = [("impression", "b"), ("visit", "shop"), ("impression", "a"), ("impression", "b")][number % 4]
+    for visitor in ("s", "one"):
+        ads.record(visitor, event, subject, at=NOW - 5 * (number % 2))
+
+
+def assert_all_there(ads: Retargeter) -> None:
+    """After a merge that is not disturbed the target has all of it, once, and the source nothing."""
+    ads.merge("s", into="t")
+    assert kept(ads, "t") == kept(ads, "one")
+    assert answers(ads, "t", NOW) == answers(ads, "one", NOW)
+    assert kept(ads, "s") == {}
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_merge_broken_off_anywhere_is_finished_by_the_next(store: Store, after: int) -> None:
+    """After each of its steps: what is moved counts for one of them at least, and once when it is finished."""
+    ads = begun(store)
+    merge = Merge(store)
+    for _ in range(after):
+        merge.step()
+    assert sum(len(kept(ads, visitor).get("impression b", [])) for visitor in "st") >= 3
+    happens(ads, after)
+    assert_all_there(ads)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_whenever_something_happens_during_a_merge_it_is_kept(size: int) -> None:
+    """One or two events, at every place between the steps of a merge."""
+    for places in itertools.combinations_with_replacement(range(6), size):
+        store = MemoryStore()
+        ads = begun(store)
+        merge = Merge(store)
+        for step in range(6):
+            for number, place in enumerate(places):
+                if place == step:
+                    happens(ads, number + step)
+            merge.step()
+        assert_all_there(ads)
+
+
+def test_two_merges_in_every_order_count_once() -> None:
+    """All interleavings of the first steps of two merges, with an event somewhere among them."""
+    for number, order in enumerate(_orders(5, 5)):
+        store = MemoryStore()
+        ads = begun(store)
+        merges = [Merge(store), Merge(store)]
+        for step, who in enumerate(order):
+            if step == number % 10:
+                happens(ads, step)
+            merges[who].step()
+        assert_all_there(ads)
+
+
+def test_a_merge_that_read_before_another_moved_it_moves_nothing_again(store: Store) -> None:
+    """It read, then all was moved by another, then it goes on: what it read is out of date, and it sees that."""
+    ads = begun(store)
+    slow = Merge(store)
+    slow.step()  # it has read
+    assert [ads.merge("s", into="t") for _ in range(2)] == [True, False]
+    happens(ads, 0)
+    while not slow.over:
+        slow.step()
+    assert_all_there(ads)
+
+
+def _orders(zeros: int, ones: int) -> list[tuple[int, ...]]:
+    """Every way to take turns."""
+    places = itertools.combinations(range(zeros + ones), ones)
+    return [tuple(int(turn in chosen) for turn in range(zeros + ones)) for chosen in places]
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_merges_events_and_breaks_in_random_order_count_once(seed: int) -> None:
+    """Three merges at a time, some broken off for ever, some begun anew, events in between: nothing lost or doubled."""
+    rng, store = random.Random(seed), MemoryStore()
+    ads = begun(store)
+    merges = [Merge(store) for _ in range(3)]
+    for number in range(40):
+        match rng.randrange(6):
+            case 0:
+                happens(ads, rng.randrange(8))
+            case 1 if number < 30:
+                merges[rng.randrange(3)] = Merge(store)
+            case _:
+                merges[rng.randrange(3)].step()
+    assert_all_there(ads)
+
+
+def room(ads: Retargeter, visitor: str) -> int:
+    """How many impressions of a she may be shown still: found by trying, on a copy in memory."""
+    store = MemoryStore()
+    key = KEYS.key(visitor)
+    store._visitors[key] = dict(ads._store.read(key))
+    store._until[key] = NOW
+    copy = Retargeter(ads.policy, store, clock=lambda: NOW)
+    return sum(copy.claim(visitor, ["a"]) is not None for _ in range(20))
+
+
+def test_a_reservation_made_during_a_merge_counts_all_along(store: Store) -> None:
+    """Shorter, as long, or longer than the one that is moved: at each step it counts for the source, or was moved."""
+    policy = Policy.from_text('[campaign.a]\ncaps = ["9 per day"]')
+    for after, hold in itertools.product(range(5), ["5 minutes", "10 minutes", "20 minutes"]):
+        ads = Retargeter(policy, store, clock=lambda: NOW)
+        for visitor in "st":
+            ads.forget(visitor)
+        assert ads.claim("s", hold="10 minutes")
+        merge = Merge(store)
+        for step in range(5):
+            if step == after:
+                assert ads.claim("s", hold=hold)
+            merge.step()
+            held = sum(9 - room(ads, visitor) for visitor in "st")
+            assert held >= 1 + (step >= after), (after, hold, step)
+        ads.merge("s", into="t")
+        assert (room(ads, "s"), room(ads, "t")) == (9, 7)
+
+
+def test_what_is_repeated_to_the_old_id_after_a_merge_is_known(ads: Ads) -> None:
+    """Ids stay with the old id: a repeat that comes late counts nothing."""
+    one = ads('[campaign.a]\ncaps = ["9 per day"]')
+    assert one.record("s", "impression", "a", id="imp-1")
+    assert one.merge("s", into="t")
+    assert one.record("s", "impression", "a", id="imp-1") is False
+    assert one.merge("s", into="t") is False
+    assert count(one, "t") == 1
+
+
+def test_threads_that_merge_while_another_records(store: Store) -> None:
+    """Four merge the same pair again and again while one records to the source: at the end each event counts once."""
+    ads = Retargeter(COUNTED, store, clock=lambda: NOW)
+    done, failed = threading.Event(), []
+
+    def merging_on() -> None:
+        try:
+            while not done.is_set():
+                ads.merge("s", into="t")
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failed.append(error)
+
+    threads = [threading.Thread(target=merging_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(150):
+            assert ads.record("s", "impression", "a", id=f"imp-{number}")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(servers.PATIENCE)
+    ads.merge("s", into="t")
+    assert failed == []
+    assert (count(ads, "s"), count(ads, "t")) == (0, 150)
