@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from retarget import NotExecuted, OutcomeUnknown, PartlyExecuted, PolicyError, RetargetError, errors
+from tests.support.copies import COPIES
 
-COPIES: dict[str, Callable[[Any], Any]] = {
-    "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),  # noqa: S301 - our own
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-}
 RESULTS: list[bool | errors.StoreError] = [
     True,
     NotExecuted("it was down"),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+import redis.asyncio
 
 from retarget import (
     AsyncRetargeter,
@@ -27,17 +28,13 @@ from retarget import (
     StoreError,
 )
 from retarget.timelines import Answer, State, Write
+from tests.support.copies import COPIES
 from tests.support.fixtures import Clock
 
 CAPPED = Policy.from_text(
     '[annoyance]\nthreshold = ["3 per day"]\n[campaign.a]\ncaps = ["1 per day"]\n[campaign.b]\nhours = "08:00-09:00"\n'
     "[campaign.c]"
 )
-COPIES: dict[str, Callable[[Any], Any]] = {
-    "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),  # noqa: S301 - our own
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-}
 
 
 class Down(MemoryStore):
@@ -195,6 +192,42 @@ def test_a_store_that_fails_is_thrown_into_the_operation(answer: str) -> None:
                 await failing_async("v")
 
     asyncio.run(script())
+
+
+def test_every_operation_in_memory_is_the_same_on_both_clients(clock: Clock) -> None:
+    """All methods, once each: the same answers."""
+
+    async def script() -> None:
+        with Retargeter(CAPPED, MemoryStore(), clock=clock) as one:
+            async with AsyncRetargeter(CAPPED, MemoryStore(), clock=clock) as other:
+                events: list[Any] = [("v", "impression", "a"), ("w", "visit", "shop")]
+                assert one.record_many(events) == await other.record_many(events) == [True, True]
+                assert one.decide("v").eligible == (await other.decide("v")).eligible == ("c",)
+                claims = one.claim("v", hold="1 minute"), await other.claim("v", hold="1 minute")
+                assert claims[0] is not None
+                assert claims[1] is not None
+                assert one.confirm(claims[0]) == await other.confirm(claims[1]) == "confirmed"
+                assert one.release(claims[0]) is await other.release(claims[1]) is False
+                assert one.merge("v", into="w") is await other.merge("v", into="w") is True
+                assert one.rotate("w") is await other.rotate("w") is False
+                assert one.export("w") == await other.export("w") | {"event_ids": one.export("w")["event_ids"]}
+                assert one.forget("w") is await other.forget("w") is True
+
+    asyncio.run(script())
+
+
+def test_clients_of_redis_py_are_taken_as_they_are() -> None:
+    """A client of the right kind makes a store, without connecting; one of the wrong kind is refused with the cure."""
+    Retargeter(CAPPED, redis.Redis(port=1)).close()
+    given: Any = redis.asyncio.Redis(port=1)
+
+    async def script() -> None:
+        await AsyncRetargeter(CAPPED, given).close()
+        await given.aclose()
+
+    asyncio.run(script())
+    with pytest.raises(ConfigError, match="this client is for asyncio: give it to an AsyncRetargeter"):
+        Retargeter(CAPPED, given)
 
 
 # -- what is answered, elsewhere ---------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,6 +18,7 @@ from retarget import (
 )
 from retarget.timelines import Store
 from tests.support import servers
+from tests.support.copies import COPIES
 from tests.support.fixtures import Ads, Clock
 from tests.support.holds import (
     CAP,
@@ -310,3 +312,49 @@ def test_a_claim_without_a_visitor_has_nothing_to_confirm(key: str, secret: str 
     assert (shop.confirm(claim), shop.confirm(claim.token), shop.release(claim)) == ("repeated", "repeated", False)
     assert store.calls == 0
     assert local(CAP, store).claim(visitor, ["a"], hold="15 minutes", consent=consent) is None
+
+
+# -- the value ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_claim_survives_pickle_and_copy(how: str) -> None:
+    """Of every kind: equal, with everything public, and a token that still confirms; sealed once, it can be sent on."""
+    store = Counting()
+    shop = local(f'on_store_error = "allow"\non_unknown_visitor = "allow"\n{CAP}', store, SECRET)
+    shop.policy = Policy.from_text('on_store_error = "allow"\non_unknown_visitor = "allow"\n[defaults]')
+    claims = [
+        shop.claim("v", ["a"], hold="15 minutes"),
+        shop.claim("v", [Candidate("a", item="x")], id="bid-1"),
+        shop.claim("v", [Candidate("a", item="x")], id="bid-1"),
+        shop.claim(None, ["a"]),
+    ]
+    store.down = True
+    claims.append(shop.claim("v", ["a"]))
+    store.down = False
+    for claim in claims:
+        assert claim is not None
+        same = COPIES[how](claim)
+        assert same == claim
+        assert (same.campaign, same.at, same.token) == (claim.campaign, claim.at, claim.token)
+        assert (same.held_for, same.counted, same.repeated) == (claim.held_for, claim.counted, claim.repeated)
+        assert (type(same.degraded), str(same.degraded)) == (type(claim.degraded), str(claim.degraded))
+        assert COPIES[how](same).token == claim.token
+    held = claims[0]
+    assert held is not None
+    assert shop.confirm(COPIES[how](held)) == "confirmed"
+
+
+def test_the_secret_and_the_pepper_stay_in_the_process() -> None:
+    """Neither is in a claim's repr, nor in its pickle."""
+    pepper = "a pepper of its own"
+    shop = Retargeter(Policy.from_text(CAP), "memory://", secret=SECRET, pepper=pepper)
+    claim = hold(shop)
+    for shown_as in (repr(claim).encode(), pickle.dumps(claim)):
+        assert SECRET.encode() not in shown_as
+        assert pepper.encode() not in shown_as
+
+
+def test_a_claim_says_when_it_was_made(ads: Ads, clock: Clock) -> None:
+    """In UTC, by the retargeter's clock."""
+    assert hold(ads(CAP)).at == datetime.fromtimestamp(clock.now, UTC)

@@ -1,4 +1,4 @@
-"""What callers get wrong: a clear error that says what would be right and whose fault it is, and nothing changed."""
+"""inputs.py: what callers get wrong is a clear error that says what would be right, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -424,3 +424,26 @@ def test_an_unknown_zone_is_refused(shop: Retargeter, zone: Any) -> None:
         with pytest.raises(InputError, match=r"timezone.*Europe/Zurich") as raised:
             call()
         assert len(str(raised.value)) < 300
+
+
+# -- what cannot be looked up ------------------------------------------------------------------------------------------
+
+
+class Odd(str):
+    """A string that has no hash."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_what_cannot_be_looked_up_is_refused(shop: Retargeter) -> None:
+    """A string without a hash among candidates, as an event's name or its subject: InputError, not TypeError."""
+    for call in (
+        lambda: shop.decide("v", ["a", Odd("a")]),
+        lambda: shop.claim("v", [Odd("a")]),
+        lambda: list(shop.decide_many(["v"], [Odd("a")])),
+        lambda: shop.record("v", "click", Odd("a")),
+        lambda: shop.record("v", Odd("click"), "a"),
+    ):
+        with pytest.raises(InputError, match=r"(candidates|event): unhashable type"):
+            call()
