@@ -1,19 +1,49 @@
-"""memory.py: what only the store in memory has, beside the contract that it shares (test_store_contract.py)."""
+"""memory.py: the store in memory by itself. On every store the contract is tested in tests/server/test_store_*.py."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
-from retarget import MemoryStore, Policy, Retargeter
-from retarget.timelines import Alternative, Enter, Guard, Write, timeline
+import pytest
 
-NOW = 1_794_312_000
+from retarget import MemoryStore, Policy, Retargeter
+from retarget.errors import StoreError
+from retarget.stores import AsyncMemoryStore
+from retarget.timelines import (
+    ACTIVITY,
+    DENIED,
+    FULL,
+    IDS_KEPT,
+    LATE,
+    MOST_TIMELINES,
+    SESSIONS,
+    Alternative,
+    Change,
+    Enter,
+    Guard,
+    Remove,
+    Reserve,
+    Unreserve,
+    Write,
+    timeline,
+)
+from tests.support import writes
+from tests.support.writes import DAY, HELD_HEAD, HOUR, KEY, MARK, NOW, SHIELD, entry, guard, moments, names
+
 HEAD = timeline.head(86_400, shield=False)
 
 
 def write(key: bytes, ttl: int = 100, now: int = NOW) -> Write:
     """A write of one entry."""
     return Write(key, now, b"", (Alternative((), (Enter(b"ia", now, 1, 16, HEAD),), ttl),))
+
+
+def filled(*changes: Change, now: int = NOW, ttl: int = DAY) -> MemoryStore:
+    """A store with one visitor, to whom these changes were made."""
+    store = MemoryStore()
+    assert store.write(writes.write(*changes, now=now, ttl=ttl)) == 1
+    return store
 
 
 def test_its_length_is_the_number_of_visitors() -> None:
@@ -29,7 +59,7 @@ def test_its_length_is_the_number_of_visitors() -> None:
 
 
 def test_expire_drops_visitors_whose_time_has_passed() -> None:
-    """Kept up to the second she is kept until, gone one second later, and nothing of her is left."""
+    """Kept up to the last second of the time to live, gone one second later, and nothing is left."""
     store = MemoryStore()
     store.write(write(b"v", ttl=100))
     store.write(write(b"w", ttl=200))
@@ -41,7 +71,7 @@ def test_expire_drops_visitors_whose_time_has_passed() -> None:
 
 
 def test_a_visitor_who_expired_begins_anew() -> None:
-    """Her new time is that of her new write alone."""
+    """The new time to live is that of the new write alone."""
     store = MemoryStore()
     store.write(write(b"v", ttl=10_000))
     store.expire(NOW + 20_000)
@@ -84,3 +114,240 @@ def test_threads_share_it() -> None:
     for thread in threads:
         thread.join()
     assert len(timeline.moments(store.read(b"v")[b"ia"])) == 2_000
+
+
+# ---- guards and alternatives ----
+
+
+def holds(store: MemoryStore, *guards: Guard) -> bool:
+    """Whether an alternative with these guards is applied."""
+    return store.write(writes.write(guards=guards)) == 1
+
+
+@pytest.mark.parametrize(("n", "since", "true"), [(1, 0, True), (2, NOW, True), (2, NOW + 1, False), (3, 0, False)])
+def test_a_guard_asks_the_one_question(n: int, since: int, *, true: bool) -> None:
+    """Is the n-th newest entry at or after `since`? It holds where the answer is the one wanted."""
+    store = filled(entry(b"ia", weight=2))
+    assert holds(store, guard(b"ia", n, since)) is true
+    assert holds(store, guard(b"ia", n, since, wanted=False)) is not true
+
+
+def test_clauses_join_guards_with_or_and_each_other_with_and() -> None:
+    """`more` joins a guard to the next."""
+    store = filled(entry(b"ia"))
+    yes, no = guard(b"ia", 1, 0), guard(b"ib", 1, 0)
+    assert holds(store, no._replace(more=True), no._replace(more=True), yes)
+    assert holds(store, yes._replace(more=True), no, yes)
+    assert not holds(store, yes, no._replace(more=True), no)
+    assert holds(store)
+
+
+@pytest.mark.parametrize(("started", "true"), [(None, True), (NOW - 60, True), (NOW, False)])
+def test_an_anchored_guard_looks_back_to_the_sessions_start(started: int | None, *, true: bool) -> None:
+    """Where no start is known, as far as it says itself."""
+    store = filled(entry(b"ia", NOW - 60), *([entry(SESSIONS, started)] if started else []))
+    assert holds(store, guard(b"ia", 1, 0, anchored=True)) is true
+    assert holds(store, guard(b"ia", 1, 0))
+
+
+def test_what_is_held_counts_first() -> None:
+    """Until its end, as if it were the newest entry, whatever `since` says."""
+    store = filled(entry(b"ia", NOW - 60), entry(b"hia", NOW + 9, head=HELD_HEAD), entry(b"h", NOW + 9, head=HELD_HEAD))
+    assert holds(store, guard(b"ia", 1, NOW), guard(b"ia", 2, NOW - 60))
+    assert not holds(store, guard(b"ia", 2, NOW))
+    later = Write(KEY, NOW + 9, b"", (Alternative((guard(b"ia", 2, 0),), (), 1),))
+    assert store.write(later) == DENIED
+
+
+def test_the_first_alternative_that_fits_is_applied() -> None:
+    """Its number is the answer; without any, the write is denied and nothing is changed."""
+    store = MemoryStore()
+    never = guard(b"iz", 1, 0)
+    choices = tuple(Alternative(guards, (entry(field),), DAY) for guards, field in (((never,), b"i1"), ((), b"i2")))
+    assert store.write(Write(KEY, NOW, b"", choices)) == 2
+    assert set(store.read(KEY)) == {b"i2"}
+    assert store.write(Write(KEY, NOW, b"", choices[:1])) == store.write(Write(KEY, NOW, b"", ())) == DENIED
+
+
+# ---- changes ----
+
+
+def test_entering_trims_to_the_newest() -> None:
+    """As `timeline.add` does."""
+    store = filled(entry(b"ia", NOW - 2, weight=3), entry(b"ia", NOW - 9), entry(b"ia", NOW, keep=3))
+    assert moments(store.read(KEY), b"ia") == [NOW - 2, NOW - 2, NOW]
+
+
+def test_what_is_too_old_is_late() -> None:
+    """If nothing of the write is entered, nothing is changed; what can be entered is."""
+    store = filled(entry(b"ia"))
+    assert store.write(writes.write(entry(b"ib", NOW - 2 * DAY), id=b"12345")) == LATE
+    assert store.write(writes.write(entry(b"ib", NOW - 2 * DAY), entry(b"ic"))) == 1
+    assert set(store.read(KEY)) == {b"ia", b"ic"}
+
+
+def test_a_state_read_is_a_snapshot() -> None:
+    """A write afterwards does not reach into it."""
+    store = filled(entry(b"ia"))
+    before = store.read(KEY)
+    store.write(writes.write(entry(b"ib")))
+    assert set(before) == {b"ia"}
+
+
+def test_removing() -> None:
+    """As many as are there, at most as many as asked for; an empty timeline goes, with the last one the visitor."""
+    store = filled(entry(b"ia", weight=3), entry(b"ib"))
+    assert store.write(writes.write(Remove(b"ia", NOW, 2), Remove(b"ib", NOW, 5))) == 1
+    assert (moments(store.read(KEY), b"ia"), set(store.read(KEY))) == ([NOW], {b"ia"})
+    assert store.write(writes.write(Remove(b"ia", NOW - 1, 1))) == LATE
+    assert store.write(writes.write(Remove(b"iz", NOW, 1))) == LATE
+    assert store.write(writes.write(Remove(b"ia", NOW, 1))) == 1
+    assert (dict(store.read(KEY)), store.ttl(KEY, NOW), len(store)) == ({}, None, 0)
+
+
+def test_a_hold_is_reserved_and_undone_by_its_own_timeline() -> None:
+    """The alternative names no hold: the write does. What is undone is found by the end that it holds."""
+    store = MemoryStore()
+    reserving = Alternative((), (entry(b"hia", NOW + 60, weight=2, head=HELD_HEAD), Reserve(NOW + 60, HELD_HEAD)), DAY)
+    assert store.write(Write(KEY, NOW, b"", (reserving,), MARK)) == 1
+    assert moments(store.read(KEY), MARK) == [NOW + 60]
+    undo = Alternative((), (Unreserve(b"hia", 2), Unreserve(MARK, 1)), 1)
+    assert store.write(Write(KEY, NOW, b"", (undo,), b"H00000")) == LATE
+    assert store.write(Write(KEY, NOW, b"", (undo,), MARK)) == 1
+    assert len(store) == 0
+
+
+# ---- ids and time to live ----
+
+
+def test_an_id_is_counted_once() -> None:
+    """A repeat changes nothing and is answered with the outcome remembered; a denied one is not remembered."""
+    store = MemoryStore()
+    counting = Write(KEY, NOW, b"12345", (Alternative((), (entry(b"ia"),), DAY, b"abc"),))
+    assert store.write(Write(KEY, NOW, b"12345", (Alternative((guard(b"iz", 1, 0),), (), DAY),))) == DENIED
+    assert store.write(counting) == 1
+    assert store.write(counting) == b"abc"
+    assert moments(store.read(KEY), b"ia") == [NOW]
+
+
+def test_the_latest_ids_are_remembered() -> None:
+    """Sixteen, in two fields of at most 64 bytes."""
+    store = MemoryStore()
+    for number in range(IDS_KEPT + 1):
+        assert store.write(writes.write(entry(b"ia"), id=b"%05d" % number)) == 1
+        state = store.read(KEY)
+        assert len(state[b"#0"]) + len(state.get(b"#1", b"")) == 8 * min(number + 1, IDS_KEPT)
+        assert max(len(state[b"#0"]), len(state.get(b"#1", b""))) <= 64
+    assert store.write(writes.write(entry(b"ia"), id=b"00001")) == bytes(3)
+    assert store.write(writes.write(entry(b"ia"), id=b"00000")) == 1
+
+
+def test_the_longest_time_to_live_counts() -> None:
+    """A shorter one, a removal, or a denied write does not change it."""
+    store = filled(entry(b"ia", weight=2), ttl=1_000)
+    store.write(writes.write(entry(b"ia"), ttl=10))
+    store.write(writes.write(Remove(b"ia", NOW, 3), entry(b"ib"), ttl=1_000))
+    assert store.ttl(KEY, NOW) == 1_000
+    store.write(writes.write(id=b"12345", ttl=5_000))
+    assert store.ttl(KEY, NOW) == 5_000
+
+
+# ---- room ----
+
+
+def test_dead_timelines_are_evicted_when_one_begins() -> None:
+    """Not before."""
+    old = NOW - DAY - HOUR
+    store = filled(entry(b"iold", old), entry(b"ia", old, head=timeline.head(9 * DAY, shield=False)), now=old)
+    store.write(
+        writes.write(Remove(b"iz", NOW, 1), entry(b"ia", old, head=timeline.head(9 * DAY, shield=False)), now=old)
+    )
+    assert set(store.read(KEY)) == {b"iold", b"ia"}
+    store.write(writes.write(entry(b"inew")))
+    assert set(store.read(KEY)) == {b"ia", b"inew"}
+
+
+def test_dead_timelines_are_evicted_on_the_first_entry_of_a_day() -> None:
+    """An entry in a timeline that has none of that day yet; the next entry of the day looks at nothing."""
+    old, long = NOW - DAY - HOUR, timeline.head(9 * DAY, shield=False)
+    store = filled(entry(b"iold", old), entry(b"ia", old, head=long), now=old)
+    store.write(writes.write(entry(b"ia", head=long)))
+    assert set(store.read(KEY)) == {b"ia"}
+
+
+def test_a_full_visitor_loses_the_oldest_interest() -> None:
+    """Of those equally old, the first by name; what blocking rules ask about stays."""
+    shields = [entry(field, NOW - 99, head=SHIELD) for field in names(10, "i")]
+    interests = [entry(field, NOW - n % 2) for n, field in enumerate(names(MOST_TIMELINES - 10))]
+    store = filled(*shields, *interests)
+    store.write(writes.write(entry(b"enew")))
+    left = store.read(KEY)
+    assert len(left) == MOST_TIMELINES
+    assert {each.field for each in shields} < set(left)
+    gone = {each.field for each in interests} - set(left)
+    assert gone == {min(each.field for each in interests if each.at == NOW - 1)}
+
+
+def test_a_visitor_full_of_shields_is_full() -> None:
+    """Nothing can be entered, not even where a timeline exists; what removes is still done."""
+    store = filled(*(entry(field, head=SHIELD) for field in names(MOST_TIMELINES, "i")))
+    before = dict(store.read(KEY))
+    assert store.write(writes.write(entry(b"enew"), id=b"12345")) == FULL
+    assert store.write(writes.write(entry(names(1, "i")[0], head=SHIELD))) == FULL
+    assert store.read(KEY) == before
+    assert store.write(writes.write(Remove(names(1, "i")[0], NOW, 1))) == 1
+    assert store.write(writes.write(entry(b"enew"))) == 1
+
+
+def test_a_full_visitor_without_interests_but_with_dead_shields_has_room() -> None:
+    """What no longer matters goes first."""
+    old = NOW - DAY - HOUR
+    store = filled(*(entry(field, old, head=SHIELD) for field in names(MOST_TIMELINES, "i")), now=old)
+    assert store.write(writes.write(entry(b"enew"))) == 1
+    assert set(store.read(KEY)) == {b"enew"}
+
+
+# ---- the rest of the protocol ----
+
+
+def test_many_are_answered_in_order() -> None:
+    """Each by itself; none at all is no trouble."""
+    store = MemoryStore()
+    denied = Write(b"x", NOW, b"", (Alternative((guard(b"iz", 1, 0),), (), 1),))
+    assert store.write_many([write(b"v"), denied, write(b"v")]) == [1, DENIED, 1]
+    states = store.read_many([b"v", b"x"])
+    assert [len(state) for state in states if not isinstance(state, StoreError)] == [1, 0]
+    assert (store.read_many([]), store.write_many([])) == ([], [])
+
+
+def test_deleting() -> None:
+    """True if there was anything."""
+    store = filled(entry(b"ia"))
+    assert (store.delete(KEY), store.delete(KEY), store.ttl(KEY, NOW)) == (True, False, None)
+
+
+def test_there_are_no_servers() -> None:
+    """So nothing is known of their health."""
+    assert MemoryStore().health() == AsyncMemoryStore(MemoryStore()).health() == ()
+
+
+def test_awaited_it_answers_the_same() -> None:
+    """Every method of the async store is the store's own."""
+    store = MemoryStore()
+    awaited = AsyncMemoryStore(store)
+
+    async def use() -> list[object]:
+        done: list[object] = [await awaited.write(write(b"v")), await awaited.write_many([write(b"w")])]
+        done += [await awaited.read(b"v") == store.read(b"v"), await awaited.read_many([b"w"]) == [store.read(b"w")]]
+        done.append(await awaited.delete(b"v"))
+        await awaited.close()
+        return done
+
+    assert asyncio.run(use()) == [1, [1], True, True, True]
+    assert len(store) == 1
+
+
+def test_the_session_timelines_are_timelines() -> None:
+    """Nothing about them is special when they are entered."""
+    store = filled(entry(ACTIVITY, keep=1), entry(SESSIONS, keep=1), entry(ACTIVITY, NOW + 5, keep=1))
+    assert moments(store.read(KEY), ACTIVITY) == [NOW + 5]

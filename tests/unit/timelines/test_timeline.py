@@ -1,4 +1,4 @@
-"""timeline.py: names, heads, the one question, and entering an event, compared with a plain sorted list."""
+"""timeline.py: names, heads, the one question, entering and removing, compared with plain sorted lists."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retarget.errors import StoreError
 from retarget.timelines import timeline
 from retarget.timelines.timeline import LAST_MOMENT, SKEW
 
@@ -32,14 +33,28 @@ def packed(*moments: int, horizon: int = DAY, shield: bool = False) -> bytes:
     ],
 )
 def test_names_are_short_and_read_as_a_policy_writes_them(event: str, subject: str | None, name: bytes) -> None:
-    """A name packs event and subject, and tells them again."""
+    """A name packs event and subject, and reads as both."""
     assert timeline.name(event, subject) == name
     assert timeline.readable(name) == " ".join(filter(None, [event, subject]))
 
 
-@pytest.mark.parametrize(("field", "text"), [(b"*", "points"), (b"@", "activity"), (b"^", "sessions")])
-def test_what_the_library_keeps_by_itself_has_names(field: bytes, text: str) -> None:
-    """The three special timelines are told in words."""
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        (b"*", "points"),
+        (b"@", "activity"),
+        (b"^", "sessions"),
+        (b"h", "reserved until"),
+        (b"hinotebook", "reserved impression notebook"),
+        (b"h*", "reserved points"),
+        (b"H\x01\x02\x03\x04\x05", "reservation 0102030405"),
+        (b"M", "moving"),
+        (b"Mevisit shop", "moving visit shop"),
+        (b"i\xff", "impression \N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_what_the_library_keeps_for_itself_has_names(field: bytes, text: str) -> None:
+    """Special timelines, holds and parcels are named in words; bytes that are not text do no harm."""
     assert timeline.readable(field) == text
 
 
@@ -55,7 +70,7 @@ def test_events_and_subjects_cannot_be_taken_for_one_another() -> None:
 @given(st.integers(0, 20 * 366 * DAY), st.booleans())
 @settings(max_examples=200)
 def test_a_head_rounds_a_horizon_up_by_less_than_two_thousandths(horizon: int, shield: bool) -> None:  # noqa: FBT001
-    """A horizon is never told too short, nor more than 0.2 % too long; the shield is kept beside it."""
+    """A horizon is never too short, and at most 0.2 % too long; the shield is kept beside it."""
     raw = timeline.head(horizon, shield=shield).to_bytes(2) + b"\0\0\0\1"
     assert horizon <= timeline.horizon_of(raw) <= horizon * 1.002
     assert timeline.is_shield(raw) is shield
@@ -68,6 +83,15 @@ def test_a_head_rounds_a_horizon_up_by_less_than_two_thousandths(horizon: int, s
 def test_only_a_head_with_whole_entries_is_a_timeline(raw: bytes, *, is_one: bool) -> None:
     """A timeline is 2 bytes and then at least once 4."""
     assert timeline.is_packed(raw) is is_one
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0\1", b"\0\1\0\0\0", b"\0\1\0\0\0\1\0"])
+def test_what_is_no_timeline_is_corrupt(raw: bytes) -> None:
+    """A StoreError with the timeline's name as a policy writes it, and its length; a timeline is handed back."""
+    with pytest.raises(StoreError, match=rf"^the timeline 'visit shop' is corrupt: {len(raw)} bytes$"):
+        timeline.check(b"evisit shop", raw)
+    assert timeline.check(b"evisit shop", packed(1)) == packed(1)
+    assert str(timeline.corrupt(b"*", "it is not in order")) == "the timeline 'points' is corrupt: it is not in order"
 
 
 def test_the_nth_newest_entry() -> None:
@@ -137,3 +161,50 @@ def test_trimming_loses_nothing_for_what_is_asked(events: list[tuple[int, int]],
         entry = timeline.nth_newest(raw, n)
         expected = n <= len(everything) and everything[n - 1] >= since
         assert (entry is not None and entry >= since) is expected
+
+
+def test_without_a_horizon_entries_are_dated_at_their_own_end() -> None:
+    """What has not ended is entered and kept, what ends now or earlier is not."""
+    code = timeline.head(0, shield=True)
+    raw = timeline.add(None, NOW + 60, 1, 16, code, NOW)
+    assert raw is not None
+    assert timeline.add(raw, NOW, 1, 16, code, NOW) is None
+    later = timeline.add(raw, NOW + 90, 1, 16, code, NOW + 59)
+    assert later is not None
+    assert timeline.moments(later) == (NOW + 60, NOW + 90)
+
+
+@pytest.mark.parametrize(
+    ("moment", "times", "left"),
+    [(20, 1, (10, 20, 30)), (20, 2, (10, 30)), (20, 9, (10, 30)), (15, 3, (10, 20, 20, 30)), (30, 1, (10, 20, 20))],
+)
+def test_removing_takes_out_what_is_there(moment: int, times: int, left: tuple[int, ...]) -> None:
+    """At most as many as asked for; the head stays."""
+    raw = timeline.remove(packed(10, 20, 20, 30, shield=True), moment, times)
+    assert raw == packed(*left, shield=True)
+
+
+def test_removing_the_last_entry_leaves_nothing() -> None:
+    """None, not an empty timeline."""
+    assert timeline.remove(packed(20, 20), 20, 2) is None
+
+
+def test_pending_holds_by_timeline() -> None:
+    """Those whose end is after now; timelines of which all have ended are left out."""
+    state = {b"h": packed(50), b"hia": packed(10, 40, 50), b"hib": packed(10), b"ia": packed(1), b"H12345": packed(50)}
+    assert timeline.live_holds(state, 39) == {b"ia": [40, 50]}
+    assert timeline.live_holds(state, 5) == {b"ia": [10, 40, 50], b"ib": [10]}
+
+
+def test_holds_are_looked_at_only_while_the_last_of_them_is_pending() -> None:
+    """`h` decides: absent or past, none counts."""
+    assert timeline.live_holds({b"hia": packed(50)}, 10) == {}
+    assert timeline.live_holds({b"h": packed(50), b"hia": packed(90)}, 50) == {}
+    assert timeline.live_holds({}, 0) == {}
+
+
+@pytest.mark.parametrize("field", [b"h", b"hia"])
+def test_a_corrupt_hold_is_a_store_error(field: bytes) -> None:
+    """Whichever it is, and whether it is pending or not."""
+    with pytest.raises(StoreError, match="corrupt: 3 bytes"):
+        timeline.live_holds({b"h": packed(5), field: b"\0\1\0"}, 10)

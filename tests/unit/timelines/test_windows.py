@@ -25,6 +25,7 @@ from retarget.timelines.windows import (
     Window,
     end_instant,
     first_instant,
+    in_spans,
     instant,
     session,
 )
@@ -330,6 +331,23 @@ def test_instants_are_where_a_clock_first_shows_them(place: Place, beside: int) 
 
 
 # ---- openings ----
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([], []),
+        ([(8, 12)], [*range(8, 12)]),
+        ([(8, 12), (14, 18)], [*range(8, 12), *range(14, 18)]),
+        ([(21, 6)], [*range(6), 21, 22, 23]),
+        ([(0, 24)], [*range(24)]),
+    ],
+)
+def test_seconds_of_the_day_in_spans(spans: list[tuple[int, int]], expected: list[int]) -> None:
+    """The end is excluded; a span that ends before it begins passes midnight."""
+    hours = [(begin * 3_600, end * 3_600) for begin, end in spans]
+    assert [hour for hour in range(24) if in_spans(hours, hour * 3_600)] == expected
+    assert [hour for hour in range(24) if in_spans(hours, hour * 3_600 + 3_599)] == expected
 
 
 def first_open(now: int, opened: Callable[[int], bool], days: int) -> int | None:
