@@ -131,3 +131,13 @@ def test_nothing(tmp_path: Path) -> None:
         by_kind = LogKinds(log, tables, [])
         assert (by_kind.kinds, by_kind.last, by_kind.frequency, by_kind.longest_id()) == ([], None, {}, None)
         assert [*by_kind.by_visitor(), *by_kind.unknown(), *by_kind.by_time()] == []
+
+
+def test_reactions() -> None:
+    """An impression's row may have led to a click and a conversion; a click's or a conversion's row is one itself."""
+    kind = Kind("impression", "a", None, True, False, None, False, False, (), 1, T, 0, 0)  # noqa: FBT003
+    assert kind.reactions() == (True, False)
+    assert kind._replace(conversion=True).reactions() == (True, True)
+    assert kind._replace(event="click", click=False).reactions() == (True, False)
+    assert kind._replace(event="conversion").reactions() == (False, True)
+    assert kind._replace(event="visit", conversion=True).reactions() == (False, False)

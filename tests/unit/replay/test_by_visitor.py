@@ -6,17 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retarget.events import Candidate, Event
+from retarget.logs import Kind
 from retarget.logs.log import LogRow
 from retarget.policy import Policy
+from retarget.replay.by_visitor import VisitorJudge
 from retarget.replay.run import labels_of
 from tests.property.oracle import Oracle
 from tests.support.replays import EVERYTHING, MONDAY, row, run, shop_rows
 from tests.support.strategies import events, policies, second_of
 
+DAY = 86_400
 KINDS = ("item", "channel", "advertiser")
 
 
@@ -91,3 +95,48 @@ def test_a_bot_with_more_timelines_than_a_visitor_may_have() -> None:
     assert result.total.rules["full", "full"] > 0
     assert result.dropped == 20
     assert result.reached == 2
+
+
+@pytest.mark.parametrize(
+    ("served", "at", "why"),
+    [
+        ([0], 60, "gap 90 seconds"),
+        ([0, 100], 150, "2 per hour"),
+        ([0, 100], 300, "2 per hour"),
+        ([0, 100, 4_000], 4_050, "3 per day"),
+        ([0, 100, 4_000], 4_200, "3 per day"),
+        ([0, 100, 4_000], 90_000, None),
+    ],
+)
+def test_of_several_rules_the_one_that_expires_last_is_named(served: list[int], at: int, why: str | None) -> None:
+    """Where one limit is reached it is the reason; where several are, the engine names the one that expires last."""
+    policy = '[defaults]\ngap = "90 seconds"\ncaps = ["2 per hour", "3 per day"]'
+    result = run(policy, [row(MONDAY + second) for second in (*served, at)])
+    assert result.suppressed_by == ({why: 1} if why else {})
+
+
+def test_ties_and_limits_on_several_timelines() -> None:
+    """Of rules that expire in the same second the first is named, whichever timelines they are on."""
+    policy = '[annoyance]\nthreshold = ["2 per day"]\n[caps]\nslot = ["2 per day"]\n[defaults]\ncaps = ["2 per day"]'
+    rows = [row(MONDAY, "v", "c", "top"), row(MONDAY + 5, "v", "c", "top"), row(MONDAY + 9, "v", "c", "top")]
+    assert run(policy, rows, "slot").total.rules == {("cap", "2 per day"): 1}
+    other = [*rows[:2], row(MONDAY + 9, "v", "d", "side"), row(MONDAY + DAY + 1, "v", "d", "side")]
+    assert run(policy, other, "slot").total.rules == {("annoyance", "annoyance: 2 per day"): 1}
+
+
+def test_harmless_visitors() -> None:
+    """Visitors with fewer rows than the lowest limit need are never looked at; with other rules everybody is."""
+    kind = Kind("impression", "c", None, False, False, None, False, False, (), 6, MONDAY, 0, 0)  # noqa: FBT003
+    for policy, harmless in (
+        ('[defaults]\ncaps = ["3 per day", "9 per 7 days"]', 3),
+        (
+            '[annoyance]\nthreshold = ["8 per day"]\npoints = { call = 3 }\n[campaign.c]\nlabels = { channel = "call" }',
+            2,
+        ),
+        ('[defaults]\ncaps = ["3 per calendar day"]', 0),
+        ('[defaults]\nhours = "08:00-09:00"', 0),
+    ):
+        rules = Policy.from_text(policy)
+        if rules.defaults is None:
+            rules = Policy.model_validate(_with_defaults(rules))
+        assert VisitorJudge(rules, [kind], []).harmless == harmless, policy

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from retarget.replay.figures import Frequency
+from retarget.logs import Kind
+from retarget.replay.figures import Frequency, Losses, VisitorLosses
 from tests.support.replays import MONDAY, row, run
 
 
@@ -117,3 +118,30 @@ def test_money_does_not_depend_on_the_order() -> None:
     """Sums of money are exact to a billionth, in whatever order they are made."""
     rows = [row(MONDAY + n, f"v{n % 7}", "c", cost=0.1) for n in range(1_000)]
     assert run('[defaults]\ncaps = ["1 per lifetime"]', rows).total.cost == 100.0
+
+
+def test_the_main_figures_are_properties() -> None:
+    """A replay has the total's main figures under the same names."""
+    rows = [row(MONDAY + n, "v1", cost=0.5, click=n == 2, id=f"i{min(n, 2)}") for n in range(4)]
+    result = run('[defaults]\ncaps = ["1 per day"]', rows)
+    assert (result.impressions, result.served, result.suppressed, result.repeated) == (4, 1, 2, 1)
+    assert (result.cost_saved, result.clicks_on_suppressed) == (1.0, 1)
+    assert result.suppressed_by == result.total.suppressed_by == {"1 per day": 2}
+
+
+def test_losses_are_sums() -> None:
+    """The losses of two groups of visitors add up: tallies by campaign, visitors by frequency, dropped events."""
+    kind = Kind("impression", "c", None, True, False, None, False, False, (), 3, MONDAY, 0, 0, price=250_000_000)  # noqa: FBT003
+    both = Losses()
+    for suppressed in (1, 2):
+        losses = Losses(dropped=1)
+        visitor = VisitorLosses(losses)
+        for n in range(3):
+            visitor.add(kind, ("cap", "1 per day") if n < suppressed else None, 0.0, 0.0)
+        visitor.finish()
+        both.add(losses)
+    assert both.visitors == {(3, 2): 1, (3, 1): 1}
+    assert both.dropped == 2
+    tally = both.tallies["c"]
+    assert (tally.suppressed, tally.saved, tally.clicks_lost) == (3, 750_000_000, 3)
+    assert tally.rules == {("cap", "1 per day"): 3}

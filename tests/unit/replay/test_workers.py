@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from array import array
+from collections.abc import Callable
+from typing import cast
+
 import pytest
 
+from retarget.errors import ConfigError
+from retarget.logs import Chunk, Kind
 from retarget.policy import Policy
+from retarget.replay import workers
 from retarget.replay.run import replay
 from tests.support.replays import EVERYTHING, MONDAY, facts, opened, row, shop_rows
 
@@ -22,3 +31,34 @@ def test_processes(monkeypatch: pytest.MonkeyPatch) -> None:
             assert facts(result) == alone
     assert len(told) > 4
     assert told[-1] == (len(rows), len(rows))
+
+
+def test_in_a_process() -> None:
+    """A process starts with the policy and the kinds, then judges chunks; harmless visitors are skipped."""
+    kind = Kind("impression", "c", None, False, False, None, False, False, (), 6, MONDAY, 0, 0)  # noqa: FBT003
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        workers._start(Policy.from_text('[defaults]\ncaps = ["2 per day"]'), [kind], [])
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    seconds = array("I", [MONDAY, MONDAY + 1, MONDAY, MONDAY + 1, MONDAY + 2, MONDAY + 2])
+    losses = workers._judged(Chunk(array("q", [0, 2, 6]), seconds, array("i", [0] * 6), None, None))
+    assert losses.visitors == {(4, 2): 1}
+    assert losses.tallies["c"].rules == {("cap", "2 per day"): 2}
+
+
+def test_a_process_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies, out of memory perhaps, is an error that says what to do."""
+    monkeypatch.setattr(workers, "_judged", os._exit)
+    with pytest.raises(ConfigError, match="one of the replay's 2 processes died, perhaps out of memory: use fewer"):
+        list(workers.losses([cast("Chunk", Dying())], Policy(), [], [], 2))
+
+
+class Dying:
+    """A chunk that ends the process which unpacks it."""
+
+    seconds = ()
+
+    def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
+        return os._exit, (1,)
