@@ -130,7 +130,7 @@ def test_harmless_visitors() -> None:
     for policy, harmless in (
         ('[defaults]\ncaps = ["3 per day", "9 per 7 days"]', 3),
         (
-            '[annoyance]\nthreshold = ["8 per day"]\npoints = { call = 3 }\n[campaign.c]\nlabels = { channel = "call" }',
+            '[annoyance]\nthreshold = ["8 per day"]\npoints = { x = 3 }\n[campaign.c]\nlabels = { channel = "x" }',
             2,
         ),
         ('[defaults]\ncaps = ["3 per calendar day"]', 0),
