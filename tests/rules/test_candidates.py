@@ -8,7 +8,7 @@ from retarget import (
     Candidate,
 )
 from tests.support.fixtures import Ads, Clock
-from tests.support.verdicts import DAY, lets_go
+from tests.support.verdicts import DAY, eligible_again
 
 
 def test_candidates_keep_their_order_and_none_means_every_campaign(ads: Ads) -> None:
@@ -49,7 +49,7 @@ def test_a_candidates_labels_fill_templates_and_count_under_their_name(ads: Ads,
         "other",
         Candidate("other", item="sku-2"),
     )
-    assert lets_go(shop, one) == clock.now + DAY + 1
+    assert eligible_again(shop, one) == clock.now + DAY + 1
     clock.now += DAY + 1
     shop.record("v", "purchase", "product/sku-1")
     assert shop.decide("v", [one])[one].reason == "exclude"
@@ -64,7 +64,7 @@ def test_a_missing_label_means_it_has_not_happened(ads: Ads) -> None:
 
 
 def test_a_candidates_own_label_stands_before_the_campaigns(ads: Ads) -> None:
-    """The slot sells another advertiser's product: his cap counts, not the campaign's."""
+    """The slot sells another advertiser's product: that advertiser's cap counts, not the campaign's own."""
     shop = ads('[caps]\nadvertiser = ["1 per day"]\n[campaign.a]\nlabels = { advertiser = "x" }')
     other = Candidate("a", advertiser="y")
     assert shop.claim("v", [other]) is not None

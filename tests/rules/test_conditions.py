@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.world import tell
+from tests.support.world import line_of
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_conditions(condition: str, history: list[str], now: str, expected: str)
         "labels = { advertiser = 'pico', channel = 'email' }",
     )
     audience = f"[campaign.ad]\naudience = ['{condition}']\n{labels[0]}\n[campaign.other]\n{labels[1]}"
-    told = tell(audience, now, *history)
-    assert told == (expected if expected == "yes" else f"audience: {condition} ({expected}), never")
-    told = tell(audience.replace("audience", "exclude"), now, *history)
-    assert told.startswith(f"exclude: {condition} (" if expected == "yes" else "yes")
+    line = line_of(audience, now, *history)
+    assert line == (expected if expected == "yes" else f"audience: {condition} ({expected}), never")
+    line = line_of(audience.replace("audience", "exclude"), now, *history)
+    assert line.startswith(f"exclude: {condition} (" if expected == "yes" else "yes")
 
 
 @pytest.mark.parametrize(
@@ -63,24 +63,24 @@ def test_conditions(condition: str, history: list[str], now: str, expected: str)
     ],
 )
 def test_exclude_lets_go(exclude: str, history: str, expected: str) -> None:
-    """What excludes lets go when it has left its window."""
+    """An exclusion ends when the event has left its window."""
     policy = f'[campaign.ad]\nexclude = ["{exclude}"]\n[campaign.other]'
-    assert tell(policy, "12:00", history) == f"exclude: {exclude} {expected}"
+    assert line_of(policy, "12:00", history) == f"exclude: {exclude} {expected}"
 
 
 def test_any_one_excludes_and_all_are_required() -> None:
-    """Of the audience all must hold, of the exclusions none; the one that lets go last is told."""
+    """Of the audience all must hold, of the exclusions none; the one that ends last is named."""
     policy = (
         '[campaign.ad]\naudience = ["visit", "click"]\nexclude = ["purchase within 1 day", "dismiss within 2 days"]'
     )
     reached = ["12:00 visit", "12:00 click"]
-    assert tell(policy, "12:00", reached[0]) == "audience: click (0 of 1), never"
-    assert tell(policy, "12:00", reached[1]) == "audience: visit (0 of 1), never"
-    assert tell(policy, "12:00", *reached) == "yes"
-    told = tell(policy, "12:00", *reached, "12:00 purchase")
-    assert told == "exclude: purchase within 1 day (1 of 1), again 2026-03-05 12:00:01"
-    told = tell(policy, "12:00", *reached, "12:00 purchase", "12:00 dismiss")
-    assert told == "exclude: dismiss within 2 days (1 of 1), again 2026-03-06 12:00:01"
+    assert line_of(policy, "12:00", reached[0]) == "audience: click (0 of 1), never"
+    assert line_of(policy, "12:00", reached[1]) == "audience: visit (0 of 1), never"
+    assert line_of(policy, "12:00", *reached) == "yes"
+    line = line_of(policy, "12:00", *reached, "12:00 purchase")
+    assert line == "exclude: purchase within 1 day (1 of 1), again 2026-03-05 12:00:01"
+    line = line_of(policy, "12:00", *reached, "12:00 purchase", "12:00 dismiss")
+    assert line == "exclude: dismiss within 2 days (1 of 1), again 2026-03-06 12:00:01"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_any_one_excludes_and_all_are_required() -> None:
 def test_any(history: list[str], expected: str) -> None:
     """One of several conditions is enough."""
     policy = '[campaign.ad]\naudience = [{ any = ["click ad2", "2 visit within 1 day"] }]\n[campaign.ad2]'
-    assert tell(policy, "12:00", *history) == expected
+    assert line_of(policy, "12:00", *history) == expected
 
 
 TEMPLATES = """
@@ -129,11 +129,11 @@ HIDDEN = "exclude: dismiss {campaign} (1 of 1), never"
 )
 def test_templates(what: str, history: list[str], expected: str) -> None:
     """`{item}`, `{advertiser}`, `{campaign}` are the candidate's labels; what cannot be named has not happened."""
-    assert tell(TEMPLATES, "12:00", *history, what=what) == expected
+    assert line_of(TEMPLATES, "12:00", *history, what=what) == expected
 
 
 def test_an_exclusion_that_cannot_be_named_excludes_nobody() -> None:
     """A candidate without the label that an exclusion asks for is not excluded by it."""
     policy = '[campaign.ad]\nexclude = ["purchase product/{item}"]'
-    assert tell(policy, "12:00", "12:00 purchase product/tea") == "yes"
-    assert tell(policy, "12:00", "12:00 purchase product/tea", what="ad item=tea").startswith("exclude")
+    assert line_of(policy, "12:00", "12:00 purchase product/tea") == "yes"
+    assert line_of(policy, "12:00", "12:00 purchase product/tea", what="ad item=tea").startswith("exclude")

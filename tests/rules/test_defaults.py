@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from retarget import InputError
-from tests.support.world import World, tell
+from tests.support.world import World, line_of
 
 DEFAULTS = """
 [defaults]
@@ -47,16 +47,16 @@ TOO_SOON = "gap: gap 2 days (1 of 1), again 2026-03-06 12:00:01"
 )
 def test_defaults(what: str, history: list[str], expected: str) -> None:
     """A campaign has the defaults, one that is not named just these; its own replace those of the same kind."""
-    assert tell(DEFAULTS, "12:00", *history, what=what) == expected
+    assert line_of(DEFAULTS, "12:00", *history, what=what) == expected
 
 
 def test_own_caps_replace_the_default_caps_only() -> None:
     """With caps of its own a campaign has no default caps, and keeps the default hours."""
     policy = '[defaults]\ncaps = ["1 per day"]\nhours = "08:00-20:00"\n[campaign.ad]\ncaps = ["2 per hour"]'
-    assert tell(policy, "12:00", "12:00 impression ad") == "yes"
-    told = tell(policy, "12:00", "12:00 impression ad", "12:00 impression ad")
-    assert told == "cap: 2 per hour (2 of 2), again 2026-03-04 13:00:01"
-    assert tell(policy, "20:00") == "hours: hours 08:00-20:00, again 2026-03-05 08:00:00"
+    assert line_of(policy, "12:00", "12:00 impression ad") == "yes"
+    line = line_of(policy, "12:00", "12:00 impression ad", "12:00 impression ad")
+    assert line == "cap: 2 per hour (2 of 2), again 2026-03-04 13:00:01"
+    assert line_of(policy, "20:00") == "hours: hours 08:00-20:00, again 2026-03-05 08:00:00"
 
 
 def test_a_campaign_that_nobody_knows() -> None:
@@ -64,5 +64,5 @@ def test_a_campaign_that_nobody_knows() -> None:
     world = World("[campaign.ad]")
     with pytest.raises(InputError, match=r"'stranger' is not in the policy.*\[defaults\]"):
         world.ads.decide("v", ["stranger"])
-    assert tell("[defaults]", "12:00", what="stranger") == "yes"
+    assert line_of("[defaults]", "12:00", what="stranger") == "yes"
     world.happens("12:00 impression stranger")  # it may have been shown all the same: ads outlive their policy

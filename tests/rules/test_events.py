@@ -10,7 +10,7 @@ from retarget import (
     InputError,
 )
 from tests.support.fixtures import Ads, Clock
-from tests.support.verdicts import DAY, HOUR, at, lets_go, second, see
+from tests.support.verdicts import DAY, HOUR, at, eligible_again, second, see
 
 
 def test_two_events_in_one_second_both_count(ads: Ads) -> None:
@@ -38,7 +38,7 @@ def test_the_last_twelve_ids_are_remembered(ads: Ads) -> None:
 
 
 def test_a_claim_repeated_with_its_id_returns_the_same_campaign(ads: Ads) -> None:
-    """Nothing more is counted, whatever the ranking or the caps say by then; `repeated` tells."""
+    """Nothing more is counted, whatever the ranking or the caps say by then; `repeated` is set."""
     shop = ads('[campaign.a]\ncaps = ["1 per day"]\n[campaign.b]\ncaps = ["1 per day"]')
     first = shop.claim("v", ["a", "b"], id="x")
     again = shop.claim("v", ["b", "a"], id="x")
@@ -72,7 +72,7 @@ def test_an_id_recorded_and_then_claimed_is_the_same_impression(ads: Ads) -> Non
 
 
 def test_a_claim_repeated_without_its_candidate_is_an_error(ads: Ads) -> None:
-    """What was counted is not among what is offered now, nor in the policy: the caller is told."""
+    """What was counted is neither a candidate now nor in the policy: an InputError."""
     shop = ads("[defaults]")
     shop.claim("v", ["stranger"], id="x")
     with pytest.raises(InputError, match="id"):
@@ -94,7 +94,7 @@ def test_late_and_disordered_events_land_in_their_own_place(ads: Ads, clock: Clo
     """Whatever the order of arrival, the answer is that of their times."""
     shop = ads('[campaign.a]\ncaps = ["3 per day"]')
     see(shop, "a", 10, DAY - 5, HOUR, clock=clock)
-    assert lets_go(shop) == clock.now + 6
+    assert eligible_again(shop) == clock.now + 6
     assert shop.export("v")["timelines"]["impression a"]["at"] == [
         at(clock.now - age).isoformat() for age in (DAY - 5, HOUR, 10)
     ]

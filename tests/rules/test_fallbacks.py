@@ -38,7 +38,7 @@ def test_a_bots_interests_push_out_each_other_and_never_an_impression(ads: Ads, 
 def test_a_visitor_full_of_impressions_is_blocked_with_that_reason(
     ads: Ads, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """512 campaigns seen today, each capped: nothing may go, so nothing may be shown; tomorrow she is free again."""
+    """512 campaigns seen today, each capped: nothing can be evicted, nothing is eligible; tomorrow it is."""
     shop = ads('[defaults]\ncaps = ["2 per day"]')
     shop.record_many([("bot", "impression", f"c{n}") for n in range(512)])
     decision = shop.decide("bot", ["c1", "new"])
@@ -125,7 +125,7 @@ def test_a_wrong_candidate_is_an_error_whoever_the_visitor_is(clock: Clock, stor
 
 
 def test_a_batch_of_visitors_may_hold_unknown_ones(ads: Ads) -> None:
-    """`decide_many` answers each in her place."""
+    """`decide_many` answers each in order."""
     shop = ads('[campaign.a]\ncaps = ["1 per day"]')
     shop.claim("seen", ["a"])
     decisions = list(shop.decide_many(["seen", None, "new"]))
@@ -170,7 +170,7 @@ def test_when_the_store_fails_the_policy_may_raise(clock: Clock) -> None:
 
 @pytest.mark.parametrize("answer", ["block", "allow", "raise"])
 def test_record_export_and_forget_always_raise(clock: Clock, answer: str) -> None:
-    """Whatever the policy says about deciding, an event that was not counted is told."""
+    """Whatever the policy says about deciding, an event that was not counted raises."""
     store = Broken()
     shop = Retargeter(
         Policy.from_text(f'on_store_error = "{answer}"\n[campaign.a]\ncaps = ["1 per day"]'), store, clock=clock

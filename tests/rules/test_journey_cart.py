@@ -6,7 +6,7 @@ from tests.support.life import Life
 
 
 def test_cart_the_card_was_declined() -> None:
-    """Greta could not pay: she is helped, nobody reminds her, and after the call everybody else keeps quiet."""
+    """Greta could not pay: help comes, no reminder, and after the call all other campaigns pause."""
     greta = Life("cart.toml")
     greta.at("Thu 2026-11-05 18:30")
     greta.did("add", "cart")
@@ -37,7 +37,7 @@ def test_cart_the_card_was_declined() -> None:
     greta.may_see()
     greta.may_not_see("sale", "annoyance", "annoyance: 12 per 7 days", "Fri 2026-11-13 09:05:01")
     assert greta.counted("sale") == (12, 12)
-    # A mail would be three points, and she has been called: the second help waits too, until it is of no use.
+    # A mail would be three points, and Greta has been called: the second help waits too, until it is of no use.
     greta.may_not_see("payment-help", "annoyance", "annoyance: 12 per 7 days", None)
 
     greta.at("Fri 2026-11-06 15:00")

@@ -6,7 +6,7 @@ from tests.support.life import Life
 
 
 def test_customer_before_and_after_the_purchase() -> None:
-    """Ida is courted, buys, and is courted no more for what she has; her order's mails come whatever happens."""
+    """Ida is advertised to, buys, and is no longer advertised what she bought; mails on the order always come."""
     ida = Life("customer.toml")
     ida.at("Wed 2026-02-04 12:00")
     ida.did("visit", "product/notebook")
@@ -28,7 +28,7 @@ def test_customer_before_and_after_the_purchase() -> None:
     ida.is_shown(*["invoice"] * 12)
     assert ida.patience() == "segment customers: 4 of 10 per 7 days"  # an invoice is as if it had not been
     ida.is_shown("delivery", "delivery")
-    assert ida.patience() == "segment customers: 10 of 10 per 7 days"  # a delivery is a mail that she got
+    assert ida.patience() == "segment customers: 10 of 10 per 7 days"  # a delivery is a mail, too
     ida.may_see("invoice", "delivery")  # and these two come all the same
     ida.may_not_see("sleeve", "annoyance", "segment customers: 10 per 7 days", "Wed 2026-02-11 12:00:01")
     ida.is_shown("delivery")
@@ -44,13 +44,13 @@ def test_customer_before_and_after_the_purchase() -> None:
     ida.may_not_see("newsletter", "cap", "1 per calendar week", "Tue 2026-02-24 00:00:00")
     ida.at("Fri 2026-02-20 09:00")
     ida.is_shown("sleeve")
-    ida.may_not_see("sleeve", "cap", "3 per calendar week", "Sun 2026-02-22 00:00:00")  # her weeks begin on Sunday
+    ida.may_not_see("sleeve", "cap", "3 per calendar week", "Sun 2026-02-22 00:00:00")  # weeks begin on Sunday
     ida.did("purchase", "product/sleeve")
     ida.may_not_see("sleeve", "exclude", "purchase product/sleeve", None)
 
 
 def test_customer_upset() -> None:
-    """A complaint stands before being a customer: the tighter threshold is hers for a month, then the old one."""
+    """A complaint comes before being a customer: a month of the tighter threshold, then the old one."""
     julia = Life("customer.toml")
     julia.at("Mon 2026-05-04 10:00")
     julia.did("purchase", "product/notebook")

@@ -17,7 +17,7 @@ def test_webinar_she_came() -> None:
     anna.may_not_see("webinar-invite", "audience", INVITE, None)
     anna.may_not_see("webinar-video", "audience", "click webinar-invite within 14 days", None)
 
-    anna.at("Tue 2026-11-03 12:30")  # again: she means it; but mails go out in the morning
+    anna.at("Tue 2026-11-03 12:30")  # again, so it is serious; but mails go out in the morning
     anna.did("visit", "pricing")
     anna.may_not_see("webinar-invite", "hours", "hours 09:00-11:00", "Wed 2026-11-04 09:00:00")
 
@@ -28,7 +28,7 @@ def test_webinar_she_came() -> None:
     anna.may_not_see("webinar-invite", "gap", "gap 3 days", "Tue 2026-11-10 09:00:00")
     assert anna.patience() == "annoyance: 3 of 10 per 7 days"
 
-    anna.at("Wed 2026-11-04 19:40")  # she opens it in the evening, and leaves it at that
+    anna.at("Wed 2026-11-04 19:40")  # opened in the evening, and nothing else
     anna.did("click", "webinar-invite")
     anna.may_see("webinar-video")
     anna.is_shown("webinar-video")
@@ -46,7 +46,7 @@ def test_webinar_she_came() -> None:
 
     anna.at("Sun 2026-11-08 16:00")
     anna.did("signup", "webinar")
-    anna.may_see()  # she has signed up: no invitation and no film, ever
+    anna.may_see()  # signed up: no invitation and no film, ever
     anna.may_not_see("webinar-invite", "exclude", "signup webinar", None)
     anna.may_not_see("webinar-video", "exclude", "signup webinar", None)
     anna.may_not_see("webinar-offer", "audience", "attend webinar within 21 days", None)
@@ -75,7 +75,7 @@ def test_webinar_she_came() -> None:
 
 
 def test_webinar_he_meant_to_come() -> None:
-    """Ben downloads the handbook, signs up from the first mail, does not come: and is told where the recording is."""
+    """Ben downloads the handbook, signs up from the first mail, does not come, and gets the link to the recording."""
     ben = Life("webinar.toml")
 
     ben.at("Mon 2026-10-26 15:00")
@@ -91,7 +91,7 @@ def test_webinar_he_meant_to_come() -> None:
     ben.may_see()
     ben.may_not_see("webinar-video", "exclude", "signup webinar", None)
 
-    ben.at("Fri 2026-11-20 00:00")  # he was not there
+    ben.at("Fri 2026-11-20 00:00")  # Ben was not there
     ben.may_see()
     ben.may_not_see("webinar-recording", "hours", "hours 08:00-21:00", "Fri 2026-11-20 08:00:00")
     ben.may_not_see("webinar-offer", "audience", "attend webinar within 21 days", None)
@@ -125,7 +125,7 @@ def test_webinar_he_never_answered() -> None:
     carl.at("Thu 2026-11-12 10:00")
     carl.may_see("webinar-invite")
     carl.is_shown("webinar-invite")
-    carl.may_see()  # on Tuesday morning his visits will be a fortnight old, less an hour and a half
+    carl.may_see()  # on Tuesday morning the visits will be a fortnight old, less an hour and a half
     carl.may_not_see("webinar-invite", "gap", "gap 3 days", "Tue 2026-11-17 09:00:00")
 
     carl.at("Tue 2026-11-17 10:30")

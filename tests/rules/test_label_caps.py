@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.world import tell
+from tests.support.world import line_of
 
 LABELS = """
 [caps]
@@ -42,10 +42,10 @@ PICO = "cap: advertiser: 2 per day (2 of 2), again 2026-03-05 12:00:01"
 )
 def test_caps_per_label(what: str, history: list[str], expected: str) -> None:
     """A kind's cap is for each of its labels, a label's for that one; over all that carry it."""
-    assert tell(LABELS, "12:00", *(f"12:00 impression {shown}" for shown in history), what=what) == expected
+    assert line_of(LABELS, "12:00", *(f"12:00 impression {shown}" for shown in history), what=what) == expected
 
 
 def test_only_impressions_use_up_caps() -> None:
     """A click or a visit counts for no cap, gap or threshold."""
     policy = '[annoyance]\nthreshold = ["1 per day"]\n[caps]\nitem = ["1 per day"]\n[campaign.ad]\ncaps = ["1 per day"]'
-    assert tell(policy, "12:00", "12:00 click ad item=x", "12:00 visit ad", what="ad item=x") == "yes"
+    assert line_of(policy, "12:00", "12:00 click ad item=x", "12:00 visit ad", what="ad item=x") == "yes"

@@ -11,7 +11,7 @@ from retarget import (
     PolicyError,
 )
 from tests.support.fixtures import Ads, Clock
-from tests.support.verdicts import DAY, HOUR, at, lets_go, second, see
+from tests.support.verdicts import DAY, HOUR, at, eligible_again, second, see
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_datetimes_of_any_zone_and_seconds_are_the_same_moment(ads: Ads, clock: 
 def test_the_next_eligible_time_is_exact(
     ads: Ads, clock: Clock, rules: str, ages: list[int], again: int | None
 ) -> None:
-    """One second before it she is blocked, at it she is free; None where that takes a new event, or never comes."""
+    """One second before it the visitor is blocked, at it not; None where that takes a new event, or never comes."""
     shop = ads(f"[campaign.a]\n{rules}")
     see(shop, "a", *ages, clock=clock)
-    assert lets_go(shop) == (None if again is None else clock.now + again)
+    assert eligible_again(shop) == (None if again is None else clock.now + again)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_denied_attempt_uses_nothing_up(ads: Ads, clock: Clock) -> None:
     assert [bool(shop.claim("v", ["a"])) for _ in range(100)] == [True] * 2 + [False] * 98
     assert all(not shop.decide("v", ["a"])["a"] for _ in range(100))
     assert (shop.decide("v", ["a"])["a"].seen, shop.decide("v", ["a"])["a"].limit) == (2, 2)
-    assert lets_go(shop) == clock.now + HOUR + 1
+    assert eligible_again(shop) == clock.now + HOUR + 1
 
 
 def test_a_denial_by_one_rule_consumes_none_of_the_others(ads: Ads, clock: Clock) -> None:
@@ -141,12 +141,12 @@ gap = "20 minutes"
 def test_the_verdict_names_the_rule_that_lets_go_last(
     ads: Ads, clock: Clock, ages: list[int], reason: str, rule: str, seen: int, limit: int
 ) -> None:
-    """(RV17, PL2) All rules must hold; the one told is the one to wait for, with what it counted."""
+    """(RV17, PL2) All rules must hold; the one named is the one to wait for, with what it counted."""
     shop = ads(RULES)
     see(shop, "a", *ages, clock=clock)
     verdict = shop.decide("v", ["a"])["a"]
     assert (verdict.reason, verdict.rule, verdict.seen, verdict.limit) == (reason, rule, seen, limit)
-    lets_go(shop)
+    eligible_again(shop)
 
 
 def test_a_rule_that_never_lets_go_is_named_before_those_that_do(ads: Ads, clock: Clock) -> None:
@@ -184,11 +184,11 @@ def test_a_calendar_day_is_the_local_day_and_a_day_is_24_hours(
     clock.now = second(shown)
     shop = ads(f'timezone = "Europe/Zurich"\n[campaign.a]\ncaps = ["{rule}"]')
     see(shop, "a", 0, clock=clock)
-    assert lets_go(shop) == second(again)
+    assert eligible_again(shop) == second(again)
 
 
 def test_a_visitor_may_have_a_zone_of_her_own(ads: Ads, clock: Clock) -> None:
-    """Noon in UTC: past midnight in Auckland since her impression, the same day in Zurich."""
+    """Noon in UTC: past midnight in Auckland since the impression, the same day in Zurich."""
     shop = ads('[campaign.a]\ncaps = ["1 per calendar day"]')
     see(shop, "a", 2 * HOUR, clock=clock)
     assert shop.decide("v", timezone="Pacific/Auckland").eligible == ("a",)

@@ -14,7 +14,7 @@ from retarget import (
     PolicyError,
 )
 from tests.support.fixtures import Ads, Clock
-from tests.support.verdicts import DAY, HOUR, MINUTE, at, lets_go, see
+from tests.support.verdicts import DAY, HOUR, MINUTE, at, eligible_again, see
 
 
 @pytest.mark.parametrize("window", ["lifetime", "session"])
@@ -61,7 +61,7 @@ def test_rv16_a_gap_runs_from_the_last_impression(ads: Ads, clock: Clock) -> Non
     """Also where a late one arrives after a newer."""
     shop = ads('[campaign.a]\ngap = "60 seconds"')
     see(shop, "a", 10, 50, clock=clock)
-    assert lets_go(shop) == clock.now + 51
+    assert eligible_again(shop) == clock.now + 51
 
 
 def test_lm1_and_lm2_all_pass_then_none(ads: Ads) -> None:
@@ -125,7 +125,7 @@ def test_lm7_the_wait_is_until_the_oldest_leaves(ads: Ads, clock: Clock) -> None
     """Two per minute, at 0 s and 1 s, asked at 2 s: free at 61 s, not a whole minute later."""
     shop = ads('[campaign.a]\ncaps = ["2 per minute"]')
     see(shop, "a", 2, 1, clock=clock)
-    assert lets_go(shop) == clock.now - 2 + 61
+    assert eligible_again(shop) == clock.now - 2 + 61
 
 
 def test_lm8_a_forgotten_visitor_is_new(ads: Ads) -> None:
@@ -164,7 +164,7 @@ def test_lm12_ways_to_write_a_cap(ads: Ads, clock: Clock, text: str, seconds: in
     """Any case, singular or plural, a slash for `per`."""
     shop = ads(f'[campaign.a]\ncaps = ["{text}"]')
     see(shop, "a", 0, clock=clock)
-    assert lets_go(shop) == clock.now + seconds + 1
+    assert eligible_again(shop) == clock.now + seconds + 1
 
 
 @pytest.mark.parametrize("text", ["1 per millenium", "1 per yearl", "2 per decade", "3", "per day", "1 per 0 days", ""])
@@ -208,7 +208,7 @@ def test_pl6_the_wait_for_one_two_or_three_slots(ads: Ads, clock: Clock) -> None
     campaigns = "".join(f'[campaign.w{n}]\nlabels = {{ channel = "w{n}" }}\n' for n in (1, 2, 3))
     shop = ads(f'[annoyance]\nthreshold = ["3 per 500 seconds"]\npoints = {{ {points} }}\n{campaigns}')
     see(shop, "w1", 200, 100, 0, clock=clock)
-    assert [lets_go(shop, f"w{n}") for n in (1, 2, 3)] == [clock.now + wait for wait in (301, 401, 501)]
+    assert [eligible_again(shop, f"w{n}") for n in (1, 2, 3)] == [clock.now + wait for wait in (301, 401, 501)]
 
 
 def test_pl7_both_ceilings_hold_at_every_instant(ads: Ads, clock: Clock) -> None:

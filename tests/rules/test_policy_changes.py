@@ -9,7 +9,7 @@ from retarget import (
     Policy,
 )
 from tests.support.fixtures import Ads, Clock
-from tests.support.verdicts import DAY, lets_go, see
+from tests.support.verdicts import DAY, eligible_again, see
 
 
 @pytest.mark.parametrize(("shown", "kept"), [(2, 2), (10, 10), (16, 16), (20, 16)])
@@ -26,13 +26,13 @@ def test_a_raised_limit_finds_what_was_kept(ads: Ads, clock: Clock, shown: int, 
 
 
 def test_a_lowered_limit_binds_at_once(ads: Ads, clock: Clock) -> None:
-    """(RV5) Five seen, two allowed: capped, and told as it is."""
+    """(RV5) Five seen, two allowed: capped, and reported as it is."""
     shop = ads('[campaign.a]\ncaps = ["9 per day"]')
     see(shop, "a", 5, 4, 3, 2, 1, clock=clock)
     shop.policy = Policy.from_text('[campaign.a]\ncaps = ["2 per day"]')
     verdict = shop.decide("v")["a"]
     assert (verdict.eligible, verdict.seen, verdict.limit) == (False, 5, 2)
-    assert lets_go(shop) == clock.now - 2 + DAY + 1
+    assert eligible_again(shop) == clock.now - 2 + DAY + 1
 
 
 def test_a_campaign_taken_out_of_the_policy_breaks_nothing(ads: Ads, clock: Clock) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.world import tell
+from tests.support.world import line_of
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_hours(hours: str, now: str, expected: str) -> None:
     """Hours are those on the wall, their end excluded; the policy's zone or the visitor's own."""
     expected = expected if expected == "yes" else f"hours: hours {hours}, {expected}"
     policy = f'[campaign.ad]\nhours = "{hours}"'
-    assert tell(f'timezone = "Europe/Zurich"\n{policy}', now) == expected
-    assert tell(policy, now, zone="Europe/Zurich") == expected
+    assert line_of(f'timezone = "Europe/Zurich"\n{policy}', now) == expected
+    assert line_of(policy, now, zone="Europe/Zurich") == expected
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,21 @@ def test_days(days: str, now: str, expected: str) -> None:
     """Days are local weekdays, from midnight to midnight; the policy's zone or the visitor's own."""
     expected = expected if expected == "yes" else f"days: days {days}, {expected}"
     policy = f'[campaign.ad]\ndays = "{days}"'
-    assert tell(f'timezone = "Europe/Zurich"\n{policy}', now) == expected
-    assert tell(policy, now, zone="Europe/Zurich") == expected
+    assert line_of(f'timezone = "Europe/Zurich"\n{policy}', now) == expected
+    assert line_of(policy, now, zone="Europe/Zurich") == expected
 
 
 def test_days_that_do_not_begin_at_midnight() -> None:
     """Where midnight is skipped, the day opens when it begins."""
     policy = '[campaign.ad]\ndays = "fri"'
-    told = tell(policy, "2026-04-23T12:00", zone="Africa/Cairo")
-    assert told == "days: days fri, again 2026-04-24 01:00:00"
+    line = line_of(policy, "2026-04-23T12:00", zone="Africa/Cairo")
+    assert line == "days: days fri, again 2026-04-24 01:00:00"
 
 
 def test_hours_over_midnight_on_certain_days() -> None:
-    """Days go by the date on the calendar: on Fridays from ten to two is Friday's first two hours and its last two."""
+    """Days follow the calendar date: on Fridays from ten to two is Friday's first two hours and its last two."""
     policy = '[campaign.ad]\ndays = "fri"\nhours = "22:00-02:00"'
-    assert tell(policy, "2026-03-06T01:59:59") == "yes"
-    assert tell(policy, "2026-03-06T02:00") == "hours: hours 22:00-02:00, again 2026-03-06 22:00:00"
-    assert tell(policy, "2026-03-06T23:59:59") == "yes"
-    assert tell(policy, "2026-03-07T00:00") == "days: days fri, again 2026-03-13 00:00:00"
+    assert line_of(policy, "2026-03-06T01:59:59") == "yes"
+    assert line_of(policy, "2026-03-06T02:00") == "hours: hours 22:00-02:00, again 2026-03-06 22:00:00"
+    assert line_of(policy, "2026-03-06T23:59:59") == "yes"
+    assert line_of(policy, "2026-03-07T00:00") == "days: days fri, again 2026-03-13 00:00:00"

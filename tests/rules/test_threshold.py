@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from retarget import AnnoyanceLevel
-from tests.support.world import World, tell
+from tests.support.world import World, line_of
 
 THRESHOLD = """
 [annoyance]
@@ -48,18 +48,18 @@ labels = { channel = "call" }
 def test_points_per_channel(history: list[str], fits: str) -> None:
     """An impression costs its channel's points, one where none are named; what costs more than is left must wait."""
     world = World(THRESHOLD, *(f"12:00 impression {shown}" for shown in history))
-    told = {what: world.tell("12:00", what) for what in ("ad", "mail", "call")}
-    assert [what for what in told if told[what] == "yes"] == fits.split()
-    for line in told.values():
+    lines = {what: world.line("12:00", what) for what in ("ad", "mail", "call")}
+    assert [what for what in lines if lines[what] == "yes"] == fits.split()
+    for line in lines.values():
         assert line == "yes" or line.startswith("annoyance: annoyance: 12 per 7 days (")
 
 
 def test_when_there_is_room_again() -> None:
     """A dear impression waits until enough cheap ones have left; the verdict says how many points are used."""
     world = World(THRESHOLD, "12:00 impression mail", "13:00 impression ad", "14:00 impression mail")
-    assert world.tell("14:00", "mail") == "yes"
-    assert world.tell("14:00", "call") == "annoyance: annoyance: 12 per 7 days (7 of 12), again 2026-03-11 14:00:01"
-    assert World(THRESHOLD, "12:00 impression mail", "13:00 impression ad").tell("13:00", "call") == (
+    assert world.line("14:00", "mail") == "yes"
+    assert world.line("14:00", "call") == "annoyance: annoyance: 12 per 7 days (7 of 12), again 2026-03-11 14:00:01"
+    assert World(THRESHOLD, "12:00 impression mail", "13:00 impression ad").line("13:00", "call") == (
         "annoyance: annoyance: 12 per 7 days (4 of 12), again 2026-03-11 12:00:01"
     )
 
@@ -80,16 +80,16 @@ def test_the_first_segment_that_fits(history: list[str], segment: str, rule: str
     """The first segment whose conditions all hold sets the threshold; the general one does where none fits."""
     world = World(THRESHOLD, *history, "12:00 impression call")
     assert world.annoyance("12:00") == AnnoyanceLevel(segment, rule, 10, limit)
-    told = world.tell("12:00", "mail")
-    assert told == "yes" if limit == 20 else told.startswith(f"annoyance: {segment}: {rule} (10 of {limit})")
+    line = world.line("12:00", "mail")
+    assert line == "yes" if limit == 20 else line.startswith(f"annoyance: {segment}: {rule} (10 of {limit})")
     for _ in range(limit - 10):
-        assert world.tell("12:00", "ad") == "yes"
+        assert world.line("12:00", "ad") == "yes"
         world.happens("12:00 impression ad")
-    assert world.tell("12:00", "ad").startswith(f"annoyance: {segment}: {rule} ({limit} of {limit})")
+    assert world.line("12:00", "ad").startswith(f"annoyance: {segment}: {rule} ({limit} of {limit})")
 
 
 def test_segments_change_as_time_goes_on() -> None:
-    """When she leaves a segment the next threshold is in force: it may let go earlier, or hold longer."""
+    """When a visitor leaves a segment the next threshold is in force: it may end earlier, or later."""
     longer = """
 [annoyance]
 threshold = ["1 per 7 days"]
@@ -100,20 +100,20 @@ threshold = ["2 per 30 minutes"]
 """
     world = World(longer, "12:00 visit", "12:50 impression ad")
     assert world.annoyance("12:50") == AnnoyanceLevel("segment guests", "2 per 30 minutes", 1, 2)
-    assert world.tell("13:00") == "yes"
-    assert world.tell("13:00:01") == "annoyance: annoyance: 1 per 7 days (1 of 1), again 2026-03-11 12:50:01"
+    assert world.line("13:00") == "yes"
+    assert world.line("13:00:01") == "annoyance: annoyance: 1 per 7 days (1 of 1), again 2026-03-11 12:50:01"
     world.happens("13:00:01 visit")
     world.happens("13:40 impression ad")
     world.happens("13:50 impression ad")
-    # Her segment's threshold would let go at 14:10:01, but she leaves the segment at 14:00:02.
-    assert world.tell("13:50").endswith("again 2026-03-11 13:50:01")
+    # The segment's threshold would end at 14:10:01, but the visitor leaves the segment at 14:00:02.
+    assert world.line("13:50").endswith("again 2026-03-11 13:50:01")
     earlier = longer.replace("1 per 7 days", "5 per day").replace("2 per 30 minutes", "1 per day")
-    told = tell(earlier, "12:30", "12:00 visit", "12:20 impression ad")
-    assert told == "annoyance: segment guests: 1 per day (1 of 1), again 2026-03-04 13:00:01"
+    line = line_of(earlier, "12:30", "12:00 visit", "12:20 impression ad")
+    assert line == "annoyance: segment guests: 1 per day (1 of 1), again 2026-03-04 13:00:01"
 
 
 def test_the_threshold_that_is_nearest_to_its_limit() -> None:
-    """Of several thresholds `annoyance` tells the one that is nearest to its limit; without any it tells none."""
+    """Of several thresholds `annoyance` is the one nearest to its limit; without any it is None."""
     policy = '[annoyance]\nthreshold = ["4 per hour", "6 per day"]\n[campaign.ad]'
     world = World(policy, *["12:00 impression ad"] * 3)
     assert world.annoyance("12:30") == AnnoyanceLevel("annoyance", "4 per hour", 3, 4)
@@ -125,7 +125,7 @@ def test_a_threshold_per_session_is_unused_when_the_session_is_over() -> None:
     """When a session is over, the verdict and `annoyance` both say that nothing is used."""
     world = World('[annoyance]\nthreshold = ["3 per session"]\n[campaign.ad]', "12:00 impression ad")
     assert world.annoyance("12:30") == AnnoyanceLevel("annoyance", "3 per session", 1, 3)
-    assert world.tell("12:30:01") == "yes"
+    assert world.line("12:30:01") == "yes"
     assert world.annoyance("12:30:01") == AnnoyanceLevel("annoyance", "3 per session", 0, 3)
 
 
@@ -146,10 +146,10 @@ def test_obeys_and_counts(switches: str, *, held_back: bool, uses_up: bool) -> N
         f'[campaign.service]\nlabels = {{ channel = "email" }}\n{switches}'
     )
     used = World(policy, *["12:00 impression ad"] * 2)
-    assert (used.tell("12:00", "service") != "yes") is held_back
+    assert (used.line("12:00", "service") != "yes") is held_back
     shown = World(policy, *["12:00 impression service"] * 2)
-    assert (shown.tell("12:00", "ad") != "yes") is uses_up
-    assert (shown.tell("12:00", "service") != "yes") is (held_back and uses_up)
+    assert (shown.line("12:00", "ad") != "yes") is uses_up
+    assert (shown.line("12:00", "service") != "yes") is (held_back and uses_up)
     level = shown.annoyance("12:00")
     assert level is not None
     assert level.points == (2 if uses_up else 0)
@@ -162,14 +162,16 @@ def test_what_is_not_counted_has_its_own_caps() -> None:
         '[campaign.ad]\nexclude = ["impression help within 1 hour"]'
     )
     shown = "12:00 impression help"
-    assert tell(policy, "12:00", shown, what="help") == "cap: 1 per day (1 of 1), again 2026-03-05 12:00:01"
-    assert tell(policy, "12:00", shown) == "exclude: impression help within 1 hour (1 of 1), again 2026-03-04 13:00:01"
+    assert line_of(policy, "12:00", shown, what="help") == "cap: 1 per day (1 of 1), again 2026-03-05 12:00:01"
+    assert (
+        line_of(policy, "12:00", shown) == "exclude: impression help within 1 hour (1 of 1), again 2026-03-04 13:00:01"
+    )
 
 
 def test_what_obeys_nothing_still_has_an_audience() -> None:
     """`obeys = false` sets aside caps and threshold, not audience, exclusions and hours."""
     policy = '[campaign.ad]\nobeys = false\naudience = ["purchase"]\nexclude = ["optout"]\nhours = "08:00-20:00"'
-    assert tell(policy, "12:00") == "audience: purchase (0 of 1), never"
-    assert tell(policy, "12:00", "12:00 purchase") == "yes"
-    assert tell(policy, "12:00", "12:00 purchase", "12:00 optout").startswith("exclude: optout")
-    assert tell(policy, "20:00", "12:00 purchase") == "hours: hours 08:00-20:00, again 2026-03-05 08:00:00"
+    assert line_of(policy, "12:00") == "audience: purchase (0 of 1), never"
+    assert line_of(policy, "12:00", "12:00 purchase") == "yes"
+    assert line_of(policy, "12:00", "12:00 purchase", "12:00 optout").startswith("exclude: optout")
+    assert line_of(policy, "20:00", "12:00 purchase") == "hours: hours 08:00-20:00, again 2026-03-05 08:00:00"

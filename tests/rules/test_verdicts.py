@@ -14,37 +14,37 @@ import pytest
 from retarget import Event, MemoryStore, Policy, Retargeter, StoreError, Verdict
 from retarget.engine import Reason
 from retarget.timelines import MOST_TIMELINES, State
-from tests.support.world import World, capped, tell
+from tests.support.world import World, capped, line_of
 
 
 @pytest.mark.parametrize(
     ("rules", "history", "now", "expected"),
     [
-        (  # the cap lets go at night: in the morning
+        (  # the cap ends at night: in the morning
             'caps = ["1 per 12 hours"]\nhours = "08:00-21:00"',
             ["12:00 impression ad"],
             "12:00",
             "cap: 1 per 12 hours (1 of 1), again 2026-03-05 08:00:00",
         ),
-        (  # closed now, and the cap lets go within the hours of tomorrow
+        (  # closed now, and the cap ends within the hours of tomorrow
             'caps = ["1 per day"]\nhours = "08:00-21:00"',
             ["20:00 impression ad"],
             "21:00",
             "cap: 1 per day (1 of 1), again 2026-03-05 20:00:01",
         ),
-        (  # the cap lets go on a Saturday: on Monday morning
+        (  # the cap ends on a Saturday: on Monday morning
             'caps = ["1 per 3 days"]\nhours = "08:00-21:00"\ndays = "mon-fri"',
             ["12:00 impression ad"],
             "12:00",
             "cap: 1 per 3 days (1 of 1), again 2026-03-09 08:00:00",
         ),
-        (  # the audience is over before the cap lets go
+        (  # the audience is over before the cap ends
             'caps = ["1 per day"]\naudience = ["visit within 1 day"]',
             ["11:00 visit", "12:00 impression ad"],
             "12:00",
             "cap: 1 per day (1 of 1), never",
         ),
-        (  # she is of the audience just long enough
+        (  # in the audience just long enough
             'caps = ["1 per day"]\naudience = ["visit within 1 day"]',
             ["12:00 impression ad", "12:00:01 visit"],
             "12:00:01",
@@ -62,31 +62,31 @@ from tests.support.world import World, capped, tell
             "12:00",
             "cap: 1 per day (1 of 1), again 2026-03-05 12:00:01",
         ),
-        (  # it ends before the cap lets go
+        (  # it ends before the cap ends
             'caps = ["1 per day"]\nend = 2026-03-04',
             ["12:00 impression ad"],
             "12:00",
             "cap: 1 per day (1 of 1), never",
         ),
-        (  # on its last day it opens no more
+        (  # on its last day it does not open again
             'hours = "08:00-12:00"\nend = 2026-03-04',
             [],
             "12:00",
             "hours: hours 08:00-12:00, never",
         ),
-        (  # it starts later than the cap lets go
+        (  # it starts later than the cap ends
             'caps = ["1 per day"]\nstart = 2026-03-07',
             ["12:00 impression ad"],
             "12:00",
             "start: start 2026-03-07, again 2026-03-07 00:00:00",
         ),
-        (  # by the time it starts nobody is of the audience
+        (  # by the time it starts nobody is in the audience
             'start = 2026-03-07\naudience = ["visit within 1 day"]',
             ["12:00 visit"],
             "12:00",
             "start: start 2026-03-07, never",
         ),
-        (  # two rules that let go at different times, and the clock on top
+        (  # two rules that end at different times, and the clock on top
             'caps = ["1 per calendar day"]\ngap = "20 hours"\nexclude = ["dismiss within 1 hour"]\ndays = "wed, fri"',
             ["12:00 impression ad", "12:30 dismiss ad"],
             "12:30",
@@ -96,7 +96,7 @@ from tests.support.world import World, capped, tell
 )
 def test_when_again(rules: str, history: list[str], now: str, expected: str) -> None:
     """`eligible_at` is when all rules hold together if nothing else happens; None if one of them ends before."""
-    assert tell(f"[campaign.ad]\n{rules}", now, *history) == expected
+    assert line_of(f"[campaign.ad]\n{rules}", now, *history) == expected
 
 
 class Broken(MemoryStore):

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.property.local_time import moment
-from tests.support.world import World, capped, tell
+from tests.support.world import World, capped, line_of
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ from tests.support.world import World, capped, tell
     ],
 )
 def test_caps_of_a_duration(caps: list[str], history: list[str], now: str, expected: str) -> None:
-    """An entry as old as the window still counts and leaves a second later; of several caps the last to go is told."""
-    assert tell(capped(*caps), now, *(f"{at} impression ad" for at in history)) == expected
+    """An entry as old as the window still counts; of several caps the last to end is named."""
+    assert line_of(capped(*caps), now, *(f"{at} impression ad" for at in history)) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_caps_of_a_duration(caps: list[str], history: list[str], now: str, expec
 def test_gap(now: str, expected: str) -> None:
     """A gap keeps two impressions of one campaign apart, and not those of another."""
     policy = '[campaign.ad]\ngap = "2 hours"\n[campaign.other]\ngap = "2 hours"'
-    assert tell(policy, now, "12:00 impression ad") == expected
-    assert tell(policy, now, "12:00 impression ad", what="other") == "yes"
+    assert line_of(policy, now, "12:00 impression ad") == expected
+    assert line_of(policy, now, "12:00 impression ad", what="other") == "yes"
 
 
 @pytest.mark.parametrize(
@@ -64,29 +64,29 @@ def test_gap(now: str, expected: str) -> None:
 def test_spread(cap: str, again: str) -> None:
     """A spread cap sets impressions evenly apart: the window, or a calendar period's usual length, by the limit."""
     policy = capped(f'{{ cap = "{cap}", spread = true }}')
-    assert tell(policy, "12:00", "12:00 impression ad") == f"gap: {cap}, spread (1 of 1), again {again}"
+    assert line_of(policy, "12:00", "12:00 impression ad") == f"gap: {cap}, spread (1 of 1), again {again}"
 
 
 def test_spread_of_labels_and_of_the_threshold() -> None:
     """A label's cap and the threshold can be spread too, each over all the campaigns that it counts."""
     labels = '[caps]\nitem = [{ cap = "4 per day", spread = true }]\n[campaign.ad]\n[campaign.other]'
-    told = tell(labels, "13:00", "12:00 impression ad item=x", what="other item=x")
-    assert told == "gap: item: 4 per day, spread (1 of 1), again 2026-03-04 18:00:01"
-    assert tell(labels, "13:00", "12:00 impression ad item=x", what="other item=y") == "yes"
+    line = line_of(labels, "13:00", "12:00 impression ad item=x", what="other item=x")
+    assert line == "gap: item: 4 per day, spread (1 of 1), again 2026-03-04 18:00:01"
+    assert line_of(labels, "13:00", "12:00 impression ad item=x", what="other item=y") == "yes"
     threshold = '[annoyance]\nthreshold = [{ cap = "4 per day", spread = true }]\n[campaign.ad]\n[campaign.other]'
-    told = tell(threshold, "13:00", "12:00 impression ad", what="other")
-    assert told == "annoyance: annoyance: 4 per day, spread (1 of 1), again 2026-03-04 18:00:01"
+    line = line_of(threshold, "13:00", "12:00 impression ad", what="other")
+    assert line == "annoyance: annoyance: 4 per day, spread (1 of 1), again 2026-03-04 18:00:01"
 
 
 def test_a_spread_cap_is_a_cap_too() -> None:
     """Four a day, six hours apart: a fifth waits until the first is a day old."""
     policy = capped('{ cap = "4 per day", spread = true }')
     day = [f"{at} impression ad" for at in ("00:00", "06:00:01", "12:00:02", "18:00:03")]
-    assert tell(policy, "23:59:59", *day[:3]) == "yes"
-    assert tell(policy, "2026-03-05T00:00", *day).startswith(
+    assert line_of(policy, "23:59:59", *day[:3]) == "yes"
+    assert line_of(policy, "2026-03-05T00:00", *day).startswith(
         "gap: 4 per day, spread (1 of 1), again 2026-03-05 00:00:04"
     )
-    assert tell(policy, "18:00:03", *day[:3], "12:00:02 impression ad") == (
+    assert line_of(policy, "18:00:03", *day[:3], "12:00:02 impression ad") == (
         "cap: 4 per day (4 of 4), again 2026-03-05 00:00:01"
     )
 
@@ -149,7 +149,7 @@ def test_a_local_day_is_as_long_as_it_is(zone: str, day: str, hours: float) -> N
     """A cap per calendar day holds through 23, 24 or 25 hours, and no second of the day before counts."""
     first = moment(date.fromisoformat(day), ZoneInfo(zone))
     before = World(capped("1 per calendar day"), f"{_iso(first - 1)} impression ad", zone=zone)
-    assert before.tell(_iso(first)) == "yes"
+    assert before.line(_iso(first)) == "yes"
     since = World(capped("1 per calendar day"), f"{_iso(first)} impression ad", zone=zone)
     again = since.verdict(_iso(first)).eligible_at
     assert again is not None
@@ -170,10 +170,11 @@ def _iso(second: int) -> str:
     ],
 )
 def test_the_visitors_own_day(zone: str | None, expected: str) -> None:
-    """A moment is one of her local day where `timezone=` says so, of the policy's zone else."""
+    """A time falls into the local day of `timezone=` if that is given, otherwise of the policy's zone."""
     seen = "2026-03-04T23:30:00+00:00"
     assert (
-        tell(capped("1 per calendar day"), "2026-03-04T23:30:00+00:00", f"{seen} impression ad", zone=zone) == expected
+        line_of(capped("1 per calendar day"), "2026-03-04T23:30:00+00:00", f"{seen} impression ad", zone=zone)
+        == expected
     )
 
 
@@ -190,7 +191,7 @@ def test_the_visitors_own_day(zone: str | None, expected: str) -> None:
 def test_weeks_begin_as_the_policy_says(first: str, seen: str, again: str) -> None:
     """`week_start` makes Sunday the first day of a calendar week."""
     policy = capped("1 per calendar week", first=f'week_start = "{first}"')
-    assert tell(policy, seen, f"{seen} impression ad") == f"cap: 1 per calendar week (1 of 1), again {again}"
+    assert line_of(policy, seen, f"{seen} impression ad") == f"cap: 1 per calendar week (1 of 1), again {again}"
 
 
 MARCH = capped("2 per flight") + "\nstart = 2026-03-02\nend = 2026-03-06"
@@ -211,7 +212,7 @@ MARCH = capped("2 per flight") + "\nstart = 2026-03-02\nend = 2026-03-06"
 )
 def test_flight(history: list[str], now: str, expected: str) -> None:
     """A flight counts from its first local second to the last of its last day, and nothing from before it."""
-    assert tell(MARCH, now, *(f"{at} impression ad" for at in history)) == expected
+    assert line_of(MARCH, now, *(f"{at} impression ad" for at in history)) == expected
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_flight(history: list[str], now: str, expected: str) -> None:
 def test_a_flight_without_start_or_end(dates: str) -> None:
     """Where a flight has no beginning or no end, it looks back as far as the retention."""
     policy = f'retention = "10 days"\n{capped("1 per flight")}\n{dates}'
-    assert tell(policy, "12:00", "12:00 impression ad") == "cap: 1 per flight (1 of 1), again 2026-03-14 12:00:01"
+    assert line_of(policy, "12:00", "12:00 impression ad") == "cap: 1 per flight (1 of 1), again 2026-03-14 12:00:01"
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_a_flight_without_start_or_end(dates: str) -> None:
     ],
 )
 def test_dates_are_the_visitors(zone: str, starts: str, ends: str) -> None:
-    """A date begins and ends at her midnight; the flight counts from there."""
+    """A date begins and ends at the visitor's midnight; the flight counts from there."""
     world = World(MARCH, zone=zone)
     verdict = world.verdict("2026-03-01T10:59:59Z")
     assert verdict.reason == "start"
@@ -242,14 +243,14 @@ def test_dates_are_the_visitors(zone: str, starts: str, ends: str) -> None:
     assert world.verdict(ends).reason == "end"
     world.happens(f"{_iso(world.second(starts) - 1)} impression ad")
     world.happens(f"{starts} impression ad")
-    assert world.tell(starts) == "yes"
+    assert world.line(starts) == "yes"
     world.happens(f"{starts} impression ad")
-    assert world.tell(starts) == "cap: 2 per flight (2 of 2), never"
+    assert world.line(starts) == "cap: 2 per flight (2 of 2), never"
 
 
 @pytest.mark.parametrize("zone", [None, "Pacific/Auckland"])
 def test_times_with_an_offset_are_the_same_everywhere(zone: str | None) -> None:
-    """A start or end of a given offset is one moment, wherever she is; the end itself is excluded."""
+    """A start or end of a given offset is one moment, wherever the visitor is; the end itself is excluded."""
     policy = "[campaign.ad]\nstart = 2026-03-04T08:00:00+01:00\nend = 2026-03-04T20:00:00Z"
     world = World(policy, zone=zone)
     assert world.verdict("2026-03-04T06:59:59Z").reason == "start"
@@ -270,7 +271,7 @@ def test_times_with_an_offset_are_the_same_everywhere(zone: str | None) -> None:
 def test_lifetime(history: list[str], now: str, expected: str) -> None:
     """A lifetime is what is remembered: the policy's retention."""
     policy = capped("2 per lifetime", first='retention = "10 days"')
-    assert tell(policy, now, *(f"{at} impression ad" for at in history)) == expected
+    assert line_of(policy, now, *(f"{at} impression ad" for at in history)) == expected
 
 
 @pytest.mark.parametrize(
@@ -294,31 +295,31 @@ def test_lifetime(history: list[str], now: str, expected: str) -> None:
 def test_session(history: list[str], now: str, expected: str) -> None:
     """A session lasts until nothing has happened for more than half an hour."""
     expected = expected if expected == "yes" else f"cap: 1 per session (1 of 1), again 2026-03-04 {expected}"
-    assert tell(capped("1 per session"), now, *history) == expected
+    assert line_of(capped("1 per session"), now, *history) == expected
 
 
 def test_the_policy_says_what_a_pause_is() -> None:
     """`session` is how long a pause ends a session."""
     policy = capped("1 per session", first='session = "10 minutes"')
-    assert tell(policy, "12:00", "12:00 impression ad").endswith("again 2026-03-04 12:10:01")
-    assert tell(policy, "12:10:01", "12:00 impression ad") == "yes"
+    assert line_of(policy, "12:00", "12:00 impression ad").endswith("again 2026-03-04 12:10:01")
+    assert line_of(policy, "12:10:01", "12:00 impression ad") == "yes"
 
 
 def test_a_session_that_never_pauses() -> None:
-    """A chain of events goes on for days, but looks back one day at most."""
+    """A session may go on for days, but looks back at most one day."""
     world = World(capped("1 per session"), "2026-03-04T00:00 impression ad")
     for minutes in range(20, 24 * 60 + 1, 20):
         world.happens(f"{_iso(world.second('2026-03-04T00:00') + 60 * minutes)} visit")
-    assert world.tell("2026-03-05T00:00") == "cap: 1 per session (1 of 1), again 2026-03-05 00:00:01"
-    assert world.tell("2026-03-05T00:00:01") == "yes"
+    assert world.line("2026-03-05T00:00") == "cap: 1 per session (1 of 1), again 2026-03-05 00:00:01"
+    assert world.line("2026-03-05T00:00:01") == "yes"
 
 
 def test_conditions_within_the_session() -> None:
     """An audience and an exclusion can ask what happened in the session that is still going on."""
     policy = '[campaign.ad]\naudience = ["2 visit within session"]\nexclude = ["dismiss ad within session"]'
     seen = ["12:00 visit", "12:20 visit"]
-    assert tell(policy, "12:20", *seen[:1]) == "audience: 2 visit within session (1 of 2), never"
-    assert tell(policy, "12:50", *seen) == "yes"
-    assert tell(policy, "12:50:01", *seen) == "audience: 2 visit within session (0 of 2), never"
-    told = tell(policy, "12:21", *seen, "12:21 dismiss ad")
-    assert told == "exclude: dismiss ad within session (1 of 1), never"
+    assert line_of(policy, "12:20", *seen[:1]) == "audience: 2 visit within session (1 of 2), never"
+    assert line_of(policy, "12:50", *seen) == "yes"
+    assert line_of(policy, "12:50:01", *seen) == "audience: 2 visit within session (0 of 2), never"
+    line = line_of(policy, "12:21", *seen, "12:21 dismiss ad")
+    assert line == "exclude: dismiss ad within session (1 of 1), never"

@@ -200,7 +200,7 @@ def test_the_largest_weight_and_the_largest_timeline(store: Store) -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_keep_trims_to_the_newest(store: Store, *, late: bool) -> None:
-    """Of ten moments the newest four remain, also where the oldest arrive last."""
+    """Of ten moments the newest four remain, even if the oldest arrive last."""
     ages = list(range(10))
     for age in ages if late else reversed(ages):
         store.write(write(entry(b"ia", NOW - age, keep=4)))
@@ -286,7 +286,7 @@ def test_ids_hold_any_bytes(store: Store) -> None:
 
 
 def test_many_are_answered_each_by_itself_and_in_order(store: Store) -> None:
-    """More than one batch of each; a visitor written twice sees her own first write."""
+    """More than one batch of each; the second write to a visitor sees the first."""
     once = (Alternative((guard(b"ia", 1, NOW - DAY, wanted=False),), (entry(b"ia"),), DAY),)
     keys = [b"rt:1:%d" % (n % 700) for n in range(1_100)]
     answers = store.write_many([Write(key, NOW, b"", once) for key in keys])

@@ -99,7 +99,7 @@ def test_lapsed_reservations_go_when_a_timeline_begins(store: Store) -> None:
 
 
 def test_taking_out_finds_the_moment_by_the_mark(store: Store) -> None:
-    """Of those that end in the same second one goes, of the others none; emptied timelines go whole."""
+    """Of those that end in the same second one is removed, of the others none; an empty timeline is removed."""
     reserve(store, NOW + 60, MARK, b"ia", b"i")
     reserve(store, NOW + 60, OTHER, b"ia")
     reserve(store, NOW + 90, b"H00000", b"ia")
@@ -113,7 +113,7 @@ def test_taking_out_finds_the_moment_by_the_mark(store: Store) -> None:
 
 @pytest.mark.parametrize(("weight", "left"), [(1, 4), (2, 3), (3, 2), (9, 2)])
 def test_taking_out_takes_as_many_as_it_weighs_and_finds(store: Store, weight: int, left: int) -> None:
-    """Three points of one moment: so many go, at most those that are there; what is before and behind stays."""
+    """Three points of one moment: at most as many are removed as are there; those before and after stay."""
     for seconds, times in ((30, 1), (60, 3), (90, 1)):
         store.write(write(entry(b"h*", NOW + seconds, times, head=HELD_HEAD)))
     store.write(write(entry(MARK, NOW + 60, head=HELD_HEAD)))
@@ -125,7 +125,7 @@ def test_taking_out_takes_as_many_as_it_weighs_and_finds(store: Store, weight: i
 
 @pytest.mark.parametrize("hold", [b"", OTHER, b"h\0"])
 def test_without_its_mark_nothing_is_taken_out(store: Store, hold: bytes) -> None:
-    """A write that names no hold, or one that is gone: late, and not a byte is changed."""
+    """A write that names no hold, or one that has ended: late, and not a byte is changed."""
     reserve(store, NOW + 60)
     before = dict(store.read(KEY))
     assert store.write(take_out(b"hia", hold=hold)) == LATE
@@ -141,7 +141,7 @@ def test_what_is_taken_out_last_takes_the_visitor_with_it(store: Store) -> None:
 
 
 def test_taking_out_and_entering_are_one_write(store: Store, behind: Server | None) -> None:
-    """Confirm: the impression enters and the reservation goes, if it lasts; else another alternative is applied."""
+    """Confirm: a pending hold becomes an impression; otherwise another alternative is applied."""
     reserve(store, NOW + 60)
     removal = tuple(Unreserve(field, 1) for field in (b"hia", MARK))
     lasts = guard(MARK, 1, NOW + 31)

@@ -44,7 +44,7 @@ def test_the_longest_time_to_live_can_be_asked_for(store: Store, behind: Server 
 
 
 def test_dead_timelines_go_when_a_timeline_begins(store: Store) -> None:
-    """What matters no more is dropped as soon as something new is begun, not before."""
+    """Dead timelines are evicted when a new one begins, not before."""
     fill(store, [b"iold", b"inew"], DAY_LONG, NOW - DAY)
     later = NOW + HOUR
     assert store.write(write(entry(b"ia", later), now=later)) == 1
@@ -100,7 +100,7 @@ def test_interests_equally_old_go_in_the_order_of_their_bytes(store: Store) -> N
 
 
 def test_where_only_shields_are_left_the_visitor_is_full(store: Store) -> None:
-    """512 live timelines of blocking rules: nothing goes, nothing is written, and that is the answer."""
+    """512 live timelines of blocking rules: nothing is evicted, nothing is written, and the answer says so."""
     fill(store, names(MOST_TIMELINES, "i"), SHIELD)
     before = dict(store.read(KEY))
     assert store.write(write(entry(b"enew"), id=b"12345")) == FULL
@@ -109,7 +109,7 @@ def test_where_only_shields_are_left_the_visitor_is_full(store: Store) -> None:
 
 
 def test_a_full_visitor_recovers_when_shields_cease_to_matter(store: Store) -> None:
-    """A day later the impressions of that bot matter no more and make room."""
+    """A day later the bot's impressions are dead and make room."""
     fill(store, names(MOST_TIMELINES, "i"), SHIELD)
     later = NOW + DAY + 200
     assert store.write(write(entry(b"enew", later), now=later)) == 1
@@ -127,7 +127,7 @@ def test_a_bots_interests_stay_within_bounds(store: Store) -> None:
 
 
 def test_one_write_of_many_timelines_may_pass_the_bound_and_the_next_makes_it_good(store: Store) -> None:
-    """Room is made before a write for one timeline; what a write brought too much goes with the next."""
+    """Room is made before a write, for one timeline; the excess of one write is evicted by the next."""
     fill(store, names(MOST_TIMELINES - 1), DAY_LONG, NOW - 1)
     fill(store, [b"ia", b"ib", b"ic"], DAY_LONG)
     assert len(store.read(KEY)) == MOST_TIMELINES + 2

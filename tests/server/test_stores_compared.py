@@ -49,7 +49,7 @@ def compared(fleet: dict[str, Server]) -> Iterator[list[Store]]:
 def same_everywhere(stores: list[Store], crowd: tuple[Enter, ...], steps: list[Step]) -> None:
     """Run the writes on every store: one answer each, and one hash after each, byte for byte.
 
-    Servers count a visitor's time by their own clock, so she is made to be kept for long at the beginning.
+    Servers expire visitors by their own clock, so the first write has a long time to live.
     """
     key = b"rt:differential:%d" % next(numbers)
     writes = [Write(key, NOW, b"", (Alternative((), (entry(b"i"), *crowd), 500 * DAY),))]

@@ -59,7 +59,7 @@ class Life:
         self.ads = Retargeter(self.policy, "memory://", clock=lambda: self.now)
 
     def at(self, when: str) -> None:
-        """Time has gone on to `Mon 2026-11-02 20:10`."""
+        """It is now `Mon 2026-11-02 20:10`."""
         self.now, before = self._second(when), self.now
         self.compared.clear()
         assert self.now >= before, f"{when} has been"
@@ -67,34 +67,34 @@ class Life:
     def did(self, event: str, subject: Subject | None = None) -> None:
         """Something happened now."""
         self.compared.clear()
-        assert self.ads.record("she", event, subject)
-        assert self.oracle.record("she", event, subject, self.now)
+        assert self.ads.record("v", event, subject)
+        assert self.oracle.record("v", event, subject, self.now)
 
     def is_shown(self, *candidates: Subject) -> None:
-        """Each is claimed, and may be."""
+        """Each is claimed, successfully."""
         self.compared.clear()
         for candidate in candidates:
-            claim = self.ads.claim("she", [candidate], timezone=self.zone)
-            assert claim, (candidate, self.ads.decide("she", [candidate], timezone=self.zone)[candidate])
-            assert self.oracle.claim("she", [candidate], self.now, zone=self.zone) == candidate
+            claim = self.ads.claim("v", [candidate], timezone=self.zone)
+            assert claim, (candidate, self.ads.decide("v", [candidate], timezone=self.zone)[candidate])
+            assert self.oracle.claim("v", [candidate], self.now, zone=self.zone) == candidate
 
     def is_not_shown(self, candidate: Subject) -> None:
-        """It is claimed, and must not be."""
-        assert self.ads.claim("she", [candidate], timezone=self.zone) is None
-        assert self.oracle.claim("she", [candidate], self.now, zone=self.zone) is None
+        """It cannot be claimed."""
+        assert self.ads.claim("v", [candidate], timezone=self.zone) is None
+        assert self.oracle.claim("v", [candidate], self.now, zone=self.zone) is None
 
     def may_see(self, *candidates: Subject) -> None:
-        """Of everything that is offered she may be shown these now, and nothing else."""
-        decision = self.ads.decide("she", self.offered, timezone=self.zone)
+        """Of everything that is offered these are eligible now, and nothing else."""
+        decision = self.ads.decide("v", self.offered, timezone=self.zone)
         assert set(decision.eligible) == set(candidates)
-        everything = self.ads.decide("she", timezone=self.zone)
+        everything = self.ads.decide("v", timezone=self.zone)
         assert everything.eligible == tuple(c for c in self.policy.campaign if c in candidates)
         for candidate in self.offered:
             self._compare(candidate)
 
     def may_not_see(self, candidate: Subject, reason: Reason, rule: str, again: str | None) -> None:
-        """Why she may not be shown it, and when she may be if nothing else happens."""
-        decision = self.ads.decide("she", [candidate], timezone=self.zone)
+        """Why it is not eligible, and when it is if nothing else happens."""
+        decision = self.ads.decide("v", [candidate], timezone=self.zone)
         verdict = decision[candidate]
         eligible_at = verdict.eligible_at and f"{verdict.eligible_at.astimezone(self.home):%a %Y-%m-%d %H:%M:%S}"
         assert (verdict.reason, verdict.rule, eligible_at) == (reason, rule, again)
@@ -103,12 +103,12 @@ class Life:
 
     def counted(self, candidate: Subject) -> tuple[int | None, int | None]:
         """How much of its rule's limit is used."""
-        verdict = self.ads.decide("she", [candidate], timezone=self.zone)[candidate]
+        verdict = self.ads.decide("v", [candidate], timezone=self.zone)[candidate]
         return verdict.seen, verdict.limit
 
     def patience(self) -> str:
         """The threshold in force and what is used of it."""
-        level = self.ads.decide("she", []).annoyance
+        level = self.ads.decide("v", []).annoyance
         assert level is not None
         return f"{level.segment}: {level.points} of {level.rule}"
 
@@ -116,16 +116,16 @@ class Life:
         if candidate in self.compared:
             return
         self.compared.add(candidate)
-        verdict = self.ads.decide("she", [candidate], timezone=self.zone)[candidate]
-        told = self.oracle.decide("she", candidate, self.now, self.zone)
-        assert verdict.eligible is told.eligible, (candidate, verdict, told)
+        verdict = self.ads.decide("v", [candidate], timezone=self.zone)[candidate]
+        expected = self.oracle.decide("v", candidate, self.now, self.zone)
+        assert verdict.eligible is expected.eligible, (candidate, verdict, expected)
         assert verdict.reason in get_args(Reason)
         again = None if verdict.eligible_at is None else int(verdict.eligible_at.timestamp())
-        assert again == self.oracle.eligible_at("she", candidate, self.now, self.zone), (candidate, verdict)
+        assert again == self.oracle.eligible_at("v", candidate, self.now, self.zone), (candidate, verdict)
         if again is not None and not verdict:
             assert again > self.now
-            assert self.ads.decide("she", [candidate], now=again, timezone=self.zone).eligible == (candidate,)
-            assert self.ads.decide("she", [candidate], now=again - 1, timezone=self.zone).eligible == ()
+            assert self.ads.decide("v", [candidate], now=again, timezone=self.zone).eligible == (candidate,)
+            assert self.ads.decide("v", [candidate], now=again - 1, timezone=self.zone).eligible == ()
 
     def _second(self, when: str) -> int:
         day, _, rest = when.partition(" ")

@@ -23,8 +23,8 @@ def second(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp())
 
 
-def lets_go(ads: Retargeter, subject: Subject = "a", visitor: str = "v") -> int | None:
-    """`eligible_at` in epoch seconds, having looked that one second before she is blocked, and free at it."""
+def eligible_again(ads: Retargeter, subject: Subject = "a", visitor: str = "v") -> int | None:
+    """`eligible_at` in epoch seconds, after checking that the visitor is blocked one second before, and not at it."""
     verdict = ads.decide(visitor, [subject])[subject]
     assert not verdict.eligible
     assert verdict.reason != "eligible"
@@ -37,6 +37,6 @@ def lets_go(ads: Retargeter, subject: Subject = "a", visitor: str = "v") -> int 
 
 
 def see(ads: Retargeter, campaign: Subject, *ages: int, clock: Clock, visitor: str = "v") -> None:
-    """Record an impression so many seconds ago, each."""
+    """Record an impression of each age, in seconds."""
     for age in ages:
         assert ads.record(visitor, "impression", campaign, at=clock.now - age) is True

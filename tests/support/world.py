@@ -45,8 +45,8 @@ class World:
         now, candidate = self.second(when), subject(what)
         assert now >= self.now
         verdict = self.ads.decide("v", [candidate], now=now, timezone=self.zone)[candidate]
-        told = self.oracle.decide("v", candidate, now, self.zone)
-        assert verdict.eligible is told.eligible, (verdict, told)
+        expected = self.oracle.decide("v", candidate, now, self.zone)
+        assert verdict.eligible is expected.eligible, (verdict, expected)
         assert verdict.reason in get_args(Reason)
         assert (verdict.reason == "eligible") is verdict.eligible
         if verdict.eligible_at is None:
@@ -65,7 +65,7 @@ class World:
             assert at_all == self.oracle.eligible_at("v", candidate, now, self.zone)
         return verdict
 
-    def tell(self, when: str, what: str = "ad") -> str:
+    def line(self, when: str, what: str = "ad") -> str:
         """The verdict as a line."""
         verdict = self.verdict(when, what)
         if verdict:
@@ -93,9 +93,9 @@ def subject(text: str) -> Subject:
     return Candidate(name, **dict(label.split("=") for label in labels)) if labels else name
 
 
-def tell(policy: str, when: str, *history: str, what: str = "ad", zone: str | None = None) -> str:
+def line_of(policy: str, when: str, *history: str, what: str = "ad", zone: str | None = None) -> str:
     """The verdict as a line, after what happened."""
-    return World(policy, *history, zone=zone).tell(when, what)
+    return World(policy, *history, zone=zone).line(when, what)
 
 
 def capped(*caps: str, first: str = "") -> str:

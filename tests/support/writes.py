@@ -30,14 +30,14 @@ SHIELD = timeline.head(DAY, shield=True)
 
 
 def entry(field: bytes, at: int = NOW, weight: int = 1, keep: int = 16, head: int = DAY_LONG) -> Enter:
-    """An entry of which only what matters is said."""
+    """An entry, with defaults for what does not matter."""
     return Enter(field, at, weight, keep, head)
 
 
 def guard(
     field: bytes, n: int, since: int, *, wanted: bool = True, more: bool = False, anchored: bool = False
 ) -> Guard:
-    """A guard of which only what matters is said."""
+    """A guard, with defaults for what does not matter."""
     return Guard(field, n, since, wanted, more, anchored)
 
 
@@ -68,24 +68,24 @@ MARK, OTHER = b"H12345", b"H67890"
 
 
 def reserve(store: Store, end: int, mark: bytes = MARK, *fields: bytes, weight: int = 1, now: int = NOW) -> None:
-    """Reserve an impression in these timelines (`ia` if none is named), as the library does."""
+    """Reserve an impression in these timelines (`ia` if none is given), as the library does."""
     held = [entry(b"h" + field, end, weight, head=HELD_HEAD) for field in fields or (b"ia",)]
     marks = [entry(b"h", end, keep=1, head=HELD_HEAD), entry(mark, end, keep=1, head=HELD_HEAD)]
     assert store.write(write(*held, *marks, now=now, ttl=end - now + 1)) == 1
 
 
 def take_out(*fields: bytes, weight: int = 1, mark: bytes = MARK, hold: bytes = MARK) -> Write:
-    """Undo a reserved impression, its mark last."""
+    """Undo a hold, its mark last."""
     return write(*(Unreserve(field, weight) for field in (*fields, mark)), hold=hold, ttl=1)
 
 
 def names(count: int, kind: str = "e") -> list[bytes]:
-    """So many names of timelines."""
+    """Names of timelines."""
     return [b"%bv %d" % (kind.encode(), n) for n in range(count)]
 
 
 def kept_for(store: Store, server_or_none: Server | None) -> int:
-    """Seconds for which the visitor is kept still."""
+    """Seconds until the visitor expires."""
     if isinstance(store, MemoryStore):
         return store.ttl(KEY, NOW) or -2
     assert server_or_none is not None
@@ -122,7 +122,7 @@ Step: TypeAlias = tuple[int, bytes, tuple[Alternative, ...], bytes]
 
 
 def marks_last(entries: list[Enter | Remove | Unreserve]) -> tuple[Change, ...]:
-    """As the library writes them: what is taken out stands last, and no write makes the mark it takes out by."""
+    """In the library's order: removals come last, and no write makes the mark that it removes by."""
     taken = [each for each in entries if not isinstance(each, Enter)]
     entered = [each for each in entries if isinstance(each, Enter) and not (taken and each.field in MARKS)]
     return (*entered, *taken)
@@ -130,7 +130,7 @@ def marks_last(entries: list[Enter | Remove | Unreserve]) -> tuple[Change, ...]:
 
 @st.composite
 def reservations(draw: st.DrawFn) -> Alternative:
-    """An impression that is reserved, as the library does."""
+    """A hold as the library makes it."""
     end, mark = draw(st.integers(NOW + 1, NOW + 70)), draw(st.sampled_from(MARKS))
     held = draw(st.lists(st.sampled_from(HELD[1:]), min_size=1, max_size=3, unique=True))
     fields = [*[(field, draw(st.integers(1, 3))) for field in held], (b"h", 1), (mark, 1)]
@@ -139,7 +139,7 @@ def reservations(draw: st.DrawFn) -> Alternative:
 
 
 def steps(fewest_entries: int, most: int) -> st.SearchStrategy[list[Step]]:
-    """Writes by chance."""
+    """Random writes."""
     alternatives = st.builds(
         Alternative,
         st.lists(GUARDS, max_size=4).map(tuple),

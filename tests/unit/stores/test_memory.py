@@ -195,7 +195,7 @@ def test_a_state_read_is_a_snapshot() -> None:
 
 
 def test_removing() -> None:
-    """As many as are there, at most as many as asked for; an empty timeline goes, with the last one the visitor."""
+    """At most as many as are there; an empty timeline is removed, and the visitor with the last one."""
     store = filled(entry(b"ia", weight=3), entry(b"ib"))
     assert store.write(writes.write(Remove(b"ia", NOW, 2), Remove(b"ib", NOW, 5))) == 1
     assert (moments(store.read(KEY), b"ia"), set(store.read(KEY))) == ([NOW], {b"ia"})
@@ -289,7 +289,7 @@ def test_a_full_visitor_loses_the_oldest_interest() -> None:
 
 
 def test_a_visitor_full_of_shields_is_full() -> None:
-    """Nothing can be entered, not even where a timeline exists; what removes is still done."""
+    """Nothing can be entered, not even in a timeline that exists; removals still work."""
     store = filled(*(entry(field, head=SHIELD) for field in names(MOST_TIMELINES, "i")))
     before = dict(store.read(KEY))
     assert store.write(writes.write(entry(b"enew"), id=b"12345")) == FULL
@@ -300,7 +300,7 @@ def test_a_visitor_full_of_shields_is_full() -> None:
 
 
 def test_a_full_visitor_without_interests_but_with_dead_shields_has_room() -> None:
-    """What no longer matters goes first."""
+    """What no longer matters is evicted first."""
     old = NOW - DAY - HOUR
     store = filled(*(entry(field, old, head=SHIELD) for field in names(MOST_TIMELINES, "i")), now=old)
     assert store.write(writes.write(entry(b"enew"))) == 1

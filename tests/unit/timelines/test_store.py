@@ -41,5 +41,5 @@ def test_a_store_has_what_its_protocol_asks_for(store: type, protocol: type) -> 
 
 
 def test_health_is_a_plain_value() -> None:
-    """Server, whether it is asked, failures in a row, the last error."""
+    """Server, whether calls are sent to it, consecutive failures, the last error."""
     assert Health("localhost:6379", up=False, failures=3, error="gone") == ("localhost:6379", False, 3, "gone")

@@ -125,7 +125,7 @@ def test_an_event_too_old_to_matter_is_not_entered(age: int, *, kept: bool) -> N
 
 
 def test_moments_up_to_2106_fit() -> None:
-    """The last moment of 32 bits goes in and comes out."""
+    """The last moment of 32 bits can be entered and read."""
     raw = timeline.add(None, LAST_MOMENT, 1, 16, timeline.head(DAY, shield=True), LAST_MOMENT)
     assert raw is not None
     assert timeline.moments(raw) == (LAST_MOMENT,)

@@ -285,7 +285,7 @@ def test_leaves_agrees_with_since(window: Window, place: Place, beside: int) -> 
 @settings(max_examples=400, deadline=None)
 @given(window=WINDOWS, place=PLACES, beside=BESIDE, later=st.one_of(st.integers(0, 8 * HOUR), st.integers(0, 40 * DAY)))
 def test_since_never_goes_back(window: Window, place: Place, beside: int, later: int) -> None:
-    """As time goes on, a window never takes in again what it has let go, whatever the clocks do."""
+    """As time passes, a window never counts again what it has dropped, whatever the clocks do."""
     zone, now = ZoneInfo(place.zone), place.at + beside
     assert window.since(now, zone) <= window.since(now + later, zone)
 
