@@ -223,7 +223,7 @@ class View:
 
 
 def is_full(state: State, now: int) -> bool:
-    """Whether so many timelines still matter that nothing more can be counted. Raises StoreError for a corrupt one."""
+    """Whether the timelines that still matter leave no room to count. Raises StoreError for a corrupt one."""
     if len(state) < MOST_TIMELINES:
         return False
     kept = [timeline.check(field, raw) for field, raw in state.items() if not field.startswith(b"#")]

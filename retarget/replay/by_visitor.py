@@ -170,7 +170,7 @@ class VisitorJudge:
         return None if rule is None else (rule.reason, rule.text)
 
     def _through_store(self, seconds: Sequence[int], kinds: Sequence[int]) -> Denials:
-        """The same for a visitor of so many timelines that they may be full."""
+        """The same for a visitor with enough timelines to be full."""
         judge = StoreJudge(self._policy, MemoryStore(), "")
         rows = enumerate(zip(seconds, kinds, strict=True))
         answers = {place: judge.take("visitor", self._prepared[kind].meaning, at) for place, (at, kind) in rows}
