@@ -169,7 +169,7 @@ class AsyncConnection:
 
     # -- failures ---------------------------------------------------------------------------------------------------
 
-    def _receive(self, call: Call, reply: Any) -> None:  # noqa: ANN401 - whatever the server said
+    def _receive(self, call: Call, reply: Any) -> None:  # noqa: ANN401 - any value or error
         call.receive(reply)
         self._settle(call)
 

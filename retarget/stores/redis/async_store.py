@@ -37,7 +37,7 @@ from retarget.timelines import Answer, Health, State, Write
 
 
 class AsyncRedisStore:
-    """Visitors in Redis or Valkey, for one event loop.
+    """An `AsyncStore` in Redis or Valkey, for one event loop.
 
     `timeout` is the seconds that one call may take in all. Raises ConfigError for a client that cannot be used.
     """

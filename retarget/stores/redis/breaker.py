@@ -4,7 +4,7 @@ Rules:
 - Three failures in a row, and the server is down. Any answer, even an error, and it is up.
 - While it is down, calls fail at once. A probe is let through after 50 ms, then after twice as long each time, at most
   a second. It may spend half of its call's time, so no call waits a full timeout for a server that is down.
-- Time is an argument: seconds of a clock that only goes forward.
+- Time is an argument: seconds of a monotonic clock.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ FIRST = Resend(NotExecuted("not sent yet"), 0, BY_MAP)
 """How every command is sent at first."""
 
 
-def interpret(command: Command, sent: Resend, reply: Any) -> Result:  # noqa: ANN401 - whatever the server said
+def interpret(command: Command, sent: Resend, reply: Any) -> Result:  # noqa: ANN401 - any value or error
     """The result of a command that was sent as `sent` says, from the reply or the loss of it."""
     if not isinstance(reply, (Exception, Lost)):
         try:
@@ -188,7 +188,7 @@ class Call:
         self.future = future
         self.deadline = deadline
 
-    def receive(self, reply: Any) -> None:  # noqa: ANN401 - whatever the server said
+    def receive(self, reply: Any) -> None:  # noqa: ANN401 - any value or error
         """Take the reply, or the loss of it."""
         assert isinstance(self.result, Resend)  # noqa: S101 - a call that is over is not sent
         self.result = interpret(self.command, self.result, reply)

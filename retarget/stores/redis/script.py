@@ -67,7 +67,7 @@ def pack(alternative: Alternative) -> Packed:
 
 
 def arguments(write: Write) -> tuple[bytes, ...]:
-    """KEYS[1] and ARGV of write.lua, all bytes: hiredis 3.5 packs an int by its `repr`, and crashes if a signal comes."""
+    """KEYS[1] and ARGV of write.lua, all bytes: hiredis 3.5 packs an int by its `repr`; a signal then crashes it."""
     choices = [pack(alternative) for alternative in write.alternatives]
     names = choices[0].names if choices else ()
     return write.key, b"%d" % write.now, write.id, b"".join(choice.data for choice in choices), write.hold, *names

@@ -4,7 +4,7 @@ Rules:
 - A visitor's key determines its slot, CLUSTER SLOTS names each slot's primary. No command goes to a replica.
 - The map is refreshed after a server said that a slot has moved, or did not answer: at most ten times a second. Until
   then the old map is used.
-- Time is an argument: seconds of a clock that only goes forward.
+- Time is an argument: seconds of a monotonic clock.
 """
 
 from __future__ import annotations

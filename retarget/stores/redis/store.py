@@ -42,9 +42,10 @@ from retarget.timelines import Answer, Health, State, Write
 
 
 class RedisStore:
-    """Visitors in Redis or Valkey, on connections of its own, with the settings of a URL or of the given client.
+    """A `Store` in Redis or Valkey, on connections of its own, with the settings of a URL or of the given client.
 
-    `timeout` is the seconds that one call may take in all. Raises ConfigError for a client that cannot be used.
+    `timeout` is the seconds that one call may take in all. Threads may share it. Raises ConfigError for a client that
+    cannot be used.
     """
 
     def __init__(self, client: redis.Redis | redis.RedisCluster | Target, timeout: float = 0.1) -> None:

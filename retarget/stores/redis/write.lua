@@ -115,8 +115,8 @@ end
 
 -- 4. Make its changes, in memory.
 -- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when a
--- timeline begins, when the visitor is full, or when no timeline entered has an entry of NOW's day yet: rare enough to
--- cost little, and never missed for a day, since the first write of a day is such a case.
+-- timeline begins, when the visitor is full, or when no timeline entered has an entry of NOW's day yet. That is rare, so
+-- it costs little, and it includes the first write of every day, so no dead timeline stays for long.
 local full, size, prune, any_entered, active_today, changed, changed_names = nil, 0, false, false, false, {}, {}
 for _ = 1, changes do
   local at, weight, keep, head, name

@@ -13,7 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from retarget.errors import NotExecuted, OutcomeUnknown
 from retarget.stores.redis.async_connection import AsyncConnection
 from retarget.stores.redis.breaker import Breaker
-from retarget.stores.redis.protocol import Call, Command, value_or_error
+from retarget.stores.redis.protocol import Call, Command, Resend, value_or_error
+from retarget.stores.redis.slots import Route
 from tests.support.servers import PATIENCE
 
 Script = Callable[["Wire"], Coroutine[Any, Any, None]]
@@ -415,5 +416,71 @@ def test_one_failure_for_all_calls_in_flight() -> None:
         wire.peers[-1][1].close()
         assert {type(answer) for answer in await asyncio.gather(*calls)} == {OutcomeUnknown}
         assert wire.breaker.health().failures == 1
+
+    play(script)
+
+
+def test_nothing_is_sent_when_every_call_was_cancelled() -> None:
+    """On an open connection; the next call is sent as usual."""
+
+    async def script(wire: Wire) -> None:
+        first = wire.ask("a")
+        await wire.received(1)
+        wire.ask("b").cancel()
+        wire.reply(b"+A\r\n")
+        assert await first == b"A"
+        second = wire.ask("c")
+        assert await wire.received(1) == ["c"]
+        wire.reply(b"+C\r\n")
+        assert await second == b"C"
+
+    play(script)
+
+
+def test_data_that_arrives_after_closing_is_dropped() -> None:
+    """It was under way: no call waits for it."""
+
+    async def script(wire: Wire) -> None:
+        call = wire.ask("a")
+        await wire.received(1)
+        wire.connection.close()
+        assert isinstance(await call, OutcomeUnknown)
+        wire.connection.data_received(b"+A\r\n")
+
+    play(script)
+
+
+def test_a_lost_reply_to_asking_is_the_calls_own() -> None:
+    """The connection breaks between ASKING and the command: the call fails once, as sent."""
+
+    async def script(wire: Wire) -> None:
+        future: asyncio.Future[Any] = wire.loop.create_future()
+        call = Call(Command(b"", ("GET", "a"), bytes, writes=True), future, wire.loop.time() + PATIENCE)
+        call.result = Resend(NotExecuted("redirected"), 1, Route(("h", 1), asking=True))
+        wire.connection.submit(call)
+        await wire.until(lambda: wire.peers)
+        assert await wire.peers[-1][0].readline() == b"*1\r\n"
+        wire.peers[-1][1].close()
+        assert isinstance(await future, OutcomeUnknown)
+
+    play(script)
+
+
+def test_the_timer_ends_when_nothing_is_in_flight() -> None:
+    """All replies came: at the deadline the connection stays open."""
+
+    async def script(wire: Wire) -> None:
+        timers: Any = Timers(wire.loop)
+        wire.loop = wire.connection._loop = timers
+        call = wire.ask("a")
+        await wire.received(1)
+        wire.reply(b"+A\r\n")
+        assert await call == b"A"
+        timers.advance(2 * PATIENCE)
+        assert timers.due == []
+        other = wire.ask("b")
+        assert await wire.received(1) == ["b"]
+        wire.reply(b"+B\r\n")
+        assert await other == b"B"
 
     play(script)
