@@ -77,7 +77,7 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
 
 
 def test_a_thousand_in_flight_get_each_its_own_answer(server: Server) -> None:
-    """A thousand visitors at once, each with as many impressions as its number says: nobody gets another's."""
+    """A thousand visitors at once, each with as many impressions as its number says: no answer is another's."""
 
     async def script() -> None:
         async with ads(server.url) as one:
@@ -89,7 +89,7 @@ def test_a_thousand_in_flight_get_each_its_own_answer(server: Server) -> None:
     run(script())
 
 
-def test_no_cap_is_passed_by_claims_in_flight(server: Server) -> None:
+def test_no_cap_is_exceeded_by_claims_in_flight(server: Server) -> None:
     """Two hundred claims at once for one visitor: exactly the limit is used."""
 
     async def script() -> None:
@@ -135,7 +135,7 @@ def test_a_cancelled_call_spoils_nobodys_answer(server: Server) -> None:
 
 @pytest.mark.parametrize("opened", [True, False])
 def test_closing_ends_what_is_in_flight_and_opens_nothing_again(server: Server, opened: bool) -> None:  # noqa: FBT001
-    """Reads, which are otherwise sent again, are answered by the policy; no connection is left; it can be used on."""
+    """Reads, otherwise retried, get the policy's answer; no connection is left; the client can be used again."""
 
     async def script() -> None:
         with server.client() as admin:
@@ -159,7 +159,7 @@ def test_closing_ends_what_is_in_flight_and_opens_nothing_again(server: Server, 
 
 
 def test_calls_one_after_the_other_each_find_a_worker(server: Server) -> None:
-    """A call that comes just as the last worker leaves is served all the same."""
+    """A call that arrives just as the last worker stops is served all the same."""
 
     async def script() -> None:
         async with ads(server.url) as one:
@@ -215,8 +215,8 @@ def test_one_event_loop_each(server: Server) -> None:
         run(one.decide("v"))
 
 
-def test_what_is_no_store_is_refused(clock: Clock) -> None:
-    """A sync client, or anything else, is refused when set up; a MemoryStore may be shared with a sync client."""
+def test_an_invalid_store_is_refused(clock: Clock) -> None:
+    """A sync client, or anything else, is refused on set-up; a MemoryStore may be shared with a sync client."""
     with pytest.raises(ConfigError, match=r"redis\.asyncio\.Redis"):
         AsyncRetargeter(POLICY, redis.Redis())  # type: ignore[arg-type]
     store = MemoryStore()
@@ -227,7 +227,7 @@ def test_what_is_no_store_is_refused(clock: Clock) -> None:
 
 
 def test_a_given_client_is_used_and_left_open(server: Server) -> None:
-    """`redis.asyncio.Redis` of the caller's own works, and is still open after close()."""
+    """A caller's own `redis.asyncio.Redis` works, and is still open after close()."""
 
     async def script() -> None:
         client = redis.asyncio.Redis.from_url(server.url, socket_timeout=1, protocol=2)

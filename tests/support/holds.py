@@ -1,4 +1,4 @@
-"""Reserving impressions in tests, and asking what became of them."""
+"""Reserving impressions in tests, and checking what became of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def hold(ads: Retargeter, subject: Subject = "a", length: str = "15 minutes", vi
 
 
 def free(ads: Retargeter, subject: Subject = "a", now: int | None = None) -> bool:
-    """Whether she may be shown it; asking changes nothing."""
+    """Whether the visitor may be shown it; asking changes nothing."""
     return bool(ads.decide("v", [subject], now=now).eligible)
 
 
@@ -40,13 +40,13 @@ def again(ads: Retargeter, subject: Subject = "a") -> int | None:
 
 
 def shown(ads: Retargeter, campaign: str = "a", visitor: str = "v") -> list[int]:
-    """The moments of the impressions that are remembered, reserved ones left aside."""
+    """The times of the impressions that are remembered, without reserved ones."""
     found = ads.export(visitor)["timelines"].get(f"impression {campaign}", {"at": []})["at"]
     return [int(datetime.fromisoformat(at).timestamp()) for at in found]
 
 
 def reserved(ads: Retargeter, visitor: str = "v") -> list[str]:
-    """The names of the reservations that are remembered, also of those that have lapsed."""
+    """The names of the reservations that are remembered, including lapsed ones."""
     return [name for name in ads.export(visitor)["timelines"] if name.startswith("reserv") and name != "reserved until"]
 
 
@@ -72,6 +72,6 @@ class Counting(MemoryStore):
 
 
 def local(policy: str = CAP, store: Store | None = None, secret: Any = None) -> Retargeter:
-    """A retargeter in memory whose clock stands."""
+    """A retargeter in memory whose clock stands still."""
     store = MemoryStore() if store is None else store
     return Retargeter(Policy.from_text(policy), store, clock=lambda: 1_794_312_000, secret=secret)

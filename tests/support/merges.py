@@ -1,4 +1,4 @@
-"""Histories to merge in tests, and what is said of the visitors afterwards."""
+"""Histories to merge in tests, and what is known of the visitors afterwards."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ COUNTED = Policy.from_text('[campaign.a]\ncaps = ["1000 per day"]')
 
 
 def answers(ads: Retargeter, visitor: str, now: int) -> list[Any]:
-    """All that is said of a visitor: each verdict, and the annoyance."""
+    """Everything a decision says of a visitor: each verdict, and the annoyance."""
     decision = ads.decide(visitor, now=now)
     return [*(decision[candidate] for candidate in decision), decision.annoyance]
 
 
 def kept(ads: Retargeter, visitor: str) -> dict[str, list[str]]:
-    """Her timelines; when the last reserved impression ends stays behind, and says nothing alone."""
+    """The visitor's timelines, without the end of the last reserved impression: it stays, and means nothing alone."""
     lines = ads.export(visitor)["timelines"]
     return {name: line["at"] for name, line in lines.items() if name != "reserved until"}
 
 
 def count(ads: Retargeter, visitor: str) -> int:
-    """How many impressions of a are remembered of her, the reserved ones included."""
+    """How many impressions of a are remembered, including reserved ones."""
     lines = kept(ads, visitor)
     return len(lines.get("impression a", [])) + len(lines.get("reserved impression a", []))
 

@@ -40,8 +40,8 @@ from tests.support.servers import Server
 # -- confirmed, late, released -----------------------------------------------------------------------------------------
 
 
-def test_confirm_makes_it_an_impression_at_the_confirms_moment(ads: Ads, clock: Clock) -> None:
-    """The window begins when it was shown, not when it was reserved; of the reservation nothing is left."""
+def test_confirm_makes_it_an_impression_at_the_time_of_the_confirm(ads: Ads, clock: Clock) -> None:
+    """The window begins when it was shown, not when it was reserved; nothing is left of the reservation."""
     shop = ads(CAP)
     claim = hold(shop)
     clock.now += 10 * MINUTE
@@ -51,8 +51,8 @@ def test_confirm_makes_it_an_impression_at_the_confirms_moment(ads: Ads, clock: 
     assert again(shop) == clock.now + HOUR + 1
 
 
-def test_confirm_takes_a_moment_of_its_own(ads: Ads, clock: Clock) -> None:
-    """`at`: a notice that comes late says when it was shown; one from the future is refused and changes nothing."""
+def test_confirm_takes_a_time_of_its_own(ads: Ads, clock: Clock) -> None:
+    """`at`: a late notice says when it was shown; one from the future is refused and changes nothing."""
     shop = ads(CAP)
     claim = hold(shop)
     clock.now += 10 * MINUTE
@@ -65,15 +65,15 @@ def test_confirm_takes_a_moment_of_its_own(ads: Ads, clock: Clock) -> None:
     assert shown(shop) == [clock.now - MINUTE]
 
 
-@pytest.mark.parametrize(("after", "said"), [(QUARTER - 1, "confirmed"), (QUARTER, "late"), (2 * HOUR, "late")])
-def test_confirm_after_the_end_counts_and_says_late(ads: Ads, clock: Clock, after: int, said: str) -> None:
-    """It was shown, so it counts, even where that passes the cap: the caller is told."""
+@pytest.mark.parametrize(("after", "expected"), [(QUARTER - 1, "confirmed"), (QUARTER, "late"), (2 * HOUR, "late")])
+def test_confirm_after_the_end_counts_and_says_late(ads: Ads, clock: Clock, after: int, expected: str) -> None:
+    """It was shown, so it counts, even if that exceeds the cap: the caller learns that it was late."""
     shop = ads('[campaign.a]\ncaps = ["1 per day"]')
     claim = hold(shop)
     clock.now += after
     other = shop.claim("v", ["a"])
-    assert (other is None) == (said == "confirmed")
-    assert shop.confirm(claim) == said
+    assert (other is None) == (expected == "confirmed")
+    assert shop.confirm(claim) == expected
     assert shown(shop) == [clock.now] * (1 + (other is not None))
 
 
@@ -90,7 +90,7 @@ def test_confirm_and_release_may_be_repeated(ads: Ads, clock: Clock) -> None:
 
 
 def test_release_frees_at_once(ads: Ads) -> None:
-    """The lost bid leaves no trace that counts; a second release finds nothing."""
+    """The lost bid counts for nothing; a second release finds nothing."""
     shop = ads(CAP)
     claim = hold(shop)
     assert not free(shop)
@@ -118,7 +118,7 @@ def test_release_after_confirm_does_nothing(ads: Ads) -> None:
 
 
 def test_confirm_after_release_counts_as_late(ads: Ads) -> None:
-    """Whoever says "lost" and then "shown" was wrong once; that it was shown is what a cap is about."""
+    """A caller who reports "lost" and then "shown" was wrong once; a cap is about what was shown."""
     shop = ads(CAP)
     claim = hold(shop)
     assert shop.release(claim) is True
@@ -127,7 +127,7 @@ def test_confirm_after_release_counts_as_late(ads: Ads) -> None:
 
 
 def test_the_label_and_the_points_are_released_and_confirmed_with_it(ads: Ads) -> None:
-    """Every timeline that the reserved impression stood in is freed, and entered."""
+    """Every timeline that the impression was reserved in is freed, or entered."""
     shop = ads(
         '[annoyance]\nthreshold = ["6 per day"]\npoints = { email = 3 }\n[caps]\nadvertiser = ["2 per day"]\n'
         f'item = ["2 per day"]\n[campaign.a]\n{SHOP}\ncaps = ["2 per day"]'
@@ -143,7 +143,7 @@ def test_the_label_and_the_points_are_released_and_confirmed_with_it(ads: Ads) -
 
 
 def test_two_holds_that_end_in_the_same_second_are_told_apart(ads: Ads, clock: Clock) -> None:
-    """One is released, one confirmed, one lapses: each by itself."""
+    """One is released, one confirmed, one lapses: each independently."""
     shop = ads('[campaign.a]\ncaps = ["3 per day"]')
     one, two, three = hold(shop), hold(shop), hold(shop)
     assert len({one.token, two.token, three.token}) == 3
@@ -172,7 +172,7 @@ def test_holds_of_different_lengths_end_in_their_own_order(ads: Ads, clock: Cloc
     assert free(shop)
 
 
-# -- from elsewhere ----------------------------------------------------------------------------------------------------
+# -- from another process ----------------------------------------------------------------------------------------------
 
 _ELSEWHERE = """
 import sys
@@ -204,7 +204,7 @@ def test_another_retargeter_confirms_what_this_one_reserved(ads: Ads, store: Sto
 
 
 def test_a_hold_outlives_its_campaign(ads: Ads) -> None:
-    """The policy has lost it: confirm and release work, and count where something asks still."""
+    """The policy no longer has it: confirm and release work, and count where a rule still asks."""
     shop = ads('[annoyance]\nthreshold = ["9 per day"]\n[campaign.a]\ncaps = ["5 per day"]')
     one, two = hold(shop), hold(shop)
     shop.policy = Policy.from_text('[annoyance]\nthreshold = ["9 per day"]\n[campaign.b]')
@@ -241,8 +241,8 @@ def test_the_same_id_of_two_visitors_are_two_reservations(ads: Ads) -> None:
     assert [len(shown(shop, visitor=visitor)) for visitor in ("v", "w")] == [1, 1]
 
 
-def test_a_hold_that_was_denied_does_not_use_its_id_up(ads: Ads, clock: Clock) -> None:
-    """As for a plain claim: it is judged anew."""
+def test_a_hold_that_was_denied_does_not_use_up_its_id(ads: Ads, clock: Clock) -> None:
+    """As for a plain claim: it is judged again."""
     shop = ads(CAP)
     hold(shop)
     assert shop.claim("v", ["a"], id="bid-1", hold="1 minute") is None
@@ -256,7 +256,7 @@ def test_a_hold_that_was_denied_does_not_use_its_id_up(ads: Ads, clock: Clock) -
 
 
 def test_a_claim_without_hold_is_confirmed_already(ads: Ads) -> None:
-    """Callers may confirm whatever they claimed: "repeated", and nothing to release; the store is not asked."""
+    """Callers may confirm any claim: "repeated", and nothing to release; the store is not asked."""
     store = Counting()
     shop = local(store=store)
     claim = shop.claim("v", ["a"])
@@ -302,7 +302,7 @@ def test_a_store_that_fails_reserves_nothing(answer: str, *, raises: bool) -> No
 @pytest.mark.parametrize("key", ["on_unknown_visitor", "on_no_consent"])
 @pytest.mark.parametrize("secret", [None, SECRET])
 def test_a_claim_without_a_visitor_has_nothing_to_confirm(key: str, secret: str | None) -> None:
-    """Allowed without a look: the token can be used like any other, does nothing, and touches no store."""
+    """Allowed without history: the token can be used like any other, does nothing, and touches no store."""
     store = Counting()
     shop = local(f'{key} = "allow"\n{CAP}', store, secret=secret)
     visitor, consent = (None, True) if key == "on_unknown_visitor" else ("v", False)

@@ -74,7 +74,7 @@ def counting() -> Counting:
 
 @pytest.fixture
 def ads(counting: Counting, clock: Clock) -> Retargeter:
-    """A retargeter that believes its memory for ten seconds, and a visitor who is blocked by the cap of a."""
+    """A retargeter that remembers denials for ten seconds, and a visitor who is blocked by the cap of a."""
     ads = Retargeter(POLICY, counting, clock=clock, remember_denials="10 seconds", pepper={1: "o" * 16, 2: "n" * 16})
     ads.record("v", "impression", "a")
     counting.asked.clear()
@@ -89,7 +89,7 @@ def asks(counting: Counting, call: Callable[[], Any]) -> list[str]:
 
 
 def verdicts(decision: Decision) -> list[Any]:
-    """All that it says."""
+    """The verdict on each candidate."""
     return [decision[candidate] for candidate in decision]
 
 
@@ -104,8 +104,8 @@ def test_it_is_off_unless_asked_for(counting: Counting, clock: Clock) -> None:
     assert [asks(counting, lambda: ads.claim("v")) for _ in range(3)] == [["write"]] * 3
 
 
-def test_who_is_blocked_is_answered_without_asking(ads: Retargeter, counting: Counting) -> None:
-    """Decisions and claims, with the verdicts that the store's data give; a hundred of them ask once."""
+def test_a_blocked_visitor_is_answered_without_asking(ads: Retargeter, counting: Counting) -> None:
+    """Decisions and claims, with the verdicts that the store's data would give; a hundred of them ask once."""
     first = ads.decide("v")
     assert first.eligible == ()
     for _ in range(50):
@@ -140,8 +140,8 @@ def test_a_server_is_not_sent_a_command(server: Server, clock: Clock) -> None:
     asyncio.run(awaited())
 
 
-def test_who_may_be_shown_something_is_always_asked_for(ads: Retargeter, counting: Counting) -> None:
-    """Only the blocked are remembered, and only for what they are blocked for."""
+def test_a_visitor_who_is_not_blocked_is_always_asked_for(ads: Retargeter, counting: Counting) -> None:
+    """Only blocked visitors are remembered, and only for the candidates they are blocked for."""
     ads.record("v", "visit", "shop")
     assert [asks(counting, lambda: ads.decide("v")) for _ in range(2)] == [["read"]] * 2
     assert asks(counting, lambda: ads.decide("v", ["a"])) == ["read"]
@@ -153,7 +153,7 @@ def test_who_may_be_shown_something_is_always_asked_for(ads: Retargeter, countin
 
 
 def test_a_claim_with_an_id_always_asks(ads: Retargeter, counting: Counting) -> None:
-    """Its id may have been counted before, for what she is blocked for now."""
+    """Its id may already be counted, for a candidate that is blocked now."""
     claim = ads.claim("w", ["a"], id="bid-1")
     assert ads.decide("w").eligible == ()
     again = ads.claim("w", ["a"], id="bid-1")
@@ -164,26 +164,26 @@ def test_a_claim_with_an_id_always_asks(ads: Retargeter, counting: Counting) -> 
 
 
 def test_lists_always_ask(ads: Retargeter, counting: Counting) -> None:
-    """A batch is one round trip whoever is in it."""
+    """A batch is one round trip in any case."""
     ads.decide("v")
     assert asks(counting, lambda: list(ads.decide_many(["v", "w"]))) == ["read_many"]
 
 
-# -- how long it is believed -------------------------------------------------------------------------------------------
+# -- how long an entry is used -----------------------------------------------------------------------------------------
 
 
-def test_it_is_believed_for_so_long_and_no_longer(ads: Retargeter, counting: Counting, clock: Clock) -> None:
-    """Ten seconds: in the tenth still, in the eleventh no more. Nor before it was read, where a clock goes back."""
+def test_an_entry_is_used_for_its_seconds_and_no_longer(ads: Retargeter, counting: Counting, clock: Clock) -> None:
+    """Ten seconds: still in the tenth, no longer in the eleventh. Nor before it was read, if the clock goes back."""
     ads.decide("v")
-    begun = clock.now
+    start = clock.now
     for seconds, asked in ((10, []), (11, ["read"]), (21, []), (10, ["read"]), (22, ["read"])):
-        clock.now = begun + seconds
+        clock.now = start + seconds
         assert asks(counting, lambda: ads.decide("v")) == asked, seconds
 
 
 @pytest.mark.parametrize("call", ["decide", "claim"])
-def test_a_cap_that_lets_go_is_noticed_at_once(counting: Counting, clock: Clock, call: str) -> None:
-    """In the very second, though the memory is fresh enough still to be believed."""
+def test_a_cap_that_expires_is_noticed_at_once(counting: Counting, clock: Clock, call: str) -> None:
+    """In that very second, though the memory is still fresh."""
     ads = Retargeter(POLICY, counting, clock=clock, remember_denials="1 minute")
     ads.record("v", "impression", "a")
     again = ads.decide("v")["a"].eligible_at
@@ -196,7 +196,7 @@ def test_a_cap_that_lets_go_is_noticed_at_once(counting: Counting, clock: Clock,
 
 
 def test_a_reservation_that_lapses_is_noticed_at_once(counting: Counting, clock: Clock) -> None:
-    """As a cap that lets go."""
+    """Like a cap that expires."""
     ads = Retargeter(POLICY, counting, clock=clock, remember_denials="1 minute")
     ads.claim("v", ["a"], hold="20 seconds")
     assert ads.decide("v").eligible == ()
@@ -206,16 +206,16 @@ def test_a_reservation_that_lapses_is_noticed_at_once(counting: Counting, clock:
     assert ads.decide("v").eligible == ("a",)
 
 
-def test_a_call_says_its_own_time(ads: Retargeter, counting: Counting, clock: Clock) -> None:
-    """What was read for one moment is believed for moments just after it, whatever the clock says."""
+def test_a_call_gives_its_own_time(ads: Retargeter, counting: Counting, clock: Clock) -> None:
+    """What was read at one time is used for times just after it, whatever the clock says."""
     ads.decide("v", now=clock.now + 5)
     assert asks(counting, lambda: ads.decide("v", now=clock.now + 15)) == []
     assert asks(counting, lambda: ads.decide("v", now=clock.now)) == ["read"]
     assert asks(counting, lambda: ads.decide("v", now=clock.now + 20)) == ["read"]
 
 
-def test_another_process_is_noticed_when_it_is_too_old(ads: Retargeter, counting: Counting, clock: Clock) -> None:
-    """The price of it: for as long as it is believed, what others change is not seen; never for longer."""
+def test_another_process_is_noticed_when_the_entry_expires(ads: Retargeter, counting: Counting, clock: Clock) -> None:
+    """The price: while an entry is used, changes by other processes are not seen; never for longer."""
     other = Retargeter(POLICY, counting, clock=clock, pepper={1: "o" * 16, 2: "n" * 16})
     ads.decide("v")
     other.forget("v")
@@ -225,7 +225,7 @@ def test_another_process_is_noticed_when_it_is_too_old(ads: Retargeter, counting
     assert ads.decide("v").eligible == ("a",)
 
 
-# -- what ends it ------------------------------------------------------------------------------------------------------
+# -- what drops an entry -----------------------------------------------------------------------------------------------
 
 
 def change_policy(ads: Retargeter) -> None:
@@ -238,8 +238,8 @@ CHANGES: dict[str, Callable[[Retargeter], object]] = {
     "record_many": lambda ads: ads.record_many([("w", "visit", "shop"), ("v", "visit", "shop")]),
     "claim with an id": lambda ads: ads.claim("v", id="bid-1"),
     "forget": lambda ads: ads.forget("v"),
-    "merge into her": lambda ads: ads.merge("w", into="v"),
-    "merge her into another": lambda ads: ads.merge("v", into="w"),
+    "merge into the visitor": lambda ads: ads.merge("w", into="v"),
+    "merge the visitor into another": lambda ads: ads.merge("v", into="w"),
     "rotate": lambda ads: ads.rotate("v"),
     "policy": change_policy,
 }
@@ -247,7 +247,7 @@ CHANGES: dict[str, Callable[[Retargeter], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_this_process_changes_is_seen_at_once(ads: Retargeter, counting: Counting, change: str) -> None:
-    """Whatever changes her, or the rules: the next decision asks again, and is right."""
+    """Any change of the visitor or the rules: the next decision asks again, and is right."""
     ads.decide("v")
     assert asks(counting, lambda: ads.decide("v")) == []
     CHANGES[change](ads)
@@ -260,12 +260,12 @@ def test_what_this_process_changes_is_seen_at_once(ads: Retargeter, counting: Co
 
 @pytest.mark.parametrize("error", [OutcomeUnknown, KeyboardInterrupt])
 @pytest.mark.parametrize(
-    "change", ["record", "record_many", "claim with an id", "merge into her", "merge her into another"]
+    "change", ["record", "record_many", "claim with an id", "merge into the visitor", "merge the visitor into another"]
 )
-def test_a_change_whose_answer_was_lost_ends_it_too(
+def test_a_change_whose_reply_was_lost_drops_it_too(
     ads: Retargeter, counting: Counting, change: str, error: type[BaseException]
 ) -> None:
-    """It may have happened; so with a call that was interrupted."""
+    """It may have happened; an interrupted call too."""
     ads.decide("v")
     counting.failing = error
     with suppress(StoreError, KeyboardInterrupt):
@@ -276,7 +276,7 @@ def test_a_change_whose_answer_was_lost_ends_it_too(
 
 @pytest.mark.parametrize("call", ["confirm", "release"])
 def test_what_becomes_of_a_reservation_is_seen_at_once(ads: Retargeter, counting: Counting, call: str) -> None:
-    """Released: she may be shown it, in the same second. Confirmed: asked again."""
+    """Released: eligible, in the same second. Confirmed: asked again."""
     claim = ads.claim("w", ["a"], hold="10 minutes")
     assert ads.decide("w").eligible == ()
     assert asks(counting, lambda: ads.decide("w")) == []
@@ -286,8 +286,8 @@ def test_what_becomes_of_a_reservation_is_seen_at_once(ads: Retargeter, counting
     assert counting.asked == ["read"]
 
 
-def test_what_is_known_of_others_stays(ads: Retargeter, counting: Counting) -> None:
-    """A change of one visitor ends what is remembered of her alone."""
+def test_entries_of_others_stay(ads: Retargeter, counting: Counting) -> None:
+    """A change of one visitor drops only what is remembered of that visitor."""
     ads.record("w", "impression", "a")
     ads.decide("v")
     ads.decide("w")
@@ -308,10 +308,10 @@ def test_a_store_that_fails_is_not_remembered(ads: Retargeter, counting: Countin
 
 
 @pytest.mark.parametrize("change", [None, *CHANGES])
-def test_a_read_under_way_while_she_changes_is_not_kept(
+def test_a_read_under_way_during_a_change_is_not_kept(
     ads: Retargeter, counting: Counting, clock: Clock, change: str | None
 ) -> None:
-    """It was read before the change, and its answer comes after it: the answer stands, the memory does not."""
+    """Read before the change, answered after it: the answer stands, but is not remembered."""
     operations: Operations = ads._operations
     steps = operations.decide("v", None, now=None, timezone=None, consent=True)
     request = next(steps)
@@ -326,7 +326,7 @@ def test_a_read_under_way_while_she_changes_is_not_kept(
 
 
 def test_threads_that_decide_while_others_change(counting: Counting, clock: Clock) -> None:
-    """Once all is quiet, each visitor is decided on by what the store has, not by what somebody read before."""
+    """In the end each visitor is decided on by what the store has, not by what was read earlier."""
     ads = Retargeter(POLICY, counting, clock=clock, remember_denials="1 minute")
     failed: list[BaseException] = []
 
@@ -342,7 +342,7 @@ def test_threads_that_decide_while_others_change(counting: Counting, clock: Cloc
                         ads.record(visitor, "impression", "a")
                     case _:
                         ads.decide(visitor)
-        except BaseException as error:  # noqa: BLE001 - told by the test
+        except BaseException as error:  # noqa: BLE001 - reported by the test
             failed.append(error)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
@@ -359,8 +359,8 @@ def test_threads_that_decide_while_others_change(counting: Counting, clock: Cloc
 # -- bounds ------------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_bounded_and_the_oldest_go_first() -> None:
-    """Ten thousand visitors; one who is read anew is new again."""
+def test_it_is_bounded_and_the_oldest_are_evicted_first() -> None:
+    """Ten thousand visitors; one who is read again is new again."""
     denials = Denials(10)
     for number in range(MOST_VISITORS):
         denials.put(b"%d" % number, {}, 100, denials.generation)
@@ -379,8 +379,8 @@ def test_it_is_bounded_and_the_oldest_go_first() -> None:
     ("given", "seconds"),
     [("1 second", 1), ("5 seconds", 5), ("minute", 60), (timedelta(seconds=2.5), 2), (timedelta(minutes=1), LONGEST)],
 )
-def test_durations_that_serve(given: str | timedelta, seconds: int) -> None:
-    """From a second to a minute, as text or timedelta; whole seconds."""
+def test_valid_durations(given: str | timedelta, seconds: int) -> None:
+    """From a second to a minute, as str or timedelta; whole seconds."""
     denials = denials_for(given)
     assert denials is not None
     denials.put(b"k", {}, 100, denials.generation)
@@ -407,7 +407,7 @@ WRONG: list[Any] = [
 
 
 @pytest.mark.parametrize("given", WRONG)
-def test_durations_that_cannot_serve_are_refused(given: Any) -> None:
-    """When set up, with what was given and what would do."""
+def test_invalid_durations_are_refused(given: Any) -> None:
+    """On set-up, with what was given and what would be right."""
     with pytest.raises(ConfigError, match=r"remember_denials=.*(such as \"5 seconds\"|from 1 to 60 seconds)"):
         Retargeter(POLICY, "memory://", remember_denials=given)

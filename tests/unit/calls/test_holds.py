@@ -73,7 +73,7 @@ RULES: list[tuple[str, Subject, Subject, str]] = [
 def test_a_hold_counts_at_once_and_lapses_exactly_at_its_end(
     ads: Ads, clock: Clock, policy: str, held: Subject, asked: Subject, reason: str
 ) -> None:
-    """Every kind of cap, gaps, labels and points: blocked to the last second of the hold, free at its end."""
+    """Every kind of cap, gaps, labels and points: blocked until the last second of the hold, free at its end."""
     shop, end = ads(policy), clock.now + QUARTER
     assert free(shop, asked)
     hold(shop, held)
@@ -88,8 +88,8 @@ def test_a_hold_counts_at_once_and_lapses_exactly_at_its_end(
     assert shop.claim("v", [asked]) is not None
 
 
-def test_a_hold_counts_within_a_session_that_nothing_else_has_begun(ads: Ads, clock: Clock) -> None:
-    """1 per session: a reserved impression is her first event, and counts all the same."""
+def test_a_hold_begins_a_session_and_counts_in_it(ads: Ads, clock: Clock) -> None:
+    """1 per session: a reserved impression is the visitor's first event, and counts all the same."""
     shop = ads('[campaign.a]\ncaps = ["1 per session"]')
     hold(shop)
     assert not free(shop)
@@ -99,7 +99,7 @@ def test_a_hold_counts_within_a_session_that_nothing_else_has_begun(ads: Ads, cl
 
 
 def test_a_hold_that_outlasts_the_session_counts_in_the_next_one_too(ads: Ads, clock: Clock) -> None:
-    """1 per session: else both were confirmed in one session, and the cap passed."""
+    """1 per session: otherwise both could be confirmed in one session, exceeding the cap."""
     shop = ads('[campaign.a]\ncaps = ["1 per session"]')
     shop.record("v", "visit", "x")
     first = hold(shop, length="2 hours")
@@ -110,7 +110,7 @@ def test_a_hold_that_outlasts_the_session_counts_in_the_next_one_too(ads: Ads, c
 
 
 def test_points_of_holds_show_in_the_level_of_annoyance(ads: Ads, clock: Clock) -> None:
-    """What is reserved uses the threshold as what was shown does."""
+    """A reserved impression uses up the threshold as a shown one does."""
     shop = ads(f'[annoyance]\nthreshold = ["5 per day"]\npoints = {{ email = 3 }}\n[campaign.a]\n{SHOP}\n[campaign.b]')
     hold(shop, "a")
     shop.claim("v", ["b"])
@@ -124,7 +124,7 @@ def test_points_of_holds_show_in_the_level_of_annoyance(ads: Ads, clock: Clock) 
 
 
 def test_an_audience_of_those_who_were_shown_counts_holds_too(ads: Ads, clock: Clock) -> None:
-    """Counted is counted: what a cap sees as an impression, an audience sees as one."""
+    """What a cap counts as an impression, an audience counts as one."""
     shop = ads('[campaign.a]\n[campaign.b]\naudience = ["impression a"]')
     claim = hold(shop, "a")
     assert free(shop, "b")
@@ -146,7 +146,7 @@ def test_a_hold_counts_across_a_calendar_boundary(ads: Ads, clock: Clock) -> Non
 @pytest.mark.parametrize(
     ("ages", "lengths", "wait"),
     [
-        ([50 * MINUTE], ["15 minutes"], 10 * MINUTE + 1),  # the impression leaves first
+        ([50 * MINUTE], ["15 minutes"], 10 * MINUTE + 1),  # the impression expires first
         ([50 * MINUTE], ["1 minute"], MINUTE),  # the hold lapses first
         ([], ["15 minutes", "5 minutes"], 5 * MINUTE),
         ([], ["5 minutes", "15 minutes"], 5 * MINUTE),
@@ -154,10 +154,10 @@ def test_a_hold_counts_across_a_calendar_boundary(ads: Ads, clock: Clock) -> Non
         ([59 * MINUTE, 50 * MINUTE], [], MINUTE + 1),
     ],
 )
-def test_eligible_at_heeds_holds_and_impressions_together(
+def test_eligible_at_considers_holds_and_impressions_together(
     ads: Ads, clock: Clock, ages: list[int], lengths: list[str], wait: int
 ) -> None:
-    """2 per hour: whichever of the two leaves first makes room."""
+    """2 per hour: the first of the two to expire makes room."""
     shop = ads('[campaign.a]\ncaps = ["2 per hour"]')
     for age in ages:
         shop.record("v", "impression", "a", at=clock.now - age)
@@ -168,7 +168,7 @@ def test_eligible_at_heeds_holds_and_impressions_together(
     assert again(shop) == clock.now + wait
 
 
-def test_eligible_at_heeds_all_rules_of_a_campaign_with_a_hold(ads: Ads, clock: Clock) -> None:
+def test_eligible_at_considers_all_rules_of_a_campaign_with_a_hold(ads: Ads, clock: Clock) -> None:
     """The hold's end lies in closed hours: free when they open."""
     shop = ads('[campaign.a]\ncaps = ["1 per day"]\nhours = "08:00-12:05"')
     hold(shop)
@@ -177,7 +177,7 @@ def test_eligible_at_heeds_all_rules_of_a_campaign_with_a_hold(ads: Ads, clock: 
 
 @pytest.mark.parametrize("length", ["1 second", "day", "86400 seconds", timedelta(seconds=1), timedelta(days=1)])
 def test_the_shortest_and_the_longest_hold(ads: Ads, clock: Clock, length: str | timedelta) -> None:
-    """One second, and a day; a text or a timedelta."""
+    """One second, and a day; a string or a timedelta."""
     shop = ads(CAP)
     claim = shop.claim("v", ["a"], hold=length)
     assert claim is not None
@@ -200,7 +200,7 @@ def test_the_first_eligible_candidate_is_reserved(ads: Ads) -> None:
 
 
 def test_forty_holds_on_one_campaign_are_forty(ads: Ads, clock: Clock) -> None:
-    """More than a timeline keeps at least: each counts, and each is confirmed or released by itself."""
+    """More than the minimum that a timeline keeps: each counts, and is confirmed or released independently."""
     shop = ads('[campaign.a]\ncaps = ["40 per day"]')
     claims = [hold(shop, length=f"{600 + n % 7} seconds") for n in range(40)]
     assert shop.claim("v", ["a"]) is None
@@ -216,7 +216,7 @@ def test_forty_holds_on_one_campaign_are_forty(ads: Ads, clock: Clock) -> None:
 
 
 def test_a_bot_that_reserves_without_end_stays_within_bounds(ads: Ads, store: Store, clock: Clock) -> None:
-    """No rule limits it: at 512 timelines she is full, and free again when the holds have lapsed."""
+    """No rule limits it: at 512 timelines the visitor is full, and free again when the holds have lapsed."""
     shop = ads("[campaign.a]\n[campaign.b]", prefix="rt:bot:")
     claims = [shop.claim("v", ["a"], hold="15 minutes") for _ in range(MOST_TIMELINES + 50)]
     state = store.read(b"rt:bot:1:v")
@@ -230,7 +230,7 @@ def test_a_bot_that_reserves_without_end_stays_within_bounds(ads: Ads, store: St
 
 
 def test_lapsed_holds_leave_no_bytes(ads: Ads, store: Store, clock: Clock) -> None:
-    """A visitor who comes each hour for a week, and never wins: she costs what one reservation costs."""
+    """A visitor who comes each hour for a week, and never wins, costs what one reservation costs."""
     shop = ads('[campaign.a]\ncaps = ["5 per day"]', prefix="rt:week:")
     sizes = set()
     for _ in range(7 * 24):
@@ -240,20 +240,20 @@ def test_lapsed_holds_leave_no_bytes(ads: Ads, store: Store, clock: Clock) -> No
     assert len(sizes) == 1
 
 
-def test_a_full_visitors_confirm_does_not_say_that_it_counted(ads: Ads) -> None:
-    """Reserved while there was room, full by then: what could not be counted must not be said to have been."""
+def test_a_confirm_that_finds_no_room_does_not_report_that_it_counted(ads: Ads) -> None:
+    """Reserved while there was room, full by then: what was not counted must not be reported as counted."""
     shop = ads('[defaults]\ncaps = ["3 per day"]')
     claim = hold(shop)
     shop.record_many([("v", "impression", f"c{n}") for n in range(MOST_TIMELINES)])
     try:
-        said = str(shop.confirm(claim))
+        answer = str(shop.confirm(claim))
     except StoreError:
-        said = "refused"
-    assert said not in ("confirmed", "late") or len(shown(shop)) == 1
+        answer = "refused"
+    assert answer not in ("confirmed", "late") or len(shown(shop)) == 1
 
 
 def test_a_full_visitors_hold_can_be_released(ads: Ads) -> None:
-    """Taking out needs no room."""
+    """Removing needs no room."""
     shop = ads('[defaults]\ncaps = ["3 per day"]')
     claim = hold(shop)
     shop.record_many([("v", "impression", f"c{n}") for n in range(MOST_TIMELINES)])
@@ -261,7 +261,7 @@ def test_a_full_visitors_hold_can_be_released(ads: Ads) -> None:
 
 
 def test_holds_beyond_what_a_timeline_keeps_still_count_when_others_are_released(ads: Ads) -> None:
-    """A campaign that obeys no cap reserves twenty under a label of 2 per day; four that are left fill it still."""
+    """A campaign that obeys no cap reserves twenty under a label of 2 per day; the four that are left still fill it."""
     label = 'labels = { advertiser = "acme" }'
     shop = ads(f'[caps]\nadvertiser = ["2 per day"]\n[campaign.a]\nobeys = false\n{label}\n[campaign.b]\n{label}')
     claims = [hold(shop, "a") for _ in range(20)]
@@ -270,8 +270,8 @@ def test_holds_beyond_what_a_timeline_keeps_still_count_when_others_are_released
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_holds_and_plain_claims_mixed_never_pass_a_cap(ads: Ads, clock: Clock, seed: int) -> None:
-    """200 steps by chance: what is reserved and what was shown within the window is never more than the cap."""
+def test_holds_and_plain_claims_mixed_never_exceed_a_cap(ads: Ads, clock: Clock, seed: int) -> None:
+    """200 random steps: reserved and shown impressions within the window are never more than the cap."""
     shop, chance = ads('[campaign.a]\ncaps = ["4 per hour"]'), random.Random(seed)
     impressions: list[int] = []
     live: dict[str, int] = {}
@@ -317,7 +317,7 @@ BAD_HOLDS: list[object] = [
 
 @pytest.mark.parametrize("length", BAD_HOLDS, ids=lambda length: repr(length)[:25])
 def test_a_bad_hold_is_refused_and_changes_nothing(length: object) -> None:
-    """From a second to a day, as text or timedelta; the message names the argument, the store is not asked."""
+    """From a second to a day, as str or timedelta; the message names the argument, the store is not asked."""
     store = Counting()
     with pytest.raises(InputError, match=r"^hold=") as caught:
         local(store=store).claim("v", ["a"], hold=length)  # type: ignore[arg-type]
@@ -328,7 +328,7 @@ def test_a_bad_hold_is_refused_and_changes_nothing(length: object) -> None:
 
 
 def test_a_hold_near_the_end_of_time_is_an_answer_or_a_refusal(ads: Ads) -> None:
-    """Moments end in 2106: a hold that would end later is no struct.error."""
+    """Times end in 2106: a hold that would end later is not a struct.error."""
     shop = ads(CAP)
     try:
         claim = shop.claim("v", ["a"], now=0xFFFF_FFFF - 300, hold="1 day")
@@ -338,21 +338,21 @@ def test_a_hold_near_the_end_of_time_is_an_answer_or_a_refusal(ads: Ads) -> None
 
 
 def test_an_export_shows_reservations_readably(ads: Ads, clock: Clock) -> None:
-    """By the names that a policy would use, with their ends; and it can be written as JSON."""
+    """By the names that a policy would use, with their ends; ready for JSON."""
     shop = ads('[annoyance]\nthreshold = ["9 per day"]\n[campaign.a]\ncaps = ["5 per day"]')
     hold(shop)
-    told = shop.export("v")
+    exported = shop.export("v")
     end = datetime.fromtimestamp(clock.now + QUARTER, UTC).isoformat()
-    marks = [name for name in told["timelines"] if name.startswith("reservation ")]
+    marks = [name for name in exported["timelines"] if name.startswith("reservation ")]
     assert len(marks) == 1
     assert re.fullmatch(r"reservation [0-9a-f]{10}", marks[0])
-    assert set(told["timelines"]) == {"reserved impression a", "reserved points", "reserved until", marks[0]}
-    assert all(found["at"] == [end] for found in told["timelines"].values())
-    assert json.loads(json.dumps(told)) == told
+    assert set(exported["timelines"]) == {"reserved impression a", "reserved points", "reserved until", marks[0]}
+    assert all(found["at"] == [end] for found in exported["timelines"].values())
+    assert json.loads(json.dumps(exported)) == exported
 
 
 def test_forget_forgets_reservations(ads: Ads) -> None:
-    """Nothing is left; a confirmation afterwards counts as late, for it was shown."""
+    """Nothing is left; a confirmation afterwards counts as late, because it was shown."""
     shop = ads(CAP)
     claim = hold(shop)
     assert shop.forget("v") is True
@@ -387,15 +387,15 @@ def test_a_hold_alone_keeps_the_visitor_in_memory_no_longer_than_itself(clock: C
     assert len(store) == 1
 
 
-def test_when_again_leaves_out_what_the_session_does_not_count() -> None:
-    """An impression before the session began is no part of it: free as the reservation lapses."""
+def test_eligible_at_ignores_what_the_session_does_not_count() -> None:
+    """An impression before the session began does not count in it: free when the reservation lapses."""
     policy = Policy.from_text(
         'session = "10 minutes"\n[annoyance]\nthreshold = ["4 per session"]\npoints = { email = 2 }\n'
         '[campaign.a]\nlabels = { channel = "email" }'
     )
     now = [1_795_600_000]
     ads = Retargeter(policy, "memory://", clock=lambda: now[0])
-    ads.record("v", "impression", "a", at=now[0] + 1)  # by a clock that is ahead: the session begins with it
+    ads.record("v", "impression", "a", at=now[0] + 1)  # by a clock that is ahead: the session begins then
     claim = ads.claim("v", ["a"], hold="1 second")
     assert claim is not None
     ads.confirm(claim)

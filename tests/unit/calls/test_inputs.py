@@ -58,13 +58,13 @@ UNPRINTABLE = ["a\nb", "\0", "a\0b", "\t", "\x1b[31m", "\r\n", "\N{RIGHT-TO-LEFT
 
 @pytest.fixture
 def memory() -> MemoryStore:
-    """The store that the tests here look into."""
+    """The store that the tests here inspect."""
     return MemoryStore()
 
 
 @pytest.fixture
 def shop(memory: MemoryStore, clock: Clock) -> Iterator[Retargeter]:
-    """A retargeter whose visitor `v` has some history; after the test not a byte of it may have changed."""
+    """A retargeter whose visitor `v` has some history; the test must not change a byte of it."""
     shop = Retargeter(Policy.from_text(TEXT), memory, clock=clock)
     shop.claim("v", ["a"], id="before")
     shop.record("v", "visit", "product/x")
@@ -77,8 +77,8 @@ def shop(memory: MemoryStore, clock: Clock) -> Iterator[Retargeter]:
 
 
 @pytest.mark.parametrize("visitor", [*NAUGHTY, *UNPRINTABLE, "x" * 500])
-def test_a_visitors_id_may_be_any_text(ads: Ads, visitor: str) -> None:
-    """Up to some 500 bytes, whatever is in it: counted for her, for nobody else, exported and forgotten."""
+def test_a_visitors_id_may_be_any_string(ads: Ads, visitor: str) -> None:
+    """Up to 510 bytes of anything: counted for this visitor only, exported and forgotten."""
     shop = ads(TEXT)
     assert shop.claim(visitor, ["a"], id="x") is not None
     assert shop.record("v", "impression", "a") is True
@@ -91,7 +91,7 @@ def test_a_visitors_id_may_be_any_text(ads: Ads, visitor: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("visitor", "said"),
+    ("visitor", "expected"),
     [
         ("", "has 1 to 510 bytes; this one has 0"),
         ("secret" * 170_000, "has 1 to 510 bytes; this one has 1020000"),
@@ -106,8 +106,8 @@ def test_a_visitors_id_may_be_any_text(ads: Ads, visitor: str) -> None:
     ],
     ids=["empty", "1 MB", "too long in bytes", "lone surrogate", "bytes", "int", "bool", "float", "list", "dict"],
 )
-def test_what_is_no_visitor_is_refused_without_being_told(shop: Retargeter, visitor: Any, said: str) -> None:
-    """Every call says what an id must be, and never repeats the id, which may be a person's."""
+def test_an_invalid_visitor_is_refused_and_not_shown(shop: Retargeter, visitor: Any, expected: str) -> None:
+    """Every call says what an id must be, and never repeats the id, which may identify a person."""
     calls: list[Callable[[], object]] = [
         lambda: shop.decide(visitor),
         lambda: shop.claim(visitor, ["a"], id="x"),
@@ -118,7 +118,7 @@ def test_what_is_no_visitor_is_refused_without_being_told(shop: Retargeter, visi
         lambda: shop.forget(visitor),
     ]
     for call in calls:
-        with pytest.raises(InputError, match=said) as raised:
+        with pytest.raises(InputError, match=expected) as raised:
             call()
         assert "visitor" in str(raised.value)
         assert "secret" not in str(raised.value) + repr(raised.value.__cause__)
@@ -131,8 +131,8 @@ def test_the_length_of_a_visitors_id_does_not_depend_on_the_prefix(memory: Memor
     assert shop.claim("x" * 510, ["a"]) is not None
 
 
-def test_no_visitor_has_no_data(shop: Retargeter) -> None:
-    """None is nobody to export or forget: an error, while decide, claim and record take her."""
+def test_an_unknown_visitor_cannot_be_exported_or_forgotten(shop: Retargeter) -> None:
+    """None cannot be exported or forgotten: an error, while decide, claim and record accept it."""
     for call in (shop.export, shop.forget):
         with pytest.raises(InputError, match="visitor"):
             call(None)  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def test_no_visitor_has_no_data(shop: Retargeter) -> None:
 
 @pytest.mark.parametrize("text", NAUGHTY)
 def test_campaigns_subjects_and_labels_may_be_any_printable_text(ads: Ads, text: str) -> None:
-    """Up to 256 bytes: a cap on each counts by itself, and nothing takes one for another."""
+    """Up to 256 bytes: a cap on each counts independently, and none is mistaken for another."""
     shop = ads('[defaults]\ncaps = ["1 per day"]\nexclude = ["dismiss {campaign}"]\n[caps]\nitem = ["1 per day"]')
     labelled = Candidate("labelled", item=text)
     assert shop.claim("v", [text]) is not None
@@ -157,7 +157,7 @@ def test_campaigns_subjects_and_labels_may_be_any_printable_text(ads: Ads, text:
 
 @pytest.mark.parametrize("name", ["{item}", "{campaign}", "a b", "\N{GRINNING FACE}", "x" * 256, "#0", "*", "a.b"])
 def test_a_policys_own_campaigns_may_be_called_anything_printable(ads: Ads, name: str) -> None:
-    """Its cap counts its own impressions and nobody else's; only a name like a template is refused."""
+    """Its cap counts its own impressions only; only a name like a template is refused."""
     text = f'[campaign."{name}"]\ncaps = ["1 per day"]\n[campaign.z]\ncaps = ["1 per day"]'
     if "{" in name:
         with pytest.raises(PolicyError) as raised:
@@ -188,8 +188,8 @@ WRONG_TEXTS = [
 WRONG_IDS = [f"{number}" for number in range(len(WRONG_TEXTS))]
 
 
-@pytest.mark.parametrize(("text", "said"), WRONG_TEXTS, ids=WRONG_IDS)
-def test_a_campaign_that_cannot_be_one_is_refused(shop: Retargeter, text: Any, said: str) -> None:
+@pytest.mark.parametrize(("text", "expected"), WRONG_TEXTS, ids=WRONG_IDS)
+def test_an_invalid_campaign_is_refused(shop: Retargeter, text: Any, expected: str) -> None:
     """In decide, claim and record: an error of a readable length that says what is wrong with it."""
     for call in (
         lambda: shop.decide("v", ["a", text]),
@@ -200,28 +200,28 @@ def test_a_campaign_that_cannot_be_one_is_refused(shop: Retargeter, text: Any, s
         lambda: list(shop.decide_many(["v"], [text])),
         lambda: shop.record_many([("v", "impression", "a"), ("v", "impression", text)]),
     ):
-        with pytest.raises(InputError, match=said) as raised:
+        with pytest.raises(InputError, match=expected) as raised:
             call()
         assert len(str(raised.value)) < 400
         assert "campaign" in str(raised.value)
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "NoneType"), *WRONG_TEXTS], ids=["None", *WRONG_IDS])
-def test_a_label_that_cannot_be_one_is_refused(shop: Retargeter, text: Any, said: str) -> None:
+@pytest.mark.parametrize(("text", "expected"), [(None, "NoneType"), *WRONG_TEXTS], ids=["None", *WRONG_IDS])
+def test_an_invalid_label_is_refused(shop: Retargeter, text: Any, expected: str) -> None:
     """The error names the label's kind."""
     for call in (
         lambda: shop.decide("v", [Candidate("b", item=text)]),
         lambda: shop.claim("v", [Candidate("a", item=text)]),
         lambda: shop.record("v", "impression", Candidate("a", item=text)),
     ):
-        with pytest.raises(InputError, match=said) as raised:
+        with pytest.raises(InputError, match=expected) as raised:
             call()
         assert len(str(raised.value)) < 400
         assert "item" in str(raised.value)
 
 
 def test_a_candidate_of_none_is_refused(shop: Retargeter) -> None:
-    """None among the candidates is a slip, no "every campaign"."""
+    """None among the candidates is a mistake, not "every campaign"."""
     for call in (shop.decide, shop.claim):
         with pytest.raises(InputError, match="NoneType"):
             call("v", [None])  # type: ignore[list-item]
@@ -229,7 +229,7 @@ def test_a_candidate_of_none_is_refused(shop: Retargeter) -> None:
 
 @pytest.mark.parametrize("candidates", ["a", "", Candidate("a"), 5, True, 1.5, object()])
 def test_candidates_must_come_as_a_list(shop: Retargeter, candidates: Any) -> None:
-    """A single text would be taken letter by letter: refused, saying what to give."""
+    """A single string would be taken letter by letter: refused, saying what to give."""
     for call in (
         lambda: shop.decide("v", candidates),
         lambda: shop.claim("v", candidates),
@@ -240,7 +240,7 @@ def test_candidates_must_come_as_a_list(shop: Retargeter, candidates: Any) -> No
 
 
 def test_visitors_must_come_as_a_list(shop: Retargeter) -> None:
-    """`decide_many("v1")` would decide on the visitors `v` and `1`: refused like candidates given as a text."""
+    """`decide_many("v1")` would decide on the visitors `v` and `1`: refused like candidates given as a string."""
     for visitors in ("visitor-1", 5, None):
         with pytest.raises(InputError, match="visitors"):
             list(shop.decide_many(visitors))  # type: ignore[arg-type]
@@ -269,7 +269,7 @@ def test_visitors_must_come_as_a_list(shop: Retargeter) -> None:
         True,
     ],
 )
-def test_what_is_no_event_name_is_refused(shop: Retargeter, event: Any) -> None:
+def test_an_invalid_event_name_is_refused(shop: Retargeter, event: Any) -> None:
     """Letters, digits, . - and _, at most 64, no digit first: the message says so, and stays short."""
     for call in (
         lambda: shop.record("v", event, "a"),
@@ -291,14 +291,14 @@ def test_event_names_may_be_words_of_any_language(ads: Ads, event: str) -> None:
 
 
 def test_an_impression_needs_its_campaign(shop: Retargeter) -> None:
-    """Of what was it an impression?"""
+    """Without it nobody could tell what was shown."""
     with pytest.raises(InputError, match="campaign as the subject"):
         shop.record("v", "impression")
 
 
 @pytest.mark.parametrize("id_", ["", "\ud800", 5, b"x", True, ["x"], 1.5])
-def test_what_is_no_event_id_is_refused(shop: Retargeter, id_: Any) -> None:
-    """A text that is not empty: the message says so."""
+def test_an_invalid_event_id_is_refused(shop: Retargeter, id_: Any) -> None:
+    """A non-empty string: the message says so."""
     for call in (
         lambda: shop.record("v", "click", "a", id=id_),
         lambda: shop.claim("v", ["a"], id=id_),
@@ -309,8 +309,8 @@ def test_what_is_no_event_id_is_refused(shop: Retargeter, id_: Any) -> None:
 
 
 @pytest.mark.parametrize("id_", [*NAUGHTY, *UNPRINTABLE, "x" * 1_000_000], ids=range(len(NAUGHTY + UNPRINTABLE) + 1))
-def test_an_event_id_may_be_any_text_of_any_length(ads: Ads, id_: str) -> None:
-    """It is remembered by its hash: known when it comes again, and others are not."""
+def test_an_event_id_may_be_any_string_of_any_length(ads: Ads, id_: str) -> None:
+    """It is remembered by its hash: a repeat is recognised, another id is not."""
     shop = ads(TEXT)
     assert [shop.record("v", "click", "a", id=id_) for _ in range(2)] == [True, False]
     assert shop.record("v", "click", "a", id=id_ + "x") is True
@@ -332,7 +332,7 @@ def test_an_event_id_may_be_any_text_of_any_length(ads: Ads, id_: str) -> None:
         {1: 2},
     ],
 )
-def test_what_is_no_event_is_refused_and_nothing_of_its_batch_begun(shop: Retargeter, row: Any) -> None:
+def test_an_invalid_event_is_refused_and_nothing_of_its_batch_is_written(shop: Retargeter, row: Any) -> None:
     """`record_many` says what a row must be, and the good rows before it are not counted."""
     with pytest.raises(InputError, match="is not a valid event"):
         shop.record_many([("v", "click", "a"), row])
@@ -340,12 +340,12 @@ def test_what_is_no_event_is_refused_and_nothing_of_its_batch_begun(shop: Retarg
 
 @pytest.mark.parametrize("events", [5, None])
 def test_events_must_come_as_a_list(shop: Retargeter, events: Any) -> None:
-    """What cannot be gone through is refused."""
+    """What cannot be iterated over is refused."""
     with pytest.raises(InputError, match="events"):
         shop.record_many(events)
 
 
-def test_a_single_event_is_no_list_of_events(shop: Retargeter) -> None:
+def test_a_single_event_is_not_taken_for_a_list(shop: Retargeter) -> None:
     """A tuple or mapping of one event is not taken for several."""
     for events in (("v", "click", "a"), {"visitor": "v", "event": "click"}, "click"):
         with pytest.raises(InputError, match=r"give a list of Events|not a valid event"):
@@ -381,8 +381,8 @@ WRONG_TIMES: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("moment", "said"), WRONG_TIMES, ids=[f"{n}" for n in range(len(WRONG_TIMES))])
-def test_what_is_no_moment_is_refused(shop: Retargeter, moment: Any, said: str) -> None:
+@pytest.mark.parametrize(("moment", "expected"), WRONG_TIMES, ids=[f"{n}" for n in range(len(WRONG_TIMES))])
+def test_an_invalid_time_is_refused(shop: Retargeter, moment: Any, expected: str) -> None:
     """Naive, not finite, not a number, out of range, in milliseconds: the message names the argument and the cure."""
     for name, call in (
         ("now", lambda: shop.decide("v", now=moment)),
@@ -391,14 +391,14 @@ def test_what_is_no_moment_is_refused(shop: Retargeter, moment: Any, said: str) 
         ("at", lambda: shop.record("v", "click", "a", at=moment)),
         ("at", lambda: shop.record_many([("v", "click", "a", moment)])),
     ):
-        with pytest.raises(InputError, match=f"^{name}=.*({said})") as raised:
+        with pytest.raises(InputError, match=f"^{name}=.*({expected})") as raised:
             call()
         assert len(str(raised.value)) < 300
 
 
 @pytest.mark.parametrize("now", [0, 1, 2**32 - 301])
-def test_the_first_and_the_last_second_are_moments(ads: Ads, now: int) -> None:
-    """1970 and 2106: decided, claimed, explained, without an overflow anywhere."""
+def test_the_first_and_the_last_second_are_valid_times(ads: Ads, now: int) -> None:
+    """1970 and 2106: decided, claimed, explained, without an overflow."""
     shop = ads(
         '[campaign.a]\ncaps = ["1 per calendar month", "2 per lifetime"]\ngap = "1 day"\nhours = "00:00-24:00"',
         clock=lambda: now,
@@ -415,7 +415,7 @@ def test_the_first_and_the_last_second_are_moments(ads: Ads, now: int) -> None:
     ["Mars/Olympus", "", "europe/zurich ", "../etc/passwd", "\0", "\ud800", "x" * 1_000_000, 5, b"UTC", ["UTC"], UTC],
 )
 def test_an_unknown_zone_is_refused(shop: Retargeter, zone: Any) -> None:
-    """The message names the argument and a zone that is one, and stays short."""
+    """The message names the argument and a valid zone, and stays short."""
     for call in (
         lambda: shop.decide("v", timezone=zone),
         lambda: shop.claim("v", ["a"], timezone=zone),
@@ -426,7 +426,7 @@ def test_an_unknown_zone_is_refused(shop: Retargeter, zone: Any) -> None:
         assert len(str(raised.value)) < 300
 
 
-# -- what cannot be looked up ------------------------------------------------------------------------------------------
+# -- what has no hash --------------------------------------------------------------------------------------------------
 
 
 class Odd(str):
@@ -436,7 +436,7 @@ class Odd(str):
     __hash__ = None  # type: ignore[assignment]
 
 
-def test_what_cannot_be_looked_up_is_refused(shop: Retargeter) -> None:
+def test_what_has_no_hash_is_refused(shop: Retargeter) -> None:
     """A string without a hash among candidates, as an event's name or its subject: InputError, not TypeError."""
     for call in (
         lambda: shop.decide("v", ["a", Odd("a")]),

@@ -1,4 +1,4 @@
-"""merge.py: after a merge the target is as one visitor who did it all, whatever is moved; and what is refused."""
+"""merge.py: after a merge the target is like one visitor who did everything; and what is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fixtures import REAL, Ads, Clock
 from tests.support.merges import DAY, EVENTS, KEYS, NOW, POLICY, answers, count, kept, merge_steps, perform
 from tests.support.servers import Server
 
-# -- the same as one visitor -------------------------------------------------------------------------------------------
+# -- like one visitor --------------------------------------------------------------------------------------------------
 
 HISTORIES = st.lists(
     st.tuples(
@@ -41,10 +41,10 @@ _runs = itertools.count()
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(HISTORIES, HISTORIES, st.integers(0, 8 * DAY))
-def test_after_a_merge_she_is_as_one_who_did_it_all(
+def test_after_a_merge_the_target_is_like_one_who_did_everything(
     everywhere: list[Store], before: list[Any], after: list[Any], later: int
 ) -> None:
-    """Random histories of two ids, merged, and again after more: every verdict is that of one who did it all."""
+    """Random histories of two ids, merged, and again after more: every verdict is as for one who did everything."""
     run = next(_runs)
     for store in everywhere:
         ads = Retargeter(POLICY, store, clock=lambda: NOW, prefix=f"rt:merge{run}:")
@@ -61,7 +61,7 @@ def test_after_a_merge_she_is_as_one_who_did_it_all(
 
 
 def test_points_keep_their_weight(ads: Ads) -> None:
-    """An impression of three points is three entries of one moment, and stays three."""
+    """An impression of three points is three entries of one second, and stays three."""
     one = ads('[annoyance]\nthreshold = ["9 per day"]\npoints = { mail = 3 }\n[campaign.a]\nlabels.channel = "mail"')
     assert one.record_many([("s", "impression", "a"), ("s", "impression", "a"), ("t", "impression", "a")]) == [True] * 3
     one.merge("s", into="t")
@@ -71,7 +71,7 @@ def test_points_keep_their_weight(ads: Ads) -> None:
 
 
 def test_both_orders_of_a_session(ads: Ads, clock: Clock) -> None:
-    """Where both are in a session, the one that began first has begun both; her cap per session counts all of it."""
+    """If both are in a session, the earlier one began both; a cap per session counts all of it."""
     for prefix, first, second in (("x", "s", "t"), ("y", "t", "s")):
         one = ads('[campaign.a]\ncaps = ["3 per session"]')
         s, t = prefix + "s", prefix + "t"
@@ -90,7 +90,7 @@ def test_both_orders_of_a_session(ads: Ads, clock: Clock) -> None:
 
 
 def test_only_one_of_them_in_a_session(ads: Ads, clock: Clock) -> None:
-    """A session that is over begins nothing: the one that lasts does, whichever of them has it."""
+    """A session that is over does not count: the one under way does, whichever of them has it."""
     for over, lasting in (("s", "t"), ("t", "s")):
         one = ads('[campaign.a]\ncaps = ["2 per session"]')
         one.record_many([(over, "impression", "a")] * 2)
@@ -102,7 +102,7 @@ def test_only_one_of_them_in_a_session(ads: Ads, clock: Clock) -> None:
 
 
 def test_a_session_kept_alive_by_a_reservation(ads: Ads, clock: Clock) -> None:
-    """A reserved impression keeps a session going, also where it is merged."""
+    """A reserved impression keeps a session going, after a merge too."""
     one = ads('[campaign.a]\ncaps = ["4 per session"]\n[campaign.b]')
     one.record_many([("s", "impression", "a")] * 2)
     assert one.claim("s", ["b"], hold="6 hours")
@@ -114,7 +114,7 @@ def test_a_session_kept_alive_by_a_reservation(ads: Ads, clock: Clock) -> None:
 
 
 def test_a_session_longer_than_a_day(ads: Ads, clock: Clock) -> None:
-    """Its beginning is not remembered any more: merged with one that began an hour ago it still counts for a day."""
+    """Its beginning is no longer remembered: merged with one that began an hour ago it still counts for a day."""
     one = ads('session = "3 hours"\n[campaign.a]\ncaps = ["4 per session"]')
     for hour in range(32):
         if hour in (12, 13):
@@ -132,7 +132,7 @@ def test_a_session_longer_than_a_day(ads: Ads, clock: Clock) -> None:
 
 
 def test_reserved_impressions_move_and_lapse(ads: Ads, clock: Clock) -> None:
-    """They count for the other until their own end, and no longer; the first has room again at once."""
+    """They count for the target until their own end, and no longer; the source has room again at once."""
     one = ads('[campaign.a]\ncaps = ["2 per day"]')
     assert one.claim("s", hold="10 minutes")
     assert one.claim("s", hold="20 minutes")
@@ -150,7 +150,7 @@ def test_reserved_impressions_move_and_lapse(ads: Ads, clock: Clock) -> None:
 
 
 def test_a_confirmation_after_a_merge_comes_late(ads: Ads) -> None:
-    """It was shown and counts, under the id of the bid; merged again it moves too. A release does nothing."""
+    """It was shown and counts, under the id of the bid; merged again, it moves too. A release does nothing."""
     one = ads('[campaign.a]\ncaps = ["3 per day"]')
     claim, lost = one.claim("s", hold="10 minutes"), one.claim("s", hold="10 minutes")
     assert claim is not None
@@ -166,9 +166,9 @@ def test_a_confirmation_after_a_merge_comes_late(ads: Ads) -> None:
 
 
 def test_a_reservation_that_comes_back_counts_until_it_lapses(ads: Ads, clock: Clock) -> None:
-    """Confirmed late while it was elsewhere, then merged back: counted twice until its end, never too little.
+    """Confirmed late while it was elsewhere, then merged back: counted twice until its end, never too few.
 
-    Confirming it again is a repeat and changes nothing; releasing it gives the place back.
+    Confirming it again is a repeat and changes nothing; releasing it makes room.
     """
     one = ads('[campaign.a]\ncaps = ["2 per day"]')
     for released in (False, True):
@@ -188,8 +188,8 @@ def test_a_reservation_that_comes_back_counts_until_it_lapses(ads: Ads, clock: C
         assert one.forget("s")
 
 
-def test_nothing_but_a_lapsed_reservation_is_nothing(ads: Ads, clock: Clock) -> None:
-    """What matters no more is not moved: there was nothing."""
+def test_a_lapsed_reservation_alone_is_not_moved(ads: Ads, clock: Clock) -> None:
+    """What no longer matters is not moved: there was nothing."""
     one = ads('[campaign.a]\ncaps = ["2 per day"]')
     one.claim("s", hold="1 second")
     clock.now += 2
@@ -204,21 +204,21 @@ def test_nothing_but_a_lapsed_reservation_is_nothing(ads: Ads, clock: Clock) -> 
 
 
 def test_one_id_given_twice_is_refused(ads: Ads) -> None:
-    """It would move nothing for ever; the message does not tell the id."""
+    """It would never move anything; the message does not contain the id."""
     with pytest.raises(InputError, match="the same visitor") as raised:
         ads("[campaign.a]").merge("visitor-1", into="visitor-1")
     assert "visitor-1" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("source", "into"), [("", "t"), ("s", ""), ("s" * 511, "t"), (7, "t"), ("s", None)])
-def test_what_is_no_id_is_refused(ads: Ads, source: Any, into: Any) -> None:
+def test_an_invalid_id_is_refused(ads: Ads, source: Any, into: Any) -> None:
     """Before anything is read."""
     with pytest.raises(InputError):
         ads("[campaign.a]").merge(source, into=into)
 
 
-def test_what_is_unknown_is_nothing_to_move(ads: Ads) -> None:
-    """False, and nobody comes to be known by it."""
+def test_an_unknown_visitor_has_nothing_to_move(ads: Ads) -> None:
+    """False, and neither id becomes known by it."""
     one = ads('[campaign.a]\ncaps = ["2 per day"]')
     assert one.merge("s", into="t") is False
     one.record("t", "impression", "a")
@@ -227,7 +227,7 @@ def test_what_is_unknown_is_nothing_to_move(ads: Ads) -> None:
 
 
 def fill(server: Server, key: bytes, *, shields: int, interests: int = 0) -> None:
-    """A visitor with so many timelines."""
+    """Write a visitor with this many timelines."""
     with server.client() as client:
         for number in range(shields + interests):
             head = timeline.head(DAY, shield=number < shields)
@@ -235,7 +235,7 @@ def fill(server: Server, key: bytes, *, shields: int, interests: int = 0) -> Non
 
 
 def test_a_full_target_loses_nothing(server: Server) -> None:
-    """No room where it is merged into: NotExecuted, all of it still counts for the first; with room again it moves."""
+    """No room at the target: NotExecuted, everything still counts for the source; with room again it moves."""
     ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
     ads.record_many([("s", "impression", "a", NOW)] * 2)
     before = answers(ads, "s", NOW)
@@ -254,7 +254,7 @@ def test_a_full_target_loses_nothing(server: Server) -> None:
 
 
 def test_a_full_source_moves_nothing(server: Server) -> None:
-    """There is no room to note what is moved: NotExecuted, and nothing is counted for the other, let alone twice."""
+    """No room to note what is moved: NotExecuted, and nothing is counted for the target."""
     ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
     fill(server, KEYS.key("s"), shields=MOST_TIMELINES)
     with server.client() as client:
@@ -266,7 +266,7 @@ def test_a_full_source_moves_nothing(server: Server) -> None:
 
 
 def test_many_interests_move_as_far_as_there_is_room(server: Server) -> None:
-    """Hundreds of timelines: what blocks is all there, and the note is not dropped for want of room."""
+    """Hundreds of timelines: everything that blocks is there, and the note is not evicted."""
     ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
     fill(server, KEYS.key("s"), shields=200, interests=200)
     fill(server, KEYS.key("t"), shields=150, interests=100)
@@ -288,8 +288,8 @@ def test_many_interests_move_as_far_as_there_is_room(server: Server) -> None:
 
 @pytest.mark.parametrize("whose", ["s", "t"])
 @pytest.mark.parametrize("harm", [{"ia": "seven.."}, {"ia": ""}, {"other": "x"}, "wrong type"])
-def test_what_is_no_timeline_stops_a_merge_before_it_begins(server: Server, whose: str, harm: Any) -> None:
-    """At either end: a StoreError that says so, and neither visitor has changed."""
+def test_a_corrupt_timeline_stops_a_merge_before_it_begins(server: Server, whose: str, harm: Any) -> None:
+    """At either end: a StoreError that says so, and neither visitor is changed."""
     ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
     ads.record_many([(visitor, "impression", "b") for visitor in "st"])
     with server.client() as client:
@@ -303,8 +303,8 @@ def test_what_is_no_timeline_stops_a_merge_before_it_begins(server: Server, whos
         assert [client.dump(KEYS.key(visitor)) for visitor in "st"] == before
 
 
-def test_ids_that_are_none_stop_a_merge_and_lose_nothing(server: Server) -> None:
-    """They are looked at when it is delivered: a StoreError; what each is shown is what it was, and is merged later."""
+def test_corrupt_event_ids_stop_a_merge_and_lose_nothing(server: Server) -> None:
+    """They are checked on delivery: a StoreError; decisions on both stay the same, and it can be finished later."""
     ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
     ads.record_many([(visitor, "impression", "b") for visitor in "st"])
     before = [answers(ads, visitor, NOW) for visitor in "st"]
@@ -319,8 +319,8 @@ def test_ids_that_are_none_stop_a_merge_and_lose_nothing(server: Server) -> None
     assert answers(ads, "t", NOW) == answers(ads, "one", NOW)
 
 
-def test_a_head_that_is_too_long_does_not_stop_a_merge(server: Server) -> None:
-    """A horizon that no policy asks for (nobody's, or a broken one) is moved as any other."""
+def test_a_horizon_that_is_too_long_does_not_stop_a_merge(server: Server) -> None:
+    """A horizon that no policy asks for is moved like any other."""
     ads = Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=servers.PATIENCE)
     with server.client() as client:
         client.hset(KEYS.key("s"), "iz", bytes.fromhex("ffff") + NOW.to_bytes(4))
@@ -328,11 +328,11 @@ def test_a_head_that_is_too_long_does_not_stop_a_merge(server: Server) -> None:
         assert b"iz" in client.hgetall(KEYS.key("t"))
 
 
-# -- how long it is kept, and how much it is ---------------------------------------------------------------------------
+# -- how long it is kept, and how much moves ---------------------------------------------------------------------------
 
 
 def test_it_is_kept_no_longer_than_it_matters(server: Server) -> None:
-    """The target lives as long as its own rules or what came to it ask for, and the source no longer than before."""
+    """The target lives as long as its own rules or its new entries need, and the source no longer than before."""
     ads = Retargeter(
         Policy.from_text('[campaign.a]\ncaps = ["3 per week"]\n[campaign.b]\ncaps = ["1 per day"]'),
         server.url,
@@ -350,8 +350,8 @@ def test_it_is_kept_no_longer_than_it_matters(server: Server) -> None:
         assert 0 < client.ttl(KEYS.key("v")) <= DAY * 1.002 + 2
 
 
-def test_the_dead_stay_behind(ads: Ads, clock: Clock) -> None:
-    """What no rule looks back to any more is not moved, nor are the entries that are too old of what is."""
+def test_entries_too_old_to_matter_stay_behind(ads: Ads, clock: Clock) -> None:
+    """Timelines that no rule looks back to are not moved, nor are entries that are too old."""
     one = ads('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncaps = ["3 per week"]')
     one.record("s", "impression", "a")
     clock.now += 2 * DAY
@@ -361,8 +361,8 @@ def test_the_dead_stay_behind(ads: Ads, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("size", [101, 250, 1_000])
-def test_a_long_timeline_goes_in_several_parcels(ads: Ads, size: int) -> None:
-    """More than one write should move: all of it comes, each moment as often as it was, and nothing is left."""
+def test_a_long_timeline_moves_in_several_parcels(ads: Ads, size: int) -> None:
+    """More than one write should move: everything arrives, each entry as often as before, and nothing is left."""
     one = ads('[campaign.a]\ncaps = ["1000 per day"]\n[campaign.b]\ncaps = ["1 per day"]')
     rng = random.Random(size)
     moments = sorted(NOW - rng.randrange(size // 2) for _ in range(size))
@@ -376,7 +376,7 @@ def test_a_long_timeline_goes_in_several_parcels(ads: Ads, size: int) -> None:
 
 
 def test_what_the_policy_does_not_ask_about_is_moved_too(ads: Ads) -> None:
-    """A campaign that is gone today may be back tomorrow: none of what is remembered of it gets lost."""
+    """A campaign removed today may be back tomorrow: nothing remembered about it gets lost."""
     one = ads('[campaign.a]\ncaps = ["300 per day"]')
     old = one.policy
     one.record_many([("s", "impression", "a", NOW - n) for n in range(250)])
@@ -388,7 +388,7 @@ def test_what_the_policy_does_not_ask_about_is_moved_too(ads: Ads) -> None:
 
 
 @pytest.mark.parametrize("timelines", [60, 250])
-def test_many_long_timelines_go_in_several_parcels(ads: Ads, timelines: int) -> None:
+def test_many_long_timelines_move_in_several_parcels(ads: Ads, timelines: int) -> None:
     """Thousands of entries in hundreds of timelines."""
     one = ads('[defaults]\ncaps = ["40 per day"]')
     one.record_many([("s", "impression", f"c{n % timelines}", NOW - n) for n in range(5_000)])

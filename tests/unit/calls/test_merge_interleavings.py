@@ -1,4 +1,4 @@
-"""merge.py: whoever else merges or records meanwhile, and wherever it breaks off, everything counts once.
+"""merge.py: with other merges and events in between, and interrupted at any point, everything counts once.
 
 Interleavings drive the steps by hand: at every point where a merge waits for the store, anything else may happen.
 """
@@ -18,18 +18,18 @@ from tests.support import servers
 from tests.support.fixtures import Ads
 from tests.support.merges import COUNTED, KEYS, NOW, POLICY, answers, count, kept, merge_steps, perform
 
-# -- whoever else is at it ---------------------------------------------------------------------------------------------
+# -- interleavings -----------------------------------------------------------------------------------------------------
 
 
 class Merge:
-    """A merge that goes one request at a time. `late`: its answers are lost, though the store did what was asked."""
+    """A merge that runs one request at a time."""
 
     def __init__(self, store: Store) -> None:
         self.store, self.steps, self.over = store, merge_steps("s", "t"), False
         self.request: Any = next(self.steps)
 
     def step(self) -> None:
-        """Make the next request, and go on to the one after it."""
+        """Make the next request, and advance to the one after it."""
         if self.over:
             return
         try:
@@ -38,8 +38,8 @@ class Merge:
             self.over = True
 
 
-def begun(store: Store) -> Retargeter:
-    """A source with some history, entries of one second and a reservation among it, and a target with some."""
+def fresh_pair(store: Store) -> Retargeter:
+    """A source with some history, several entries of one second among it, and a target with some."""
     ads = Retargeter(POLICY, store, clock=lambda: NOW)
     for visitor in ("s", "t", "one"):
         ads.forget(visitor)
@@ -50,14 +50,14 @@ def begun(store: Store) -> Retargeter:
 
 
 def happens(ads: Retargeter, number: int) -> None:
-    """Something happens to the source (and to the one who does all), often in one second with what was moved."""
+    """Something happens to the source (and to the one who does everything), often in the second of what moves."""
     event, subject = [("impression", "b"), ("visit", "shop"), ("impression", "a"), ("impression", "b")][number % 4]
     for visitor in ("s", "one"):
         ads.record(visitor, event, subject, at=NOW - 5 * (number % 2))
 
 
 def assert_all_there(ads: Retargeter) -> None:
-    """After a merge that is not disturbed the target has all of it, once, and the source nothing."""
+    """After an undisturbed merge the target has everything, once, and the source nothing."""
     ads.merge("s", into="t")
     assert kept(ads, "t") == kept(ads, "one")
     assert answers(ads, "t", NOW) == answers(ads, "one", NOW)
@@ -65,9 +65,9 @@ def assert_all_there(ads: Retargeter) -> None:
 
 
 @pytest.mark.parametrize("after", range(6))
-def test_a_merge_broken_off_anywhere_is_finished_by_the_next(store: Store, after: int) -> None:
-    """After each of its steps: what is moved counts for one of them at least, and once when it is finished."""
-    ads = begun(store)
+def test_a_merge_interrupted_anywhere_is_finished_by_the_next(store: Store, after: int) -> None:
+    """After each of its steps: what is moved counts for at least one of them, and once when it is finished."""
+    ads = fresh_pair(store)
     merge = Merge(store)
     for _ in range(after):
         merge.step()
@@ -77,11 +77,11 @@ def test_a_merge_broken_off_anywhere_is_finished_by_the_next(store: Store, after
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_whenever_something_happens_during_a_merge_it_is_kept(size: int) -> None:
+def test_events_during_a_merge_are_kept(size: int) -> None:
     """One or two events, at every place between the steps of a merge."""
     for places in itertools.combinations_with_replacement(range(6), size):
         store = MemoryStore()
-        ads = begun(store)
+        ads = fresh_pair(store)
         merge = Merge(store)
         for step in range(6):
             for number, place in enumerate(places):
@@ -95,7 +95,7 @@ def test_two_merges_in_every_order_count_once() -> None:
     """All interleavings of the first steps of two merges, with an event somewhere among them."""
     for number, order in enumerate(_orders(5, 5)):
         store = MemoryStore()
-        ads = begun(store)
+        ads = fresh_pair(store)
         merges = [Merge(store), Merge(store)]
         for step, who in enumerate(order):
             if step == number % 10:
@@ -105,8 +105,8 @@ def test_two_merges_in_every_order_count_once() -> None:
 
 
 def test_a_merge_that_read_before_another_moved_it_moves_nothing_again(store: Store) -> None:
-    """It read, then all was moved by another, then it goes on: what it read is out of date, and it sees that."""
-    ads = begun(store)
+    """It reads, another merge moves everything, then it continues: what it read is out of date, which it notices."""
+    ads = fresh_pair(store)
     slow = Merge(store)
     slow.step()  # it has read
     assert [ads.merge("s", into="t") for _ in range(2)] == [True, False]
@@ -123,10 +123,10 @@ def _orders(zeros: int, ones: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_merges_events_and_breaks_in_random_order_count_once(seed: int) -> None:
-    """Three merges at a time, some broken off for ever, some begun anew, events in between: nothing lost or doubled."""
+def test_merges_events_and_interruptions_in_random_order_count_once(seed: int) -> None:
+    """Three merges at a time, some abandoned, some started again, events in between: nothing is lost or doubled."""
     rng, store = random.Random(seed), MemoryStore()
-    ads = begun(store)
+    ads = fresh_pair(store)
     merges = [Merge(store) for _ in range(3)]
     for number in range(40):
         match rng.randrange(6):
@@ -140,7 +140,7 @@ def test_merges_events_and_breaks_in_random_order_count_once(seed: int) -> None:
 
 
 def room(ads: Retargeter, visitor: str) -> int:
-    """How many impressions of a she may be shown still: found by trying, on a copy in memory."""
+    """How many impressions of a are left for the visitor: found by trying, on a copy in memory."""
     store = MemoryStore()
     key = KEYS.key(visitor)
     store._visitors[key] = dict(ads._store.read(key))
@@ -168,8 +168,8 @@ def test_a_reservation_made_during_a_merge_counts_all_along(store: Store) -> Non
         assert (room(ads, "s"), room(ads, "t")) == (9, 7)
 
 
-def test_what_is_repeated_to_the_old_id_after_a_merge_is_known(ads: Ads) -> None:
-    """Ids stay with the old id: a repeat that comes late counts nothing."""
+def test_a_repeat_to_the_old_id_after_a_merge_is_recognised(ads: Ads) -> None:
+    """Event ids stay with the old visitor id: a late repeat counts nothing."""
     one = ads('[campaign.a]\ncaps = ["9 per day"]')
     assert one.record("s", "impression", "a", id="imp-1")
     assert one.merge("s", into="t")
@@ -179,7 +179,7 @@ def test_what_is_repeated_to_the_old_id_after_a_merge_is_known(ads: Ads) -> None
 
 
 def test_threads_that_merge_while_another_records(store: Store) -> None:
-    """Four merge the same pair again and again while one records to the source: at the end each event counts once."""
+    """Four threads merge the same pair while one records to the source: at the end each event counts once."""
     ads = Retargeter(COUNTED, store, clock=lambda: NOW)
     done, failed = threading.Event(), []
 
@@ -187,7 +187,7 @@ def test_threads_that_merge_while_another_records(store: Store) -> None:
         try:
             while not done.is_set():
                 ads.merge("s", into="t")
-        except BaseException as error:  # noqa: BLE001 - told by the test
+        except BaseException as error:  # noqa: BLE001 - reported by the test
             failed.append(error)
 
     threads = [threading.Thread(target=merging_on) for _ in range(4)]

@@ -80,7 +80,7 @@ def test_an_event_too_old_for_every_rule_is_reported(
 
 
 @pytest.mark.parametrize(
-    ("answer", "counted", "said"),
+    ("answer", "counted", "expected"),
     [
         (1, True, None),
         (2, True, None),
@@ -91,10 +91,10 @@ def test_an_event_too_old_for_every_rule_is_reported(
     ],
 )
 def test_what_an_answer_means(
-    caplog: pytest.LogCaptureFixture, answer: int | bytes, *, counted: bool, said: str | None
+    caplog: pytest.LogCaptureFixture, answer: int | bytes, *, counted: bool, expected: str | None
 ) -> None:
     """True where an alternative was applied; an event that was dropped is reported, a repeated id is not."""
     caplog.set_level(logging.DEBUG, "retarget")
     assert was_counted(answer) is counted
-    assert len(caplog.messages) == (said is not None)
-    assert said is None or said in caplog.text
+    assert len(caplog.messages) == (expected is not None)
+    assert expected is None or expected in caplog.text

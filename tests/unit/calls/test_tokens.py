@@ -1,4 +1,4 @@
-"""tokens.py: opaque, URL-safe, and refused as soon as anything in it was altered."""
+"""tokens.py: opaque, URL-safe, and refused if anything in it was altered."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.holds import (
 @pytest.mark.parametrize("secret", [None, SECRET])
 @pytest.mark.parametrize("visitor", ["v", "\N{SNOWMAN} {x}\n\0/+=", "x" * 510])
 def test_a_token_is_url_safe_and_says_whom_it_is_for(ads: Ads, secret: str | None, visitor: str) -> None:
-    """Letters, digits, `-`, `_` and `.` alone; whatever the visitor and the candidate are called."""
+    """Only letters, digits, `-`, `_` and `.`, for any visitor and candidate."""
     candidate = Candidate("caf\N{LATIN SMALL LETTER E WITH ACUTE} & co", item="\N{SNOWMAN}?", slot="a/b=c")
     shop = ads('[defaults]\ncaps = ["1 per day"]', secret=secret)
     claim = hold(shop, candidate, visitor=visitor)
@@ -89,13 +89,13 @@ def test_a_token_of_another_secret_is_refused(ads: Ads, made_with: str | None, g
 
 
 def test_a_forged_token_is_refused() -> None:
-    """Whoever knows the format but not the secret can make nothing that is taken; nor can one seal serve two claims."""
+    """Knowing the format but not the secret is not enough to make one; nor can one signature serve two claims."""
     shop = local(secret=SECRET)
     one, two = hold(shop), hold(local(secret=SECRET), visitor="w")
     unsigned = seal(Token("v", Candidate("a"), b"12345"), None)
     _, payload, mine = one.token.split(".")
     _, other, _ = two.token.split(".")
-    forged = [
+    forgeries = [
         unsigned,
         unsigned.replace(".u", ".s"),
         f"1.{other}.{mine}",
@@ -103,16 +103,16 @@ def test_a_forged_token_is_refused() -> None:
         f"1.{payload}.",
         f"1.{payload}",
     ]
-    forged += [f"2.{payload}.{mine}", f".{payload}.{mine}", f"{payload}.{mine}", mine, ""]
-    for text in forged:
+    forgeries += [f"2.{payload}.{mine}", f".{payload}.{mine}", f"{payload}.{mine}", mine, ""]
+    for text in forgeries:
         with pytest.raises(TokenError):
             shop.confirm(text)
     assert shop.confirm(one) == "confirmed"
 
 
 @pytest.mark.parametrize("thing", [None, 5, b"1.x.y", ["1.x.y"], object(), "", "1..", "1.\ud800.x", "1.x.\ud800"])
-def test_what_is_no_token_is_refused(thing: Any) -> None:
-    """Of any type, and any text, also one that is not valid Unicode."""
+def test_anything_but_a_token_is_refused(thing: Any) -> None:
+    """Of any type, and any string, including one that is not valid Unicode."""
     store = Counting()
     for secret in (None, SECRET):
         shop = local(store=store, secret=secret)
@@ -125,8 +125,8 @@ def test_what_is_no_token_is_refused(thing: Any) -> None:
 HOLD = "0102030405"
 
 
-def resealed(content: object) -> str:
-    """A token without a secret whose seal is right, whatever it says: anybody can make one."""
+def forged(content: object) -> str:
+    """A token without a secret whose checksum is right, whatever it says: anybody can make one."""
     raw = content if isinstance(content, bytes) else json.dumps(content, separators=(",", ":")).encode()
     payload = base64.urlsafe_b64encode(raw).decode().rstrip("=")
     check = base64.urlsafe_b64encode(blake2b(f"1.{payload}".encode(), digest_size=6).digest()).decode()
@@ -134,8 +134,8 @@ def resealed(content: object) -> str:
 
 
 def test_a_seal_without_a_secret_is_a_checksum() -> None:
-    """What the tests below forge is what the library makes; the data format says how."""
-    assert resealed(["v", "a", {"item": "x"}, HOLD]) == seal(
+    """The tests below forge tokens the way the library makes them; the data format says how."""
+    assert forged(["v", "a", {"item": "x"}, HOLD]) == seal(
         Token("v", Candidate("a", item="x"), bytes.fromhex(HOLD)), None
     )
 
@@ -171,13 +171,13 @@ def test_a_seal_without_a_secret_is_a_checksum() -> None:
     ],
     ids=lambda content: str(content)[:40],
 )
-def test_a_token_that_is_sealed_but_says_nonsense_is_refused(content: object) -> None:
-    """Without a secret anyone can seal: no other error than TokenError, and nothing is read or written."""
+def test_a_sealed_token_with_invalid_contents_is_refused(content: object) -> None:
+    """Without a secret anyone can seal: always a TokenError, and nothing is read or written."""
     store = Counting()
     shop = local(store=store)
     for call in (shop.confirm, shop.release):
         with pytest.raises(TokenError):
-            call(resealed(content))
+            call(forged(content))
     assert store.calls == 0
 
 
@@ -192,8 +192,8 @@ _TEXTS = st.one_of(
 
 @given(_TEXTS)
 @settings(max_examples=300, deadline=None)
-def test_random_text_is_no_token(text: str) -> None:
-    """Whatever comes in a URL: TokenError, with a secret and without, and never another error."""
+def test_random_text_is_refused(text: str) -> None:
+    """Anything that may come in a URL: always a TokenError, with a secret and without."""
     for secret in (None, SECRET.encode()):
         with pytest.raises(TokenError):
             unseal(text, secret)
@@ -228,7 +228,7 @@ def test_a_token_is_the_same_in_every_release() -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "short", "fifteen bytes..", b"short", "\N{SNOWMAN}" * 5])
-def test_a_secret_too_short_is_refused_and_not_told(secret: str | bytes) -> None:
+def test_a_secret_too_short_is_refused_and_not_shown(secret: str | bytes) -> None:
     """Sixteen bytes at least; the message gives the length, not the secret."""
     with pytest.raises(ConfigError, match="at least 16") as caught:
         local(secret=secret)
@@ -236,38 +236,38 @@ def test_a_secret_too_short_is_refused_and_not_told(secret: str | bytes) -> None
 
 
 @pytest.mark.parametrize("secret", [12345678901234567890, ["sixteen"] * 16, "\ud800" * 16])
-def test_a_secret_that_is_none_is_refused(secret: object) -> None:
-    """A number, a list, a text that is not valid Unicode: ConfigError, without the secret in it."""
+def test_a_secret_of_a_wrong_type_is_refused(secret: object) -> None:
+    """A number, a list, a string that is not valid Unicode: ConfigError, without the secret in it."""
     with pytest.raises(ConfigError):
         local(secret=secret)
 
 
 @pytest.mark.parametrize("secret", ["sixteen bytes..!", b"\0" * 16, "\N{SNOWMAN}" * 6])
 def test_a_secret_of_sixteen_bytes_will_do(secret: str | bytes) -> None:
-    """Text or bytes; counted in bytes."""
+    """As str or bytes; counted in bytes."""
     shop = local(secret=secret)
     assert shop.confirm(hold(shop)) == "confirmed"
 
 
 def test_a_claim_shows_neither_its_token_nor_the_visitor() -> None:
-    """Claims end up in logs; whoever reads those must not be able to confirm."""
-    claim = hold(local(), visitor="her-secret-id")
+    """Claims end up in logs; a reader of those must not be able to confirm."""
+    claim = hold(local(), visitor="a-secret-id")
     for text in (repr(claim), str(claim)):
         assert claim.token not in text
-        assert "her-secret-id" not in text
+        assert "a-secret-id" not in text
 
 
 def test_a_refusal_shows_neither_the_token_nor_the_visitor() -> None:
     """Errors end up in logs too."""
-    claim = hold(local(secret=SECRET), visitor="her-secret-id")
+    claim = hold(local(secret=SECRET), visitor="a-secret-id")
     with pytest.raises(TokenError) as caught:
         local().confirm(claim)
     assert claim.token not in str(caught.value)
-    assert "her-secret-id" not in str(caught.value)
+    assert "a-secret-id" not in str(caught.value)
 
 
 def test_the_name_of_a_label_in_a_token_is_checked() -> None:
-    """Without a secret anybody can write a token: a name that is no Unicode is a TokenError, as a value is."""
+    """Without a secret anybody can write a token: a name that is not valid Unicode is a TokenError, as a value is."""
     for labels in ({"\ud800": "x"}, {"item": "\ud800"}, {"": "x"}):
         with pytest.raises(TokenError):
-            local().confirm(resealed(["v", "a", labels, HOLD]))
+            local().confirm(forged(["v", "a", labels, HOLD]))

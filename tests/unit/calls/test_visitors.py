@@ -32,8 +32,8 @@ def test_with_a_pepper_the_key_is_a_keyed_hash_of_128_bits() -> None:
     assert Visitors("rt:", {7: PEPPER}).key("visitor-1") == b"rt:1p7:" + digest
 
 
-def test_the_highest_version_is_in_force() -> None:
-    """Whatever the order in which they are given; the others are her old keys, oldest first."""
+def test_the_highest_version_is_current() -> None:
+    """In whatever order they are given; the others give the old keys, oldest first."""
     visitors = Visitors("rt:", {10: b"c" * 16, 2: b"b" * 16, 1: b"a" * 16})
     assert visitors.key("v").startswith(b"rt:1p10:")
     old = [Visitors("rt:", {n: p * 16}).key("v") for n, p in ((1, b"a"), (2, b"b"))]
@@ -42,8 +42,8 @@ def test_the_highest_version_is_in_force() -> None:
         assert one.all_keys("v") == [one.key("v")]
 
 
-def test_ids_that_stood_in_clear_are_version_0() -> None:
-    """Then her clear key is an old one, and what stands there is moved, told and forgotten."""
+def test_ids_that_were_stored_in_clear_are_version_0() -> None:
+    """The clear key is then an old one, and what is stored there is moved, exported and forgotten."""
     visitors = Visitors("rt:", {0: None, 1: PEPPER})
     assert visitors.key("v") == Visitors("rt:", PEPPER).key("v")
     assert visitors.all_keys("v") == [b"rt:1:v", visitors.key("v")]
@@ -62,7 +62,7 @@ def test_ids_that_stood_in_clear_are_version_0() -> None:
     assert before.export("v")["timelines"] == after.export("v")["timelines"] == {}
 
 
-def test_a_text_is_its_bytes() -> None:
+def test_a_string_is_its_bytes() -> None:
     """The same pepper as text and as bytes gives the same keys."""
     assert Visitors("rt:", PEPPER.decode()).key("v") == Visitors("rt:", PEPPER).key("v")
     assert Visitors("rt:", "pfefferpfefferü").key("v") == Visitors("rt:", "pfefferpfefferü".encode()).key("v")
@@ -70,7 +70,7 @@ def test_a_text_is_its_bytes() -> None:
 
 @pytest.mark.parametrize("size", [16, 63, 64, 65, 1_000])
 def test_every_byte_of_a_pepper_counts(size: int) -> None:
-    """Also of one longer than BLAKE2b's key: no two peppers that differ anywhere give the same key."""
+    """Including one longer than BLAKE2b's key: peppers that differ anywhere give different keys."""
     pepper = bytes(range(256)) * 4
     keys = {Visitors("", pepper[:size]).key("v")}
     for place in (0, size // 2, size - 1):
@@ -82,7 +82,7 @@ def test_every_byte_of_a_pepper_counts(size: int) -> None:
 
 @given(IDS, IDS)
 def test_ids_peppers_and_versions_are_told_apart(one: str, other: str) -> None:
-    """Two ids, two peppers and two versions each give keys of their own; one of each always the same."""
+    """Different ids, peppers and versions give different keys; the same ones always give the same key."""
     makers = [Visitors("rt:", p) for p in (None, PEPPER, OTHER, {2: PEPPER})]
     keys = [maker.key(visitor) for maker in makers for visitor in {one, other}]
     assert len(set(keys)) == len(keys)
@@ -91,7 +91,7 @@ def test_ids_peppers_and_versions_are_told_apart(one: str, other: str) -> None:
 
 @given(IDS, st.sampled_from(["", "rt:", "é:", "1p1:"]), st.sampled_from([None, PEPPER, {3: PEPPER, 999_999: OTHER}]))
 def test_a_name_leads_back_to_its_key(visitor: str, prefix: str, pepper: object) -> None:
-    """What a token says of a visitor names her key again, under old peppers too; with a pepper it is no text."""
+    """The name in a token leads back to the visitor's key, under old peppers too; with a pepper it is not a str."""
     visitors = Visitors(prefix, pepper)  # type: ignore[arg-type]
     for key in visitors.all_keys(visitor):
         name = visitors.name(key)
@@ -99,8 +99,8 @@ def test_a_name_leads_back_to_its_key(visitor: str, prefix: str, pepper: object)
         assert name == visitor if pepper is None else isinstance(name, bytes)
 
 
-def test_a_name_of_before_the_pepper_is_hashed() -> None:
-    """A token that says an id in clear (made without a pepper, or made up) puts no id into a store that has none."""
+def test_a_name_older_than_the_pepper_is_hashed() -> None:
+    """A token with an id in clear (made without a pepper, or made up) puts no clear id into the store."""
     visitors = Visitors("rt:", PEPPER)
     assert visitors.named("visitor-1") == visitors.key("visitor-1")
 
@@ -110,16 +110,16 @@ NO_NAMES = [b"", b"p1:", b"p1:short", b"p0:" + b"x" * 16, b"q1:" + b"x" * 16, b"
 
 @pytest.mark.parametrize("name", NO_NAMES)
 @pytest.mark.parametrize("pepper", [None, PEPPER])
-def test_what_is_no_name_is_refused(name: str | bytes, pepper: bytes | None) -> None:
-    """A token made up cannot lead to a key that is no visitor's."""
+def test_an_invalid_name_is_refused(name: str | bytes, pepper: bytes | None) -> None:
+    """A made-up token cannot lead to a key that is not a visitor's."""
     with pytest.raises(InputError):
         Visitors("rt:", pepper).named(name)
 
 
 @pytest.mark.parametrize("pepper", [None, PEPPER])
 @pytest.mark.parametrize("visitor", ["", "x" * (VISITOR_BYTES + 1), "é" * 256, 7, b"visitor-1", "a\ud800b", ["v"]])
-def test_what_is_no_id_is_refused_without_being_told(visitor: object, pepper: bytes | None) -> None:
-    """Empty, too long, no text, no Unicode: an InputError with the bounds; neither it nor its context has the id."""
+def test_an_invalid_id_is_refused_and_not_shown(visitor: object, pepper: bytes | None) -> None:
+    """Empty, too long, not a str, not Unicode: an InputError with the bounds; neither it nor its context has the id."""
     with pytest.raises(InputError) as raised:
         Visitors("rt:", pepper).key(visitor)  # type: ignore[arg-type]
     assert raised.value.__context__ is None
@@ -128,7 +128,7 @@ def test_what_is_no_id_is_refused_without_being_told(visitor: object, pepper: by
 
 
 def test_the_bounds_of_an_id_are_bytes() -> None:
-    """510 bytes are taken, whatever letters they are."""
+    """510 bytes are accepted, whatever letters they are."""
     for visitor in ("x" * VISITOR_BYTES, "é" * 255, "x"):
         assert Visitors("rt:", None).key(visitor) == b"rt:1:" + visitor.encode()
         assert len(Visitors("rt:", PEPPER).key(visitor)) == len(b"rt:1p1:") + 16
@@ -157,8 +157,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("pepper", "cure"), WRONG)
-def test_a_pepper_that_cannot_serve_is_refused_with_the_cure(pepper: object, cure: str) -> None:
-    """When set up, and without telling the pepper."""
+def test_an_invalid_pepper_is_refused_with_the_cure(pepper: object, cure: str) -> None:
+    """On set-up, and without the pepper in the message."""
     with pytest.raises(ConfigError, match=cure) as raised:
         Retargeter(POLICY, "memory://", pepper=pepper)  # type: ignore[arg-type]
     assert "xxxx" not in str(raised.value) + repr(raised.value.__context__)
@@ -166,13 +166,13 @@ def test_a_pepper_that_cannot_serve_is_refused_with_the_cure(pepper: object, cur
 
 
 @pytest.mark.parametrize("prefix", [None, 7, b"rt:", "rt\ud800:", ["rt:"]])
-def test_a_prefix_that_cannot_serve_is_refused(prefix: object) -> None:
-    """It must be a text; the message shows what was given and what would do."""
+def test_an_invalid_prefix_is_refused(prefix: object) -> None:
+    """It must be a str; the message shows what was given and what would be right."""
     with pytest.raises(ConfigError, match=r"prefix=.*give a string such as rt:"):
         Retargeter(POLICY, "memory://", prefix=prefix)  # type: ignore[arg-type]
 
 
-# -- exchanging the pepper ---------------------------------------------------------------------------------------------
+# -- rotating the pepper -----------------------------------------------------------------------------------------------
 
 RULES = Policy.from_text("""
     [annoyance]
@@ -192,8 +192,8 @@ RULES = Policy.from_text("""
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_rotated_visitor_keeps_her_caps_exactly(seed: int, clock: Clock) -> None:
-    """A random history with the pepper exchanged in its midst: every decision as if it never had been."""
+def test_a_rotated_visitor_keeps_their_caps_exactly(seed: int, clock: Clock) -> None:
+    """A random history with the pepper rotated in between: every decision is as if it never was."""
     rng, store = random.Random(seed), MemoryStore()
     kept = Retargeter(RULES, store, clock=clock, pepper=PEPPER, prefix="kept:")
     ads = Retargeter(RULES, store, clock=clock, pepper=PEPPER)
@@ -229,7 +229,7 @@ def test_a_rotation_moves_reserved_impressions(clock: Clock) -> None:
 
 
 def test_forgetting_under_rotation_leaves_nothing(clock: Clock) -> None:
-    """What stands under any of the peppers goes, rotated or not; True if any of it was there."""
+    """What is stored under any pepper is deleted, rotated or not; True if there was anything."""
     store = MemoryStore()
     old = Retargeter(POLICY, store, clock=clock, pepper=PEPPER)
     ads = Retargeter(POLICY, store, clock=clock, pepper={1: PEPPER, 2: OTHER})
@@ -243,7 +243,7 @@ def test_forgetting_under_rotation_leaves_nothing(clock: Clock) -> None:
 
 @pytest.mark.parametrize("secret", [None, "a secret of its own"])
 def test_a_token_works_in_another_process_with_the_same_pepper(secret: str | None, clock: Clock) -> None:
-    """Confirmed and released by it; before and after the pepper was exchanged."""
+    """Confirmed and released there, before and after the pepper was rotated."""
     store = MemoryStore()
     old = Retargeter(POLICY, store, clock=clock, pepper=PEPPER, secret=secret)
     claims = [old.claim("v", hold="10 minutes") for _ in range(3)]
@@ -253,7 +253,7 @@ def test_a_token_works_in_another_process_with_the_same_pepper(secret: str | Non
     newer = Retargeter(POLICY, store, clock=clock, pepper={1: PEPPER, 2: OTHER}, secret=secret)
     assert newer.release(tokens[1]) is True
     assert newer.rotate("v")
-    assert newer.confirm(tokens[2]) == "late"  # it was moved; shown is shown, and counted under the old pepper
+    assert newer.confirm(tokens[2]) == "late"  # it was moved; it was shown, so it counts, under the old pepper
     assert newer.confirm(tokens[2]) == "repeated"
     newer.rotate("v")
     clock.now += 601
@@ -262,7 +262,7 @@ def test_a_token_works_in_another_process_with_the_same_pepper(secret: str | Non
 
 
 def test_another_pepper_is_another_visitor(clock: Clock) -> None:
-    """Two peppers share nothing, whatever the version; nor do a pepper and none."""
+    """Two peppers share nothing, whatever the version; nor do a pepper and no pepper."""
     store = MemoryStore()
     clients = [Retargeter(POLICY, store, clock=clock, pepper=pepper) for pepper in (None, PEPPER, OTHER, {2: PEPPER})]
     for number, client in enumerate(clients):
