@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from retarget import MemoryStore, Policy, Retargeter
-from retarget.timelines import Store
+from retarget.calls.requests import Apply
+from retarget.timelines import DENIED, Store, timeline
 from tests.support import servers
 from tests.support.fixtures import Ads
-from tests.support.merges import COUNTED, KEYS, NOW, POLICY, answers, count, kept, merge_steps, perform
+from tests.support.merges import COUNTED, DAY, KEYS, NOW, POLICY, answers, count, kept, merge_steps, perform
 
 # -- interleavings -----------------------------------------------------------------------------------------------------
 
@@ -203,3 +204,25 @@ def test_threads_that_merge_while_another_records(store: Store) -> None:
     ads.merge("s", into="t")
     assert failed == []
     assert (count(ads, "s"), count(ads, "t")) == (0, 150)
+
+
+def test_a_merge_that_is_always_overtaken_ends() -> None:
+    """Two hundred rounds in which every note is denied, because something was entered meanwhile: then it gives up."""
+    raw = timeline.head(DAY, shield=True).to_bytes(2) + NOW.to_bytes(4)
+    steps = merge_steps("s", "t")
+    read: Any = next(steps)
+    for _ in range(199):
+        assert isinstance(steps.send([{b"ib": raw}, {}]), Apply)
+        assert steps.send(DENIED) == read
+    steps.send([{b"ib": raw}, {}])
+    with pytest.raises(StopIteration) as stop:
+        steps.send(DENIED)
+    assert stop.value.value is False
+
+
+def test_an_entry_at_the_last_second_is_moved() -> None:
+    """A hold that ends in 2106 has no later second to be compared with."""
+    ads = Retargeter(COUNTED, MemoryStore(), clock=lambda: timeline.LAST_MOMENT - 300)
+    assert ads.claim("s", hold="1 day")
+    assert ads.merge("s", into="t")
+    assert (count(ads, "s"), count(ads, "t")) == (0, 1)
