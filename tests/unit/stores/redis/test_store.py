@@ -16,7 +16,6 @@ from retarget.errors import NotExecuted, OutcomeUnknown, StoreError
 from retarget.stores.redis import RedisStore
 from retarget.stores.redis import store as store_module
 from retarget.stores.redis.protocol import Answered, Call, Command, writing
-from retarget.stores.redis.target import target_of_url
 from retarget.timelines import DENIED, Alternative, Enter, Guard, Store, Write, timeline
 from tests.support import fake_cluster, servers
 from tests.support.fake_cluster import Member
@@ -487,12 +486,6 @@ def test_a_lost_reply_makes_the_map_doubtful(pair: list[Member], clock: Clock) -
         a.owner = b.owner = b
         assert store.read(KEY) == {}
         assert (a.take_received(), b.take_received()) == (["HGETALL", "HGETALL"], ["HGETALL"])
-
-
-def test_a_target_may_be_given(server: Server) -> None:
-    """As `from_url` does."""
-    with closing(RedisStore(target_of_url(server.url, PATIENCE, is_async=False), PATIENCE)) as store:
-        assert store.write(write()) == 1
 
 
 def test_a_cluster_client_gives_its_addresses(cluster: Any) -> None:
