@@ -339,9 +339,9 @@ def test_twenty_primaries_are_killed_under_load(sort: str, cluster: Cluster) -> 
             for turn in range(20):
                 primaries = cluster.primaries()
                 fail_over(cluster, primaries[turn % len(primaries)], Node.kill)
-                begun = time.monotonic()
+                start = time.monotonic()
                 until(lambda: serves(ads, [f"w{number}" for number in range(100)]), "service of all slots")
-                print(f"served again {time.monotonic() - begun:.2f} s after the failover")  # noqa: T201
+                print(f"served again {time.monotonic() - start:.2f} s after the failover")  # noqa: T201
                 cluster.heal()
         lost = claiming.check()
         granted = sum(map(len, claiming.granted.values()))

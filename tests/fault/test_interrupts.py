@@ -1,8 +1,8 @@
-"""Interrupted at any point, a call never leaves behind what the next one would take for its own answer, or wait for.
+"""Interrupted at any point, a call leaves nothing behind that the next one would take for its answer, or wait for.
 
-A process is interrupted thousands of times in the middle of its calls: by a signal whose handler raises, as Ctrl-C, a
-worker's soft time-out or a deadline do, and by exceptions that another thread sends. Each visitor's data name her, so
-an answer that belongs to another is known for one. The storm runs in a process of its own, which a hang would end.
+A process is interrupted thousands of times in the middle of its calls: by a signal whose handler raises, as with Ctrl-C
+or a worker's soft time-out, and by exceptions that another thread sends. Each visitor's data name the visitor, so an
+answer that belongs to another is recognised. The storm runs in its own process, so that a hang ends only that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -33,6 +34,7 @@ from tests.support.fixtures import REAL, Start
 from tests.support.servers import PATIENCE, Server
 from tests.support.waiting import until
 
+ROOT = Path(__file__).parents[2]
 NOW = 1_794_312_000
 VISITORS = 40
 CAMPAIGNS = [f"c{n}" for n in range(VISITORS)]
@@ -43,25 +45,25 @@ caps = ["1 per day"]
 audience = ["10000 visit tally"]
 """
 CONNECTIONS = 64
-"""The most that a client built from a URL opens; given ones are given as many."""
+"""The most that a client built from a URL opens; a caller's own clients get as many."""
 
 HANGS = 120
-"""Seconds after which the storm is taken to hang: it takes a tenth of them."""
+"""Seconds after which the storm counts as hanging; it usually takes a tenth of them."""
 
 
-class Deadline(Exception):  # noqa: N818 - as those who run workers call it
+class Deadline(Exception):  # noqa: N818 - the usual name in task queues
     """What a worker's soft time-out raises: an Exception, which much code catches."""
 
 
 class Ended(BaseException):
-    """What ends a greenlet or a task: no Exception."""
+    """What ends a greenlet or a task: not an Exception."""
 
 
 KINDS: list[type[BaseException]] = [KeyboardInterrupt, Deadline, TimeoutError, Ended]
 
 
 class Storm:
-    """Calls for visitors by chance, each of whose answers can only be hers; what became of them."""
+    """Random calls, each with an answer that only its visitor can get, and a tally of what they came to."""
 
     def __init__(self, ads: Retargeter, seed: int) -> None:
         self.ads = ads
@@ -71,12 +73,12 @@ class Storm:
         self.tried = Counter[str]()
 
     def prepare(self) -> None:
-        """Each visitor has claimed the campaign that bears her number, and nothing else."""
+        """Each visitor has claimed the campaign with their number, and nothing else."""
         for n in range(VISITORS):
             assert self.ads.claim(f"v{n}", [f"c{n}"], id="own") is not None
 
     def one(self) -> tuple[Callable[[], bool | None], str]:
-        """A call and its visitor: True if the answer was hers, None if the policy answered instead of the store."""
+        """A call and its name. It returns True for the visitor's own answer, None for the policy's."""
         n = self.chance.randrange(VISITORS)
         visitor, own = f"v{n}", f"c{n}"
         calls = [self._decide, self._decide, self._claim, self._record, self._repeat, self._export, self._many]
@@ -116,7 +118,7 @@ class Storm:
         self.became[{True: "right", False: f"wrong {name}", None: "degraded"}[answer]] += 1
 
     def calm(self) -> None:
-        """After the storm: each call is answered, by hers and not by the policy, and nothing was counted twice."""
+        """After the storm: the store answers each call with the visitor's own data, and nothing was counted twice."""
         for n in range(VISITORS):
             visitor, own = f"v{n}", f"c{n}"
             for call in (self._decide, self._claim, self._record, self._repeat, self._export, self._many):
@@ -127,7 +129,7 @@ class Storm:
 
 
 def interrupted_by_signals(storm: Storm, times: int) -> None:
-    """Interrupt calls by a timer that goes off somewhere in them, until so many were cut short."""
+    """Interrupt calls by a timer that goes off somewhere in them, until `times` were cut short."""
     armed: list[type[BaseException]] = []
 
     def goes_off(number: int, frame: FrameType | None) -> None:
@@ -147,15 +149,15 @@ def interrupted_by_signals(storm: Storm, times: int) -> None:
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 cut += not armed
-                usual *= 0.99 if armed else 1.005  # so that most interrupts come in time, at any point of a call
+                usual *= 0.99 if armed else 1.005  # so that most interrupts hit a call, at any point
                 armed.clear()
             storm.note(name, answer)
-        except BaseException as error:  # noqa: BLE001 - they come as they are, or as the StoreError they caused
+        except BaseException as error:  # noqa: BLE001 - raised as it is, or as the StoreError it caused
             storm.became[type(error).__name__] += 1
         call, name = storm.one()
         try:
             storm.note(name, call())
-        except StoreError as error:  # known to be down: an interrupt that is an Exception is taken for a failure
+        except StoreError as error:  # known to be down: an interrupt that is an Exception counts as a failure
             storm.became[str(error)[:200]] += 1
 
 
@@ -164,18 +166,18 @@ def _reached(laps: list[int], goal: int) -> bool:
 
 
 def interrupted_by_threads(storm: Storm, times: int) -> None:
-    """Four threads share the retargeter; exceptions are sent into each, one at a time, until so many were."""
+    """Four threads share the retargeter; exceptions are sent into each, one at a time, `times` in all."""
     storms = [Storm(storm.ads, seed) for seed in range(4)]
     over, ready, laps = [False], [False] * len(storms), [0] * len(storms)
 
     def rage(number: int) -> None:
-        mine, ready[number] = storms[number], True  # from here on it may be interrupted, once
+        mine, ready[number] = storms[number], True  # may be interrupted once from here on
         while not over[0]:
             laps[number] += 1
             call, name = mine.one()
             try:
                 mine.note(name, call())
-            except Exception as error:  # noqa: BLE001 - a StoreError that an interrupt has caused
+            except Exception as error:  # noqa: BLE001 - a StoreError caused by an interrupt
                 mine.became[type(error).__name__] += 1
 
     def work(number: int) -> None:
@@ -194,7 +196,7 @@ def interrupted_by_threads(storm: Storm, times: int) -> None:
     while times:
         number = storm.chance.randrange(len(storms))
         now = time.monotonic()
-        if ready[number] or now > last[number] + 1:  # after a second: one that came in a destructor comes to nothing
+        if ready[number] or now > last[number] + 1:  # after a second: one raised in a destructor is lost
             ready[number], last[number], times = False, now, times - 1
             who = ctypes.c_ulong(threads[number].ident or 0)
             assert ctypes.pythonapi.PyThreadState_SetAsyncExc(who, ctypes.py_object(Ended)) == 1
@@ -213,11 +215,11 @@ def interrupted_by_threads(storm: Storm, times: int) -> None:
 
 
 def client(kind: str, port: int) -> str | redis.Redis:
-    """The store of a retargeter: a URL, or a client of the caller's own, in either protocol."""
+    """The store of a retargeter: a URL, or the caller's own client, in either protocol."""
     if kind == "url":
         return f"redis://127.0.0.1:{port}/0"
     options: dict[str, Any] = {"protocol": 2} if kind == "given" else {}
-    pool = redis.ConnectionPool(port=port, max_connections=CONNECTIONS, socket_timeout=1, **options)
+    pool = redis.ConnectionPool(port=port, max_connections=CONNECTIONS, socket_timeout=5, **options)
     return redis.Redis(connection_pool=pool)
 
 
@@ -226,10 +228,10 @@ def main(kind: str, by: str, port: int, times: int) -> None:
     faulthandler.enable()
     faulthandler.dump_traceback_later(HANGS - 10, exit=True)
     logging.disable()
-    sys.unraisablehook = lambda told: None  # an interrupt in a destructor is nobody's answer
+    sys.unraisablehook = lambda _: None  # an interrupt in a destructor answers nobody
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ads = Retargeter(Policy.from_text(POLICY), client(kind, port), clock=lambda: NOW, timeout=1)
+        ads = Retargeter(Policy.from_text(POLICY), client(kind, port), clock=lambda: NOW, timeout=5)
     with redis.Redis(port=port) as watching:
         watching.flushall()
         others = watching.info("clients")["connected_clients"]
@@ -242,19 +244,21 @@ def main(kind: str, by: str, port: int, times: int) -> None:
         connections = watching.info("clients")["connected_clients"] - others
     assert connections <= CONNECTIONS, connections
     assert not [what for what in storm.became if what.startswith("wrong")], storm.became
-    print(dict(storm.became), connections)  # noqa: T201 - for whoever looks at a failure
+    print(dict(storm.became), connections)  # noqa: T201 - shown when the test fails
 
 
 def weather(kind: str, by: str, server: Server, times: int) -> None:
-    """Run the storm; it must end, and end well."""
+    """Run the storm; it must end, and succeed."""
     command = [sys.executable, "-m", __name__, kind, by, str(server.port), str(times)]
-    done = subprocess.run(command, timeout=HANGS, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, timeout=HANGS, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-5_000:]
 
 
 @pytest.mark.parametrize(("kind", "name"), [("url", REAL[-1]), ("given", REAL[0]), ("given-resp3", REAL[0])])
 def test_an_interrupted_call_never_gives_the_next_one_anothers_answer(kind: str, name: str, start: Start) -> None:
-    """A signal cuts more than a thousand calls short, each way to be connected; each call in between gets its own."""
+    """Signals cut short over a thousand calls, for each way to connect; the calls in between get their own answers."""
     weather(kind, "signals", start(name), 1_200)
 
 
@@ -268,7 +272,7 @@ def test_threads_that_are_interrupted_leave_the_others_their_answers(kind: str, 
 @pytest.mark.parametrize("by", ["signals", "threads"])
 @pytest.mark.parametrize("kind", ["url", "given", "given-resp3"])
 def test_ten_thousand_interrupts(kind: str, by: str, server: Server) -> None:
-    """The same ten thousand times, on both servers."""
+    """The same ten thousand times, on every server."""
     weather(kind, by, server, 10_000)
 
 

@@ -84,7 +84,7 @@ def test_masterdown(ads: Ads, victim: Node) -> None:
 
 
 def test_noreplicas(ads: Ads, victim: Node) -> None:
-    """Too few replicas for what it is told to demand: writes are refused."""
+    """Fewer replicas than it demands: writes are refused."""
     victim.ask("CONFIG", "SET", "min-replicas-to-write", "1")
     try:
         assert ads.decide("v").degraded is None
@@ -178,7 +178,7 @@ def test_a_password_that_is_wanted_all_at_once(sort: str, victim: Node) -> None:
     ids=["text", "list", "rubbish", "empty"],
 )
 def test_a_visitor_who_is_spoilt(ads: Ads, victim: Node, spoil: Callable[[Any, bytes], object]) -> None:
-    """A wrong type, a corrupt value: her calls fail, nothing is written, others are served; forgetting her heals."""
+    """A wrong type, a corrupt value: that visitor's calls fail, nothing is written, others are served; forget heals."""
     key = keys.key("rt:", "v")
     with victim.client() as client:
         spoil(client, key)

@@ -70,7 +70,7 @@ def next_label(start: int, unit: str) -> int:
 def period(at: int, unit: str, zone: ZoneInfo, *, sunday_first: bool) -> tuple[int, int]:
     """The calendar period that `at` is in: its first second and the first of the next period.
 
-    A period that has begun goes on until the next one begins, even when the clocks go back to before it.
+    A period lasts until the next one begins, even when the clocks go back to before its start.
     """
     current = label(wall(at, zone), unit, sunday_first=sunday_first)
     while first_showing(next_label(current, unit), zone) <= at:

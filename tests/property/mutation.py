@@ -1,4 +1,4 @@
-"""Bytes changed by chance, for the fuzzers, and what every error must be like."""
+"""Bytes changed at random, for the fuzzers, and what every error must be like."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from retarget.errors import PolicyError, RetargetError
 
 LONGEST = 2_000
-"""Characters that one problem may be told in."""
+"""Characters in one problem's message, at most."""
 
 SECRET = "SeCrEt"  # noqa: S105 - as a text, not as a password
-"""Stands in every visitor's id, and so in no error."""
+"""Part of every visitor's id, and so of no error."""
 
 TOKENS = [
     *(b"0", b"-1", b"1", b"10001", b"9" * 30, b"9" * 5_000, b"1e999", b"nan", b"-0", b"0x10", b"1_000", b"\xd9\xa3"),
@@ -60,7 +60,7 @@ TOKENS = [
 
 
 class Mutator:
-    """Changes bytes by chance: the same seed, the same changes."""
+    """Changes bytes at random: the same seed makes the same changes."""
 
     def __init__(self, seed: int, corpus: list[bytes], words: list[bytes] | None = None) -> None:
         self.chance = random.Random(seed)
@@ -97,8 +97,8 @@ class Mutator:
                 data[at : chance.choice([at, end])] = chance.choice(self.words)
 
 
-def told(error: RetargetError, names: str = "\0") -> None:
-    """An error says what is wrong in a few lines, and tells nobody who it was, but for what stands behind `names`."""
+def check_error(error: RetargetError, names: str = "\0") -> None:
+    """An error says what is wrong in a few lines without a visitor's id, except after the text `names`."""
     problems = error.problems if isinstance(error, PolicyError) else [str(error)]
     for problem in problems:
         assert 0 < len(problem) <= LONGEST, problem[:200]
@@ -107,7 +107,7 @@ def told(error: RetargetError, names: str = "\0") -> None:
 
 
 def fuzz(check: Callable[[bytes], str], mutator: Mutator, times: int) -> Counter[str]:
-    """Check so many inputs; what fails is told by its bytes."""
+    """Check `times` inputs; a failure names its bytes."""
     became: Counter[str] = Counter()
     for _, data in zip(range(times), mutator, strict=False):
         try:

@@ -4,7 +4,7 @@ It keeps every event of every visitor for ever and answers by scanning them. It 
 library (`policy`, `events`) and nothing else: no timelines, no facts, no windows; local time has its own plain
 implementation in `local_time`.
 
-What a comparison with the library has to leave aside:
+What a comparison with the library must leave out:
 - `record` returns False for an event older than everything the policy asks about. What that is depends on how the
   library keeps things; `kept_for_sure` says where there is no doubt. Decisions agree on both sides of that edge.
 - The oracle remembers every id. The library promises the last 12 identified events of a visitor.
@@ -42,12 +42,12 @@ class Entry:
     subjects: frozenset[str]
     """What it is counted under: its subject, and `kind:value` for each label."""
     points: int
-    """What it costs of the threshold; 0 for what is no impression, or is not counted."""
+    """Points against the threshold; 0 for anything but an impression, and for what is not counted."""
 
 
 @dataclass
 class Visitor:
-    """All there is to know of one visitor."""
+    """Everything about one visitor."""
 
     entries: list[Entry] = field(default_factory=list)
     session_starts: list[int] = field(default_factory=list)
@@ -55,12 +55,12 @@ class Visitor:
     activity: list[int] = field(default_factory=list)
     """Every moment at which something happened, or was reserved."""
     holds: list[tuple[int, Entry]] = field(default_factory=list)
-    """Reserved impressions with the second at which they lapse."""
+    """Reserved impressions with the second at which they expire."""
 
 
 @dataclass(frozen=True)
 class OracleVerdict:
-    """What the oracle says, and the texts of every rule that forbids it, as the policy has them."""
+    """The oracle's answer, and the texts of all rules that forbid the candidate, as the policy has them."""
 
     eligible: bool
     violated: list[str]
@@ -102,7 +102,7 @@ class Oracle:
         return True
 
     def _touch(self, who: Visitor, at: int, now: int) -> None:
-        """Something happens at `at`: her session goes on, or begins. What is reserved keeps it going."""
+        """Something happens at `at`: the visitor's session continues, or begins. Reservations keep it going."""
         recent = any(moment >= at - self.policy.session.seconds for moment in who.activity)
         if not recent and not any(lapses > now for lapses, _ in who.holds):
             who.session_starts.append(at)
@@ -114,7 +114,7 @@ class Oracle:
         campaign = subject.campaign if isinstance(subject, Candidate) else subject
         rules = self.policy.rules(campaign)
         if campaign not in self.policy.campaign and isinstance(subject, str) and event != "impression":
-            return Entry(at, event, frozenset([campaign]), 0)  # no campaign at all, such as product/notebook
+            return Entry(at, event, frozenset([campaign]), 0)  # not a campaign, such as product/notebook
         if rules is not None and not rules.counts:
             return Entry(at, event, frozenset([campaign]), 0)
         labels = self._labels(subject)
@@ -122,7 +122,7 @@ class Oracle:
         return Entry(at, event, subjects, self._points(labels) if event == "impression" else 0)
 
     def _labels(self, target: Target) -> dict[str, str]:
-        """The campaign's labels in the policy of now; those of the candidate stand before them."""
+        """The campaign's labels in the current policy; the candidate's take precedence."""
         name, own = (target.campaign, target.labels) if isinstance(target, Candidate) else (target, ())
         known = self.policy.campaign.get(name)
         return {**(known.labels if known else {}), **dict(own)}
@@ -185,7 +185,7 @@ class Oracle:
         return None
 
     def release(self, visitor: str, held: object, now: int) -> bool:
-        """Undo a reserved impression; whether it was reserved still."""
+        """Undo a reserved impression; whether it was still reserved."""
         for index, one in enumerate(self.visitors[visitor].holds):
             if one is held:
                 del self.visitors[visitor].holds[index]
@@ -193,7 +193,7 @@ class Oracle:
         return False
 
     def merge(self, source: str, into: str, now: int) -> None:
-        """What one did becomes the other's, but for ids. Where both are in a session, the earlier began both."""
+        """One visitor's history becomes the other's, except ids. If both are in a session, the earlier start counts."""
         one, other = (self.visitors.setdefault(visitor, Visitor()) for visitor in (source, into))
         starts = [*one.session_starts, *other.session_starts]
         if self._in_session(one, now) and self._in_session(other, now):
@@ -266,7 +266,7 @@ class Oracle:
         return named | gaps | {Span("rolling", gap) for gap in map(spread_gap, caps) if gap is not None}
 
     def lengths(self) -> set[int]:
-        """How far the policy looks back in all its ways, in seconds; calendar periods count with their longest."""
+        """How far the policy looks back in each of its windows, in seconds; calendar periods at their longest."""
         spans = self.spans()
         return {
             self.policy.retention.seconds,
@@ -292,7 +292,7 @@ class Oracle:
 
 
 def spread_gap(cap: Cap) -> int | None:
-    """How far apart a spread cap sets two impressions; None for any other cap, and where that is less than a second."""
+    """Seconds between two impressions under a spread cap; None for other caps, and for less than a second."""
     if not cap.spread:
         return None
     return (cap.window.seconds or NOMINAL[cap.window.period]) // cap.limit or None
@@ -363,7 +363,7 @@ class _Asked:
                 yield f"{name} {cap.text}"
 
     def _entries(self) -> list[Entry]:
-        """All that happened, and what is reserved still: whatever a window looks back to, that is in it."""
+        """All that happened, and what is still reserved: a reservation is inside every window."""
         reserved = [replace(entry, at=self.now + SKEW) for lapses, entry in self.visitor.holds if lapses > self.now]
         return [*self.visitor.entries, *reserved]
 
@@ -378,7 +378,7 @@ class _Asked:
                 yield cap.text
 
     def _holds(self, condition: Condition) -> bool:
-        """Whether it happened often enough; never where a label that the subject asks for is missing."""
+        """Whether it happened often enough; never if a label that the subject needs is missing."""
         entries = [entry for entry in self._entries() if entry.event == condition.event]
         if condition.subject is not None:
             subject = fill(condition.subject, {**self.labels, "campaign": self.campaign})
@@ -386,7 +386,7 @@ class _Asked:
         return len(self._counted(condition.window or Span("lifetime"), entries)) >= condition.count
 
     def _counted(self, window: Span, entries: list[Entry]) -> list[Entry]:
-        """Those of the entries that are in the window."""
+        """The entries in the window."""
         since = self._since(window)
         return [] if since is None else [entry for entry in entries if entry.at >= since]
 

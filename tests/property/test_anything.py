@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from retarget import Candidate, MemoryStore, Policy, Retargeter
 from retarget.errors import InputError, PolicyError, RetargetError
-from tests.property.mutation import told
+from tests.property.mutation import check_error
 
 NOW = 1_794_312_000
 EVERYTHING = Policy.from_text('[defaults]\ncaps = ["1 per day"]\nexclude = ["dismiss {campaign}"]')
@@ -21,7 +21,7 @@ EVERYTHING = Policy.from_text('[defaults]\ncaps = ["1 per day"]\nexclude = ["dis
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Warnings of the log are for whoever runs an ad server."""
+    """Keep warnings out of the test's log."""
     caplog.set_level(logging.CRITICAL, "retarget")
 
 
@@ -37,7 +37,7 @@ _HYPOTHESIS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slo
 @given(st.lists(WEIRD, min_size=9, max_size=9))
 @settings(_HYPOTHESIS, max_examples=100)
 def test_whatever_a_caller_gives_is_taken_or_refused(given_: list[Any]) -> None:
-    """Things of every type in every place: an InputError, or an answer; a store that was refused holds nothing."""
+    """Values of every type in every argument: an answer, or an error that leaves the store unchanged."""
     ads = Retargeter(EVERYTHING, store := MemoryStore(), clock=lambda: NOW)
     a, b, c, d, e, f, g, h, i = given_
     calls: list[Callable[[], object]] = [
@@ -64,13 +64,13 @@ def test_whatever_a_caller_gives_is_taken_or_refused(given_: list[Any]) -> None:
         try:
             call()
         except RetargetError as error:
-            told(error)
+            check_error(error)
             assert len(store) == before
 
 
 @given(WEIRD)
 @settings(_HYPOTHESIS, max_examples=150)
-def test_whatever_is_given_for_a_policy_is_one_or_refused(data: Any) -> None:
+def test_whatever_is_given_as_a_policy_loads_or_is_refused(data: Any) -> None:
     """Data of every shape, whole or as one key of a policy."""
     campaigns = [data, {"caps": data}, {"audience": [{"any": data}], "start": data, "cost": data, "labels": data}]
     shapes = [data, *({"campaign": {"a": campaign}} for campaign in campaigns), {"caps": {"item": data}}]
@@ -78,7 +78,7 @@ def test_whatever_is_given_for_a_policy_is_one_or_refused(data: Any) -> None:
         try:
             Retargeter(Policy.model_validate(shape), "memory://")
         except PolicyError as error:
-            told(error)
+            check_error(error)
 
 
 BLANKS = " " * 200_000
@@ -103,29 +103,29 @@ BLANKS = " " * 200_000
     ids=map(str, range(12)),
 )
 def test_endless_texts_are_refused_at_once_and_briefly(rule: dict[str, Any]) -> None:
-    """None is tried in more ways than it has letters: that would take minutes."""
+    """Parsing is linear in the text: anything else would take minutes."""
     with pytest.raises(PolicyError) as raised:
         Retargeter(Policy.model_validate({"campaign": {"a": rule}}), "memory://").decide("v")
-    told(raised.value)
+    check_error(raised.value)
 
 
 @pytest.mark.parametrize("text", ["\ud800", "shop/\udfff"])
-def test_what_is_no_unicode_is_no_subject(text: str) -> None:
+def test_a_lone_surrogate_is_not_a_subject(text: str) -> None:
     """A lone surrogate in a rule: refused when it is loaded, in a message that can be printed."""
     for rule in ({"exclude": [f"visit {text}"]}, {"audience": [{"any": [f'visit "{text}"', "visit"]}]}):
         with pytest.raises(PolicyError) as raised:
             Policy.model_validate({"campaign": {"a": rule}, "defaults": rule})
-        told(raised.value)
+        check_error(raised.value)
 
 
 @pytest.mark.parametrize(
     "text", ["[campaign.a]\ncost = " + "9" * 5_000, "a = " + "[" * 10_000, "[campaign.a]\n\ud800 = 1"]
 )
 def test_toml_that_cannot_be_read_is_refused(text: str) -> None:
-    """A number of thousands of digits, brackets without end, no Unicode."""
+    """A number of thousands of digits, endless brackets, invalid Unicode."""
     with pytest.raises(PolicyError) as raised:
         Policy.from_text(text)
-    told(raised.value)
+    check_error(raised.value)
 
 
 FIRST, LAST = datetime(1970, 1, 2), datetime(2106, 1, 1)  # noqa: DTZ001 - Hypothesis wants them like this
@@ -149,7 +149,7 @@ def test_a_moment_is_the_same_in_every_form(moment: float | datetime) -> None:
 @given(st.integers(1, 10**9), st.sampled_from(["second", "minute", "hour", "day", "week"]), st.booleans())
 @settings(_HYPOTHESIS, max_examples=200)
 def test_a_duration_lasts_as_long_as_it_says(count: int, unit: str, capital: bool) -> None:  # noqa: FBT001
-    """As a gap and as a hold: so many seconds, or refused where that is more than may be."""
+    """As a gap and as a hold: exactly that many seconds, or refused where that is too many."""
     seconds = count * {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}[unit]
     text = f"{count} {unit}s".upper() if capital else f"{count} {unit}"
     try:
@@ -159,12 +159,12 @@ def test_a_duration_lasts_as_long_as_it_says(count: int, unit: str, capital: boo
         assert free is not None
         assert int(free.timestamp()) == 10**9 + seconds + 1
     except PolicyError as error:
-        told(error)
+        check_error(error)
         assert seconds > 20 * 366 * 86_400
     try:
         claim = Retargeter(EVERYTHING, MemoryStore(), clock=lambda: NOW).claim("w", ["b"], hold=text)
         assert claim is not None
         assert claim.held_for == seconds
     except InputError as error:
-        told(error)
+        check_error(error)
         assert seconds > 86_400

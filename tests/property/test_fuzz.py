@@ -1,6 +1,6 @@
-"""Fuzzed input of every kind: a right answer or one of our errors, short, without a visitor's id; never anything else.
+"""Fuzzed input of every kind: a right answer or one of our errors, short, without a visitor's id; nothing else.
 
-Bytes are turned, cut, doubled and spliced by chance in what was valid: policies, log files, tokens, names, and what a
+Bytes are flipped, cut, doubled and spliced at random in valid input: policies, log files, tokens, names, and what a
 server holds. The normal run takes a slice; `-m soak` takes more than 10^5 inputs.
 """
 
@@ -22,7 +22,7 @@ from retarget import Candidate, MemoryStore, Policy, Retargeter
 from retarget.errors import InputError, LogError, PolicyError, RetargetError, TokenError
 from retarget.events import Subject
 from retarget.logs import Log, LogOptions
-from tests.property.mutation import SECRET, Mutator, fuzz, told
+from tests.property.mutation import SECRET, Mutator, check_error, fuzz
 from tests.property.oracle import Oracle
 from tests.support import servers
 from tests.support.fixtures import Clock
@@ -57,7 +57,7 @@ def a_policy(data: bytes) -> str:
         policy.findings()
         ads = Retargeter(policy, MemoryStore(), clock=lambda: NOW)
     except PolicyError as error:
-        told(error)
+        check_error(error)
         return "refused"
     campaign = next(iter(policy.campaign), "a")
     item: Subject = Candidate(campaign, item="i1") if campaign in policy.campaign or policy.defaults else "none"
@@ -70,7 +70,7 @@ def a_policy(data: bytes) -> str:
         again = decision[item].eligible_at
         assert again is None or decision.at <= again.timestamp()
     except InputError as error:
-        told(error)
+        check_error(error)
         return "loaded, no candidate"
     return "loaded"
 
@@ -106,7 +106,7 @@ def a_token(secret: str | None, sealed: str) -> Callable[[bytes], str]:
         try:
             ads.release(text)
         except TokenError as error:
-            told(error)
+            check_error(error)
             return "refused"
         assert text == sealed
         return "the same"
@@ -125,7 +125,7 @@ def verdicts(ads: Retargeter) -> None:
 
 
 def a_state(server: Server) -> tuple[Callable[[bytes], str], list[bytes]]:
-    """Write what was changed into one field of a visitor's hash: every call answers, or says that it is corrupt."""
+    """Write the changed bytes into one field of a visitor's hash: every call answers, or says that it is corrupt."""
     ads = shop(server.url)
     client = server.client(socket_timeout=servers.PATIENCE)
     ads.record_many([(SECRET, "visit", "product/i1"), (SECRET, "click", Candidate("a", item="i1"))])
@@ -155,7 +155,7 @@ def a_state(server: Server) -> tuple[Callable[[bytes], str], list[bytes]]:
                 call()
                 became.append("answered")
             except RetargetError as error:
-                told(error)
+                check_error(error)
                 became.append(type(error).__name__)
         assert ads.forget(SECRET) is True
         return " ".join(sorted(set(became)))
@@ -186,7 +186,7 @@ def log_files(folder: Path) -> dict[str, bytes]:
 
 
 def a_log(folder: Path, name: str) -> Callable[[bytes], str]:
-    """Open a file of that name that holds what was changed: refused, or every row comes out as it was counted."""
+    """Open a file of that name with the changed bytes: refused, or as many rows come out as were counted."""
     path = folder / f"fuzzed-{name}"
 
     def check(data: bytes) -> str:
@@ -197,7 +197,7 @@ def a_log(folder: Path, name: str) -> Callable[[bytes], str]:
                 assert len(rows) == log.count
                 assert all(one.at <= other.at for one, other in pairwise(rows))
         except LogError as error:
-            told(error, names="the columns are")  # a header glued to its first row has her in it
+            check_error(error, names="the columns are")  # a header glued to its first row holds the id
             return "refused"
         return "read"
 
@@ -229,7 +229,7 @@ def a_name(data: bytes) -> str:
         assert ads.forget(SECRET + text) is True
         assert len(store) == 0
     except InputError as error:
-        told(error)
+        check_error(error)
     calls: list[tuple[str, Callable[[], bool]]] = [
         ("campaign", lambda: counts_once(ads, oracle, text)),
         ("label", lambda: counts_once(ads, oracle, Candidate("c", item=text))),
@@ -244,7 +244,7 @@ def a_name(data: bytes) -> str:
             assert call(), what
             became = "taken in places"
         except InputError as error:
-            told(error)
+            check_error(error)
         ads.forget(SECRET)
         ads.forget("w")
     assert len(store) == 0
@@ -272,7 +272,7 @@ def sealed(secret: str | None) -> str:
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Warnings of the log are for whoever runs an ad server."""
+    """Keep warnings out of the test's log."""
     caplog.set_level(logging.CRITICAL, "retarget")
 
 
@@ -281,7 +281,7 @@ SOAK = {"policies": 40_000, "tokens": 20_000, "states": 10_000, "names": 20_000,
 
 
 def storm(what: str, times: int, server: Server | None, folder: Path, seed: int) -> Counter[str]:
-    """So many inputs of one kind."""
+    """Fuzz `times` inputs of one kind."""
     if what == "policies":
         return fuzz(a_policy, Mutator(seed, POLICIES), times)
     if what == "names":
@@ -303,7 +303,7 @@ def storm(what: str, times: int, server: Server | None, folder: Path, seed: int)
 
 @pytest.mark.parametrize("what", ["policies", "tokens", "names", "logs"])
 def test_what_was_valid_and_was_changed_by_chance(what: str, tmp_path: Path) -> None:
-    """Right or refused; some of it is taken and some refused, or the changes would show nothing."""
+    """Right or refused; some is accepted and some refused, or the changes would show nothing."""
     became = storm(what, NORMAL[what], None, tmp_path, seed=1)
     assert became.total() >= NORMAL[what]
     assert "refused" in became

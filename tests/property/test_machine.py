@@ -1,7 +1,7 @@
-"""One machine drives four at once: the brute-force oracle, the memory store and two real servers, and compares.
+"""One machine drives four at once and compares them: the oracle, the memory store and two real servers.
 
 Random policies (every kind of rule), visitors, events on time, late, early and repeated, claims with and without ids,
-visitors' zones, ids that are merged, time that goes on in steps from a second to weeks, and SCRIPT FLUSH in between.
+visitors' zones, merged ids, time that passes in steps from a second to weeks, and SCRIPT FLUSH in between.
 After each step the stores must answer as the oracle does, "when again" included: just before it blocked, at it free.
 """
 
@@ -44,7 +44,7 @@ class Machine(RuleBasedStateMachine):
         try:
             prefix = f"rt:machine-{next(_RUNS)}:"
             self.all = [Retargeter(self.policy, s, clock=lambda: self.now, prefix=prefix, timeout=5) for s in stores]
-        except PolicyError as error:  # more clauses than we take: a refusal, not a wrong answer
+        except PolicyError as error:  # too many clauses: a refusal, not a wrong answer
             assume("clauses" not in str(error))
             raise
 
@@ -72,16 +72,16 @@ class Machine(RuleBasedStateMachine):
         kept = self.oracle.kept_for_sure(strategies.second_of(event), self.now)
         assume(kept is not None)
         arguments = (event.visitor, event.event, event.subject)
-        told = self.oracle.record(*arguments, self.now + shift, event.id, self.now) and kept  # type: ignore[arg-type]
+        expected = self.oracle.record(*arguments, self.now + shift, event.id, self.now) and kept  # type: ignore[arg-type]
         counted = self.same([ads.record(*arguments, at=event.at, id=event.id) for ads in self.all])
-        assert counted is told, event
+        assert counted is expected, event
 
     @rule(data=st.data())
     def many_things_happen(self, data: st.DataObject) -> None:
         drawn = data.draw(st.lists(strategies.events(self.policy), max_size=6), "events")
         events = [Event(e.visitor, e.event, e.subject, self.now, e.id) for e in drawn]
-        told = [self.oracle.record(e.visitor or "", e.event, e.subject, self.now, e.id, self.now) for e in events]
-        assert self.same([ads.record_many(events) for ads in self.all]) == told
+        expected = [self.oracle.record(e.visitor or "", e.event, e.subject, self.now, e.id, self.now) for e in events]
+        assert self.same([ads.record_many(events) for ads in self.all]) == expected
 
     @rule(data=st.data(), visitor=st.sampled_from(strategies.VISITORS))
     def an_impression_is_claimed(self, data: st.DataObject, visitor: str) -> None:
@@ -91,26 +91,28 @@ class Machine(RuleBasedStateMachine):
         known = self.oracle.visitors.get(visitor)
         before = known.ids.get(("impression", id_)) if known and id_ else None
         assume(before is None or str(before) in [*map(str, ranked), *self.policy.campaign])
-        told = self.oracle.claim(visitor, ranked, self.now, id_, zone)
+        expected = self.oracle.claim(visitor, ranked, self.now, id_, zone)
         claims = [ads.claim(visitor, ranked, now=self.now, id=id_, timezone=zone) for ads in self.all]
         claim = self.same(claims)
-        assert (str(claim.candidate) if claim else None) == (str(told) if told else None)  # `a` is Candidate(`a`)
+        assert (str(claim.candidate) if claim else None) == (
+            str(expected) if expected else None
+        )  # `a` is Candidate(`a`)
         assert not claim or claim.repeated is (before is not None)
 
     @rule(data=st.data(), visitor=st.sampled_from(strategies.VISITORS), seconds=st.sampled_from([1, 60, 900, 86_400]))
     def an_impression_is_reserved(self, data: st.DataObject, visitor: str, seconds: int) -> None:
         ranked = data.draw(st.lists(strategies.candidates(self.policy), min_size=1, max_size=3), "ranked")
-        told = self.oracle.hold(visitor, ranked, self.now, seconds)
+        expected = self.oracle.hold(visitor, ranked, self.now, seconds)
         claims = [ads.claim(visitor, ranked, hold=timedelta(seconds=seconds)) for ads in self.all]
-        assert self.same([claim and str(claim.candidate) for claim in claims]) == (told and str(told[0]))
-        if told:
-            self.reserved.append((visitor, told[0], told[1], [claim.token for claim in claims if claim]))
+        assert self.same([claim and str(claim.candidate) for claim in claims]) == (expected and str(expected[0]))
+        if expected:
+            self.reserved.append((visitor, expected[0], expected[1], [claim.token for claim in claims if claim]))
 
     @precondition(lambda self: self.reserved)
     @rule(data=st.data())
     def a_reserved_impression_is_confirmed(self, data: st.DataObject) -> None:
         visitor, candidate, held, tokens = data.draw(st.sampled_from(self.reserved), "which")
-        again = id(held) in self.confirmed  # then nothing is changed, though a merge there and back may hold it still
+        again = id(held) in self.confirmed  # then nothing changes, though a merge there and back may still hold it
         lasted = not again and self.oracle.release(visitor, held, self.now)
         expected = "repeated" if again else "confirmed" if lasted else "late"
         done = [ads.confirm(token) for ads, token in zip(self.all, tokens, strict=True)]
@@ -123,8 +125,8 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_reserved_impression_is_released(self, data: st.DataObject) -> None:
         visitor, _, held, tokens = data.draw(st.sampled_from(self.reserved), "which")
-        told = self.oracle.release(visitor, held, self.now)
-        assert self.same([ads.release(token) for ads, token in zip(self.all, tokens, strict=True)]) is told
+        expected = self.oracle.release(visitor, held, self.now)
+        assert self.same([ads.release(token) for ads, token in zip(self.all, tokens, strict=True)]) is expected
 
     @rule(ends=st.permutations(strategies.VISITORS))
     def two_ids_turn_out_to_be_one_visitor(self, ends: list[str]) -> None:
@@ -139,9 +141,12 @@ class Machine(RuleBasedStateMachine):
         decisions = [ads.decide(visitor, wanted, timezone=zone) for ads in self.all]
         verdicts = self.same([[decision[candidate] for candidate in wanted] for decision in decisions])
         for candidate, verdict in zip(wanted, verdicts, strict=True):
-            told = self.oracle.decide(visitor, candidate, self.now, zone)
-            assert verdict.eligible is told.eligible, (candidate, verdict, told)
-            assert verdict.eligible or any(_bare(verdict.rule) in text for text in told.violated), (verdict, told)
+            expected = self.oracle.decide(visitor, candidate, self.now, zone)
+            assert verdict.eligible is expected.eligible, (candidate, verdict, expected)
+            assert verdict.eligible or any(_bare(verdict.rule) in text for text in expected.violated), (
+                verdict,
+                expected,
+            )
             again = verdict.eligible_at and int(verdict.eligible_at.timestamp())
             assert again == self.oracle.eligible_at(visitor, candidate, self.now, zone), (candidate, verdict)
             self.check_again(visitor, candidate, again, zone)
@@ -149,7 +154,7 @@ class Machine(RuleBasedStateMachine):
         assert eligible == tuple(c for c, verdict in zip(wanted, verdicts, strict=True) if verdict)
 
     def check_again(self, visitor: str, candidate: Subject, again: int | None, zone: str | None) -> None:
-        """At `eligible_at` she is free, one second before she is not: asked of the library itself."""
+        """At `eligible_at` the visitor is free, one second before they are not, says the library itself."""
         if again is not None and again > self.now:
             free = [ads.decide(visitor, [candidate], now=again, timezone=zone)[candidate].eligible for ads in self.all]
             early = [ads.decide(visitor, [candidate], now=again - 1, timezone=zone)[candidate] for ads in self.all]
@@ -160,8 +165,8 @@ class Machine(RuleBasedStateMachine):
     def every_campaign_is_decided_over(self, visitor: str) -> None:
         decisions = [ads.decide(visitor) for ads in self.all]
         eligible = self.same([decision.eligible for decision in decisions])
-        told = [c for c in self.policy.campaign if self.oracle.decide(visitor, c, self.now).eligible]
-        assert list(eligible) == told
+        expected = [c for c in self.policy.campaign if self.oracle.decide(visitor, c, self.now).eligible]
+        assert list(eligible) == expected
         levels = self.same([decision.annoyance for decision in decisions])
         assert (levels is None) == (self.policy.annoyance is None)
         assert [d.eligible for d in self.all[0].decide_many(strategies.VISITORS)] == [

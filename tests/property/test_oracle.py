@@ -98,7 +98,7 @@ def test_lm4_asking_takes_nothing() -> None:
     assert len(asked.visitors["v"].entries) == 2
 
 
-def test_lm7_the_oldest_of_those_that_matter_lets_go() -> None:
+def test_lm7_the_oldest_that_matters_leaves_first() -> None:
     """LM7: two per minute, seen at 0 s and 1 s, asked at 2 s: free when the older one leaves, one second past W."""
     asked = shown(oracle({"caps": ["2 per 60 seconds"]}), T, T + 1)
     assert asked.eligible_at("v", "ad", T + 2) == T + 61
@@ -322,7 +322,7 @@ def test_spread() -> None:
 def test_the_next_time_waits_for_all_rules_at_once() -> None:
     """Cap, gap, hours and days together: the first moment at which all of them let go."""
     rules = {"caps": ["1 per 3 days"], "exclude": ["dismiss within 1 hour"], "hours": "08:00-21:00", "days": "mon-fri"}
-    asked = shown(oracle(rules), T)  # Wednesday noon: the cap lets go on Saturday noon
+    asked = shown(oracle(rules), T)  # Wednesday noon: the cap ends on Saturday noon
     assert asked.eligible_at("v", "ad", T) == at("2026-03-09T08:00")
     asked.record("v", "dismiss", "ad", at("2026-03-09T07:30"))
     assert asked.eligible_at("v", "ad", T) == at("2026-03-09T08:30:01")

@@ -1,7 +1,7 @@
-"""A bot: however many events, subjects and labels it makes up, what it costs stays bounded, in every store.
+"""A bot: however many events, subjects and labels it makes up, its cost stays bounded in every store.
 
-Three of them: one is interested in everything, one is shown everything, one makes up labels. A batch costs a server as
-many commands as the one before, which is counted and not timed.
+There are three: one is interested in everything, one is shown everything, one makes up labels. A batch costs a server
+as many commands as the one before; they are counted, not timed.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ caps = ["2 per day"]
 Events: TypeAlias = Iterator[Event]
 
 FIELDS = MOST_TIMELINES + 2 + 3
-"""So many timelines, two fields of ids, and what one event may bring at once beside the first: see the contract."""
+"""The most timelines, two fields of ids, and the further timelines that one event may add: see the contract."""
 
 NAME = 32
-"""The longest name of a timeline that these bots bring about, in bytes."""
+"""The longest name of a timeline that these bots create, in bytes."""
 
 BYTES = FIELDS * (NAME + 2 + 4 * 16)
-"""The bytes of all names and values: no cap here asks for more than the 16 entries that every timeline keeps."""
+"""The bytes of all names and values: no cap here needs more than the 16 entries that every timeline keeps."""
 
 MEMORY = 2 * BYTES
-"""What a server takes for them, its own book-keeping included."""
+"""What a server uses for them, including its own overhead."""
 
 COMMANDS = 14
-"""The most commands that one event runs in a server, inside the script and for it: it enters four timelines at most."""
+"""The most commands per event in a server, including those in the script: an event enters four timelines at most."""
 
 
 def interested(visitor: str) -> Events:
@@ -65,7 +65,7 @@ def shown(visitor: str) -> Events:
 
 
 def labelled(visitor: str) -> Events:
-    """Sees one campaign for ever, each time in a new slot, and comes back to old ones."""
+    """Sees one campaign for ever, mostly in a new slot, now and then in an old one."""
     for n in count():
         yield Event(visitor, "impression", Candidate("back", item=f"i{n % 7}", slot=f"s{n if n % 3 else n // 2}"))
 
@@ -81,12 +81,12 @@ def behind(url: str, start: Start) -> Server | None:
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """A full visitor is told in the log, event by event."""
+    """Keep the warnings about a full visitor, one per event, out of the log."""
     caplog.set_level(logging.CRITICAL, "retarget")
 
 
 def bounded(store: Store, behind: Server | None, key: bytes) -> int:
-    """Check that the visitor is; how many fields she has."""
+    """Check that the visitor's data are bounded; returns the number of fields."""
     state = store.read(key)
     assert len(state) <= FIELDS
     assert max(map(len, state)) <= NAME
@@ -99,7 +99,7 @@ def bounded(store: Store, behind: Server | None, key: bytes) -> int:
 
 
 def storm(ads: Retargeter, store: Store, behind: Server | None, kind: str, batches: int, size: int) -> list[float]:
-    """Let the bot rage; after each batch it is bounded. The commands that each batch cost the server, per event."""
+    """Run the bot; after each batch it is bounded. Returns the server's commands per event for each batch."""
     events, cost = BOTS[kind](kind), []
     for _ in range(batches):
         before = sum(behind.commands().values()) if behind else 0
@@ -110,7 +110,7 @@ def storm(ads: Retargeter, store: Store, behind: Server | None, kind: str, batch
 
 
 def verdicts(ads: Retargeter) -> None:
-    """What becomes of each bot: the interested one is capped as before, the others may be shown nothing more."""
+    """The interested bot is capped as before; the others may be shown nothing more."""
     seen = Candidate("back", item="seen")
     decision = ads.decide("interested", [seen, "c1"])
     assert (decision[seen].reason, decision[seen].seen, decision[seen].limit) == ("cap", 2, 2)
@@ -125,13 +125,13 @@ def verdicts(ads: Retargeter) -> None:
 
 
 def rage(ads: Retargeter, store: Store, behind: Server | None, batches: int, size: int) -> None:
-    """All three bots, one after the other, and what is said of them."""
+    """All three bots, one after another, and their verdicts."""
     ads.record_many([("interested", "impression", Candidate("back", item="seen"))] * 2)
     ads.record("interested", "visit", "product/seen")
     for kind in BOTS:
         cost = storm(ads, store, behind, kind, batches, size)
         assert max(cost) <= COMMANDS
-        assert cost[-1] <= max(cost[1:-1]) + 0.1, cost  # the first batch has the script sent, and finds room
+        assert cost[-1] <= max(cost[1:-1]) + 0.1, cost  # the first batch sends the script, and finds room
     verdicts(ads)
     assert ads.decide("somebody", ["c1"]).eligible == ("c1",)
     for kind in BOTS:
@@ -154,7 +154,7 @@ def test_a_million_events_stay_bounded_in_every_store(ads: Ads, store: Store, be
 
 
 class Nothing(MemoryStore):
-    """A store that says yes to everything and remembers nothing, so that what grows is the library's."""
+    """A store that accepts everything and remembers nothing, so that only the library can grow."""
 
     def write(self, write: object) -> int:
         """Counted, it says."""
@@ -168,7 +168,7 @@ def objects() -> int:
 
 
 def everything(ads: Retargeter, numbers: range) -> None:
-    """Calls with what was never given before: visitors, events, subjects, campaigns, labels."""
+    """Calls with new visitors, events, subjects, campaigns and labels."""
     for n in numbers:
         bot, item = f"v{n}", Candidate("back", item=f"{n}")
         ads.record(bot, "visit", f"product/{n}")
@@ -180,7 +180,7 @@ def everything(ads: Retargeter, numbers: range) -> None:
 
 
 def grown(clock: Any, peaks: int, size: int) -> int:
-    """By how many objects the process grows at most when every cache has been filled."""
+    """By how many objects the process still grows once every cache is full."""
     ads = Retargeter(Policy.from_text(FEW_RULES), Nothing(), clock=clock)
     seen = []
     for start in range(0, peaks * size, size):
@@ -193,7 +193,7 @@ FEW_RULES = '[defaults]\n[campaign.back]\naudience = ["visit product/{item}"]'
 
 
 def test_a_second_full_of_new_names_fills_no_memory(clock: Clock) -> None:
-    """The clock stands still, as in a replay or a busy second: what is remembered for the second is bounded too."""
+    """The clock stands still, as in a replay or a busy second: what is cached for a second is bounded too."""
     assert grown(clock, 9, 512) < 10_000
 
 

@@ -1,4 +1,4 @@
-"""Many processes and threads claim at once: no cap is ever passed, and none is left unused."""
+"""Many processes and threads claim at once: no cap is ever exceeded, and each is used in full."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Served = Counter[tuple[str, str]]
 
 
 def claim_all(url: str, seed: int) -> Served:
-    """One ad server: 2,000 claims for visitors and rankings by chance; what it was allowed to show."""
+    """One ad server: 2,000 claims for random visitors and rankings; returns what it was allowed to show."""
     chance, served = random.Random(seed), Counter[tuple[str, str]]()
     with Retargeter(Policy.from_text(POLICY), servers.open_store(url), clock=lambda: NOW) as ads:
         for _ in range(CLAIMS):
@@ -63,7 +63,7 @@ def claim_all(url: str, seed: int) -> Served:
 
 
 def repeat_all(url: str, seed: int) -> Served:
-    """One ad server that claims each of 200 opportunities, as all the others do too, by the same ids."""
+    """One ad server that claims each of 200 opportunities, as all the others do, by the same ids."""
     served = Counter[tuple[str, str]]()
     order = random.Random(seed).sample(range(200), 200)
     with Retargeter(Policy.from_text("[campaign.x]"), servers.open_store(url), clock=lambda: NOW) as ads:
@@ -93,7 +93,7 @@ caps = ["8 per day"]
 
 
 def reserve_all(url: str, seed: int) -> Served:
-    """One ad server: reserves by chance, confirms three, releases most, leaves the rest; no cap is seen passed."""
+    """One ad server: reserves at random, confirms three, releases most, leaves the rest; no cap is seen exceeded."""
     chance, done, open_ones = random.Random(seed), Counter[tuple[str, str]](), list[Claim]()
     with Retargeter(Policy.from_text(RESERVED), servers.open_store(url), clock=lambda: NOW, secret="s" * 16) as ads:
         for turn in range(400):
@@ -128,7 +128,7 @@ def pool() -> Iterator[Pool]:
 
 
 def check(served: Served) -> None:
-    """Nobody got more than she may, and everybody got all that she may."""
+    """Each visitor got as much as they may be shown, and no more."""
 
     def shown(visitor: str, *campaigns: str) -> int:
         return sum(served[visitor, campaign] for campaign in campaigns)
@@ -140,14 +140,14 @@ def check(served: Served) -> None:
         assert shown(visitor, "a", "b") <= 30
         assert shown(visitor, "c") <= 40
         assert shown(visitor, "mail") <= 4
-    for visitor in ("all-1", "all-2"):  # single points are left over by no rule: the threshold is used to the last
+    for visitor in ("all-1", "all-2"):  # no rule leaves single points over: the threshold is used in full
         assert sum(POINTS[campaign] * shown(visitor, campaign) for campaign in POINTS) == 60
 
 
 def test_eight_processes_pass_no_cap_and_use_each_whole(server: Server, pool: Pool) -> None:
     """16,000 claims over TCP for five visitors: caps per campaign, per label and the threshold hold exactly."""
-    told = pool.starmap_async(claim_all, [(server.url, seed) for seed in range(PROCESSES)])
-    served = sum(told.get(servers.PATIENCE * 3), Counter[tuple[str, str]]())
+    running = pool.starmap_async(claim_all, [(server.url, seed) for seed in range(PROCESSES)])
+    served = sum(running.get(servers.PATIENCE * 3), Counter[tuple[str, str]]())
     check(served)
     with Retargeter(Policy.from_text(POLICY), servers.open_store(server.url), clock=lambda: NOW) as ads:
         for visitor, candidates in CANDIDATES.items():
@@ -159,17 +159,17 @@ def test_eight_processes_pass_no_cap_and_use_each_whole(server: Server, pool: Po
 
 
 def test_eight_processes_count_one_id_once(server: Server, pool: Pool) -> None:
-    """Each of 200 opportunities is claimed by all eight with the same id: one counts it, seven are told the same."""
-    told = pool.starmap_async(repeat_all, [(server.url, seed) for seed in range(PROCESSES)])
-    served = sum(told.get(servers.PATIENCE * 3), Counter[tuple[str, str]]())
+    """Each of 200 opportunities is claimed by all eight with the same id: one counts it, seven get the same answer."""
+    running = pool.starmap_async(repeat_all, [(server.url, seed) for seed in range(PROCESSES)])
+    served = sum(running.get(servers.PATIENCE * 3), Counter[tuple[str, str]]())
     assert {count for (_, kind), count in served.items() if kind == "first"} == {1}
     assert {count for (_, kind), count in served.items() if kind == "repeat"} == {PROCESSES - 1}
 
 
 def test_eight_processes_reserve_confirm_and_release(server: Server, pool: Pool) -> None:
     """3,200 claims with hold: reserved and shown together pass no cap; what was confirmed is counted to the last."""
-    told = pool.starmap_async(reserve_all, [(server.url, seed) for seed in range(PROCESSES)])
-    done = sum(told.get(servers.PATIENCE * 3), Counter[tuple[str, str]]())
+    running = pool.starmap_async(reserve_all, [(server.url, seed) for seed in range(PROCESSES)])
+    done = sum(running.get(servers.PATIENCE * 3), Counter[tuple[str, str]]())
     assert {said for _, said in done} == {"confirmed", "reserved"}
     used = {campaign: done[campaign, "confirmed"] + done[campaign, "reserved"] for campaign in ("a", "b", "mail")}
     assert used["a"] <= 30
@@ -194,7 +194,7 @@ def test_eight_processes_reserve_confirm_and_release(server: Server, pool: Pool)
 
 
 def in_threads(count: int, work: object) -> None:
-    """Run `work(n)` in so many threads at once; the first error of any of them is raised."""
+    """Run `work(n)` in `count` threads at once; raises the first error of any of them."""
     errors: list[BaseException] = []
     ready = threading.Barrier(count)
 
@@ -202,7 +202,7 @@ def in_threads(count: int, work: object) -> None:
         try:
             ready.wait(servers.PATIENCE)
             work(number)  # type: ignore[operator]
-        except BaseException as error:  # noqa: BLE001 - told by the main thread
+        except BaseException as error:  # noqa: BLE001 - raised by the main thread
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]

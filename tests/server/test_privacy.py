@@ -1,6 +1,6 @@
-"""With a pepper no visitor's id leaves the process; without one it stands in keys and tokens, and nowhere else.
+"""With a pepper no visitor's id leaves the process; without one it is in keys and tokens, and nowhere else.
 
-Ids are planted in every operation, on stores that work and on stores that fail in every way; then all that was stored,
+Ids are planted in every operation, on stores that work and on stores that fail in every way; then everything stored,
 sent, logged, raised and shown is searched for them: in clear, escaped, in hex and in base64.
 """
 
@@ -55,7 +55,7 @@ class Seen:
         self.texts: list[bytes] = []
 
     def add(self, thing: object) -> None:
-        """Bytes and texts as they are, errors with all that led to them, anything else as it is shown."""
+        """Bytes and texts as they are, errors with their causes, anything else as it prints."""
         if isinstance(thing, bytes):
             self.texts.append(thing)
         elif isinstance(thing, BaseException):
@@ -77,7 +77,7 @@ class Seen:
         self.texts += [token.encode(), decoded, *map(bytes.fromhex, hexes)]
 
     def tells(self, visitor: str) -> list[bytes]:
-        """Where it tells the id, in whatever form."""
+        """The texts that contain the id, in whatever form."""
         forms = [form.lower() for form in _forms(visitor)]
         return [text[:300] for text in self.texts if any(form in text.lower() for form in forms)]
 
@@ -86,7 +86,7 @@ def _forms(visitor: str) -> set[bytes]:
     data = visitor.encode()
     forms = {data, repr(visitor)[1:-1].encode(), repr(data)[2:-1].encode(), json.dumps(visitor)[1:-1].encode()}
     forms |= {quote(visitor).encode(), quote(visitor, safe="").encode(), data.hex().encode()}
-    if len(data) > 12:  # of shorter ones so little is left of each alignment that chance would find it
+    if len(data) > 12:  # too little is left of shorter ones: random bytes would match
         for shift in range(3):
             inner = base64.b64encode(b"\0" * shift + data)[-(-shift * 4 // 3) : (shift + len(data)) * 4 // 3]
             forms |= {inner, inner.replace(b"+", b"-").replace(b"/", b"_")}
@@ -191,7 +191,7 @@ def keep(seen: Seen, tokens: list[str], call: Callable[[], Any]) -> None:
     except RetargetError as error:
         answer = error
     for each in answer if isinstance(answer, list) else [answer]:
-        if not isinstance(each, dict):  # an export: what is for herself
+        if not isinstance(each, dict):  # an export is for the visitor
             seen.add(each)
         for verdict in getattr(each, "candidates", ()):
             seen.add(each[verdict])
@@ -202,13 +202,13 @@ def keep(seen: Seen, tokens: list[str], call: Callable[[], Any]) -> None:
 
 
 def of_logs(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Every log record as a handler writes it, exceptions included, and what it was made of."""
+    """Every log record as a handler writes it, including exceptions, and its arguments."""
     formatter = logging.Formatter("%(name)s %(pathname)s %(message)s")
     return [f"{formatter.format(record)} {record.args!r} {record.msg!r}" for record in caplog.records]
 
 
 def dump(server: Server) -> Iterable[bytes]:
-    """All that a server holds, and what it says of itself."""
+    """All that a server holds, and what it reports about itself."""
     with server.client() as client:
         for key in client.scan_iter(count=1_000):
             yield key
@@ -263,7 +263,7 @@ def test_the_search_would_find_an_id() -> None:
 def test_nothing_of_an_id_is_stored_logged_or_shown(
     url: str, fleet: dict[str, Server], clock: Clock, everything: pytest.LogCaptureFixture, secret: str | None
 ) -> None:
-    """Stores that work, both clients, an old pepper's data included: neither the store nor anything else has an id."""
+    """Stores that work, both clients, including an old pepper's data: neither the store nor anything else has an id."""
     seen, store = Seen(), MemoryStore()
     where: Any = store if url == "memory://" else url
     options: dict[str, Any] = {"clock": clock, "secret": secret, "timeout": servers.PATIENCE}
@@ -290,8 +290,8 @@ def test_nothing_of_an_id_is_stored_logged_or_shown(
 
 
 @pytest.mark.parametrize("pepper", [PEPPERS, None])
-def test_what_is_refused_is_not_told(clock: Clock, everything: pytest.LogCaptureFixture, pepper: Any) -> None:
-    """Wrong ids, and wrong arguments beside right ids: the errors, with all that led to them, have no id."""
+def test_an_error_does_not_contain_the_id(clock: Clock, everything: pytest.LogCaptureFixture, pepper: Any) -> None:
+    """Wrong ids, and wrong arguments beside right ids: the errors and their causes have no id."""
     seen = Seen()
     for visitor in IDS.values():
         options: dict[str, Any] = {"clock": clock, "pepper": pepper}
@@ -331,17 +331,17 @@ FAILING: dict[str, Callable[[list[bytes]], bytes | None]] = {
 
 @pytest.mark.parametrize("pepper", [PEPPERS, None])
 @pytest.mark.parametrize("how", ["a closed port", *FAILING])
-def test_a_store_that_fails_brings_no_id_to_light(
+def test_a_store_that_fails_reveals_no_id(
     how: str, clock: Clock, everything: pytest.LogCaptureFixture, pepper: Any
 ) -> None:
-    """Nor do servers that are gone, quote what they were sent, answer nonsense or hang up; nor is one sent an id.
+    """Servers that are gone, quote what they were sent, answer nonsense or hang up; and none is sent an id.
 
-    Without a pepper the id stands in the commands and tokens: but in no error, with all that led to it, and no log.
+    Without a pepper the id is in commands and tokens, but in no log and in no error or its causes.
     """
     seen = Seen()
     with ExitStack() as stack:
-        told = stack.enter_context(servers.fake(FAILING[how])) if how in FAILING else None
-        url = told.url if told is not None else f"redis://127.0.0.1:{servers.free_port()}/0"
+        fake = stack.enter_context(servers.fake(FAILING[how])) if how in FAILING else None
+        url = fake.url if fake is not None else f"redis://127.0.0.1:{servers.free_port()}/0"
         options: dict[str, Any] = {"clock": clock, "timeout": 5, "pepper": pepper}
         for visitor, on_error in zip(FEW, ON_ERROR, strict=True):
             tokens = tokens_of(visitor, clock, pepper)
@@ -350,8 +350,8 @@ def test_a_store_that_fails_brings_no_id_to_light(
             run_all_awaited(AsyncRetargeter(policy(on_error), url, **options), visitor, clock, seen, tokens)
             for token in tokens if pepper else ():
                 seen.add_token(token)
-        sent = [word for command in told.commands for word in command] if told is not None else []
-    assert told is None or len(sent) > 10
+        sent = [word for command in fake.commands for word in command] if fake is not None else []
+    assert fake is None or len(sent) > 10
     for word in sent if pepper else ():
         seen.add(word)
     assert_untold(seen, of_logs(everything))
@@ -366,10 +366,10 @@ def tokens_of(visitor: str, clock: Clock, pepper: Any = PEPPERS) -> list[str]:
 
 @pytest.mark.parametrize("pepper", [PEPPERS, None])
 @pytest.mark.parametrize("harm", ["wrong type", "no timeline", "ids that are none", "full"])
-def test_data_that_is_not_ours_brings_no_id_to_light(
+def test_corrupt_data_reveal_no_id(
     server: Server, clock: Clock, everything: pytest.LogCaptureFixture, harm: str, pepper: Any
 ) -> None:
-    """A key of another type, values that are no timelines, a visitor who is full: told without whose it is."""
+    """A key of another type, invalid timelines, a full visitor: reported without the id."""
     seen = Seen()
     keys = Visitors("rt:", pepper)
     for visitor, on_error in zip(FEW, ON_ERROR, strict=True):

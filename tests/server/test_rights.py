@@ -26,7 +26,7 @@ caps = ["3 per day", "5 per session"]
 exclude = ["purchase within 90 days"]
 """)
 GIVEN = [right for right in LEAST_RIGHTS.split() if right[0] in "+~"]
-"""The rights that give something; the others take."""
+"""The rights that grant something; the others revoke."""
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def everything(server: Server, admin: redis.Redis, database: int = 0) -> None:
 
 
 def test_the_least_rights_are_enough(server: Server) -> None:
-    """Every call is answered, the script sent where it is missed, and the store left empty."""
+    """Every call is answered, the script is sent where it is missing, and the store is empty in the end."""
     with user(server, *LEAST_RIGHTS.split()) as admin:
         everything(server, admin)
         assert admin.dbsize() == 0
@@ -81,7 +81,7 @@ def test_none_of_them_can_be_left_out(server: Server, right: str) -> None:
 
 
 def test_another_database_takes_one_right_more(server: Server) -> None:
-    """`+select`, as the docs say; without it nothing is sent, and the doctor says what is missing."""
+    """`+select`, as the docs say; without it nothing is executed, and the doctor says what is missing."""
     with user(server, *LEAST_RIGHTS.split()) as admin:
         with pytest.raises(NotExecuted, match="select"):
             everything(server, admin, database=1)
@@ -93,7 +93,7 @@ def test_another_database_takes_one_right_more(server: Server) -> None:
 
 
 def test_tests_run_as_a_user_with_just_these_rights(server: Server) -> None:
-    """The addresses that tests are given log in as one who has the least rights, over TCP and the socket."""
+    """The URLs that tests use log in with the least rights, over TCP and the socket."""
     with server.client() as admin:
         rights = admin.acl_getuser("ads")
         assert rights["keys"] == ["~rt:*"]
@@ -105,8 +105,8 @@ def test_tests_run_as_a_user_with_just_these_rights(server: Server) -> None:
             client.ping()
 
 
-def test_the_page_tells_just_these_rights() -> None:
-    """The string in the docs is the one that is tested; no other string of rights stands there."""
+def test_the_page_gives_just_these_rights() -> None:
+    """The rights in the docs are those tested; the page has no others."""
     page = PAGE.read_text(encoding="utf-8")
     assert re.findall(r"~rt:\*[^`]*", page) == [f"{LEAST_RIGHTS}\n"]
     assert f"`{CLUSTER_RIGHTS}`" in page

@@ -1,4 +1,4 @@
-"""TLS, as Debian's Redis speaks it: the same answers, and a certificate that does not fit is never a riddle or a hang.
+"""TLS with Debian's Redis: the same answers, and a clear error in time for a certificate that does not match.
 
 The Valkey of the wheel has no TLS.
 """
@@ -26,12 +26,12 @@ from tests.support.servers import Server
 NOW = 1_794_312_000
 POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncaps = ["1 per day"]')
 LONG = 5.0
-"""Seconds for connecting: a busy machine takes its time for a handshake, and no test waits for the end of it."""
+"""Seconds to connect: a busy machine is slow at handshakes, and no test waits for this to pass."""
 
 
 @dataclass(frozen=True)
 class Papers:
-    """Files of an authority, of another, of a server at `localhost`, and of a client of theirs."""
+    """Files of two authorities, and of a server at `localhost` and a client, both signed by the first."""
 
     folder: Path
 
@@ -68,7 +68,7 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
 
 
 def serve(papers: Papers, port: int, clients: str) -> list[str]:
-    """The options of a server that speaks TLS at a port, and asks for clients' certificates or does not."""
+    """The options of a server with TLS on a port, with or without client certificates."""
     return [
         *("--tls-port", str(port), "--tls-auth-clients", clients),
         *("--tls-cert-file", f"{papers.folder}/server.pem", "--tls-key-file", f"{papers.folder}/server.key"),
@@ -78,7 +78,7 @@ def serve(papers: Papers, port: int, clients: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Secure:
-    """A server that speaks TLS at a port of its own, and in clear at the other."""
+    """A server with TLS on its own port, and without on the other."""
 
     server: Server
     port: int
@@ -206,8 +206,8 @@ def test_a_connection_that_was_dropped_heals_over_tls(open_to_all: Secure, paper
         assert ads.claim("v", ["a"])
 
 
-def test_a_server_of_a_strange_authority_is_refused(open_to_all: Secure, papers: Papers) -> None:
-    """Nobody can pass for the server: not executed, the reason is told, and the policy's answer is given."""
+def test_a_server_of_an_unknown_authority_is_refused(open_to_all: Secure, papers: Papers) -> None:
+    """Nobody can impersonate the server: not executed, the error says why, and the policy's answer is given."""
     for url in (open_to_all.url(papers.stranger), open_to_all.url()):
         for error in refused(url):
             assert isinstance(error, NotExecuted)
@@ -215,20 +215,20 @@ def test_a_server_of_a_strange_authority_is_refused(open_to_all: Secure, papers:
 
 
 def test_a_server_of_another_name_is_refused(open_to_all: Secure, papers: Papers) -> None:
-    """A certificate of the right authority for another server will not do."""
+    """A certificate of the right authority but for another server is not accepted."""
     for error in refused(open_to_all.url(papers.authority, host="127.0.0.1")):
         assert isinstance(error, NotExecuted)
         assert "certificate is not valid for '127.0.0.1'" in str(error)
 
 
-def test_speaking_in_clear_where_tls_is_spoken_fails_at_once(open_to_all: Secure) -> None:
-    """`redis://` where `rediss://` is meant: not executed, and the policy's answer."""
+def test_no_tls_on_a_tls_port_fails_at_once(open_to_all: Secure) -> None:
+    """`redis://` instead of `rediss://`: not executed, and the policy's answer."""
     for error in refused(open_to_all.url().replace("rediss:", "redis:")):
         assert isinstance(error, NotExecuted)
 
 
-def test_a_certificate_that_is_not_there_is_told(open_to_all: Secure, papers: Papers) -> None:
-    """A wrong path is refused when the retargeter is made, and says what was not found."""
+def test_a_missing_certificate_file_is_named(open_to_all: Secure, papers: Papers) -> None:
+    """A wrong path is refused when the retargeter is made, with an error that names it."""
     url = open_to_all.url(f"ssl_ca_certs={papers.folder}/nowhere.pem")
     for make in (Retargeter, AsyncRetargeter):
         with pytest.raises(ConfigError, match="No such file"):
@@ -238,14 +238,14 @@ def test_a_certificate_that_is_not_there_is_told(open_to_all: Secure, papers: Pa
 def test_opening_a_connection_reads_no_certificates(
     open_to_all: Secure, papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What all connections need is read once, when the retargeter is made: to read it anew would take a call's time."""
+    """Certificates are read once, when the retargeter is made: reading them again would take a call's time."""
     with Retargeter(POLICY, open_to_all.url(papers.authority), clock=lambda: NOW, timeout=LONG) as ads:
         monkeypatch.setattr(ssl, "create_default_context", lambda *_: pytest.fail("read again"))
         assert ads.claim("v", ["a"])
 
 
 def test_a_client_shows_its_certificate(by_certificate: Secure, papers: Papers) -> None:
-    """Where the server asks for one, a client that has none is refused, and one that has is served."""
+    """Where the server requires one, a client without is refused, and one with is served."""
     for error in refused(by_certificate.url(papers.authority)):
         assert isinstance(error, NotExecuted)
     with by_certificate.server.client() as admin:
@@ -254,8 +254,8 @@ def test_a_client_shows_its_certificate(by_certificate: Secure, papers: Papers) 
     check_async(by_certificate.url(papers.authority, papers.client))
 
 
-def test_the_doctor_tells_whether_the_server_is_verified(open_to_all: Secure, papers: Papers) -> None:
-    """TLS that trusts anybody is warned of; a certificate that does not fit is an error of ours that says so."""
+def test_the_doctor_says_whether_the_server_is_verified(open_to_all: Secure, papers: Papers) -> None:
+    """A warning for TLS that trusts anybody; a certificate that does not match is our error, and says so."""
 
     def transport(*options: str) -> Diagnosis:
         with connect(open_to_all.url(*options)) as client:

@@ -1,7 +1,7 @@
-"""How long a visitor is kept: never without an end, never longer than the longest window that asks for what she did.
+"""How long a visitor is kept: always with an expiry, never longer than the longest window that asks for their events.
 
-Over random policies and histories, in memory to the second and on real servers by their own clock. How long that is,
-is worked out here from the policy's own words, as the oracle does it, beside what the stored bytes say of themselves.
+Over random policies and histories, in memory to the second and on real servers by their own clock. The expected time
+is worked out here from the policy's own words, as the oracle does it, and compared with the stored bytes.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _meant(condition: Condition, event: str, subject: Subject | None) -> bool:
 
 
 class Kept:
-    """One visitor's history on one policy: what every store is asked for, and until when it may keep her."""
+    """One visitor's history under one policy, in every store, and until when it may be kept."""
 
     def __init__(self, policy: Policy, clock: Clock, stores: list[MemoryStore | str]) -> None:
         self.prefix = f"rt:ttl-{next(_RUNS)}:"
@@ -110,7 +110,7 @@ class Kept:
         return f"{self.prefix}1:v".encode()
 
     def happens(self, event: str, subject: Subject | None, at: int) -> None:
-        """An event; whoever counts it may keep the visitor so much longer."""
+        """An event; the windows that count it may keep the visitor longer."""
         self._allowed(event, subject, at)
         before = dict(self.memory.read(self.key))
         answers = [ads.record("v", event, subject, at=at) for ads in self.ads]
@@ -134,7 +134,7 @@ class Kept:
         self.ahead = self.ahead or at > self.clock.now
 
     def _checked(self, before: Stored) -> None:
-        """In memory: she is kept as long as her newest entries matter, and not a second longer."""
+        """In memory: the visitor is kept as long as their newest entries matter, and not a second longer."""
         now, state = self.clock.now, self.memory.read(self.key)
         ttl = self.memory.ttl(self.key, now)
         assert (ttl is None) is (not state)
@@ -143,7 +143,7 @@ class Kept:
         ends = {field: timeline.newest(raw) + timeline.horizon_of(raw) for field, raw in state.items()}
         assert now + ttl <= self.until
         if state != before:
-            assert min(ends.values()) >= now - DAY or self.ahead, "dead for a day, written again, and there still"
+            assert min(ends.values()) >= now - DAY or self.ahead, "expired for a day, written again, and still there"
             rounding = {field: timeline.horizon_of(raw) // 500 for field, raw in state.items()}
             assert now + ttl > max(end - rounding[field] for field, end in ends.items())
         for field, raw in state.items():
@@ -151,7 +151,7 @@ class Kept:
                 assert timeline.moments(raw)[0] >= now - timeline.horizon_of(raw) - SKEW
 
     def on_server(self, client: redis.Redis) -> None:
-        """On a server: her key has an end, by the server's clock, which stands still beside the policy's."""
+        """On a server: the key has an expiry, by the server's clock, which hardly moves while the policy's jumps."""
         keys = list(client.scan_iter(match=self.prefix + "*", count=1_000))
         assert set(keys) <= {self.key}
         for key in keys:
@@ -159,7 +159,7 @@ class Kept:
             assert client.hgetall(key) == dict(self.memory.read(key))
 
     def forgotten(self, clients: list[redis.Redis]) -> None:
-        """Forget leaves nothing: no key under the prefix, and nothing to forget again."""
+        """`forget` leaves nothing: no key under the prefix, and nothing to forget again."""
         known = self.ads[0].forget("v")
         assert [ads.forget("v") for ads in self.ads[1:]] == [known] * (len(self.ads) - 1)
         assert [ads.forget("v") for ads in self.ads] == [False] * len(self.ads)
@@ -170,7 +170,7 @@ class Kept:
 
 @pytest.fixture(scope="module")
 def clients(fleet: dict[str, Server]) -> Iterator[dict[str, redis.Redis]]:
-    """A client of every real server by its address, to look behind the library's back."""
+    """A client of every real server by its URL, to read past the library."""
     with ExitStack() as stack:
         yield {s.url: stack.enter_context(s.client(socket_timeout=servers.PATIENCE)) for s in fleet.values()}
 
@@ -181,7 +181,7 @@ def history(data: st.DataObject, clients: dict[str, redis.Redis], most: int) -> 
     clock = Clock(strategies.BASE)
     try:
         kept = Kept(policy, clock, [MemoryStore(), *clients])
-    except PolicyError as error:  # more clauses than we take: a refusal, not a wrong answer
+    except PolicyError as error:  # too many clauses: a refusal, not a wrong answer
         assume("clauses" not in str(error))
         raise
     for _ in range(data.draw(st.integers(1, most), "how many")):
@@ -206,15 +206,15 @@ def _settings(examples: int) -> settings:
 def test_nothing_outlives_the_longest_window_that_asks_for_it(
     clients: dict[str, redis.Redis], data: st.DataObject
 ) -> None:
-    """In memory and on every server, whatever the policy and the history; and forgotten, nothing is left at all."""
+    """In memory and on every server, whatever the policy and the history; once forgotten, nothing is left at all."""
     kept = history(data, clients, 15)
     kept.forgotten(list(clients.values()))
 
 
 @given(st.data())
 @_settings(100)
-def test_when_her_time_has_passed_nothing_is_left(data: st.DataObject) -> None:
-    """In memory: a second after the last window has closed on her last entry the visitor is gone whole."""
+def test_when_the_last_window_has_closed_nothing_is_left(data: st.DataObject) -> None:
+    """In memory: a second after the last window has closed on the last entry the whole visitor is gone."""
     kept = history(data, {}, 20)
     kept.memory.expire(kept.until + 1)
     assert len(kept.memory) == 0

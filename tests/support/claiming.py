@@ -65,7 +65,7 @@ class Claiming:
             while not self._over.is_set():
                 turn = next(self._turns)
                 visitor, id_ = f"v{turn // _EACH + dice.randrange(_TOGETHER)}", f"id-{turn}"
-                begun = time.monotonic()
+                start = time.monotonic()
                 try:
                     claim = self.ads.claim(visitor, ["a"], id=id_)
                     if claim is not None:
@@ -76,7 +76,7 @@ class Claiming:
                     self.failed[type(error).__name__] += 1
                     self.errors[str(error)] += 1
                     self._unknown[visitor] += isinstance(error, OutcomeUnknown)
-                self.longest = max(self.longest, (time.monotonic() - begun) / 2)
+                self.longest = max(self.longest, (time.monotonic() - start) / 2)
         except BaseException as error:  # noqa: BLE001 - raised at the end
             self._surprises.append(error)
 

@@ -181,7 +181,7 @@ def load(ads: Ads) -> Iterator[list[tuple[float, bool]]]:
         try:
             while not over.is_set():
                 visitor, turn = f"{number}-{turn % 50}", turn + 1
-                begun = time.monotonic()
+                start = time.monotonic()
                 try:
                     failed = ads.decide(visitor).degraded is not None
                     if turn % 2:
@@ -190,7 +190,7 @@ def load(ads: Ads) -> Iterator[list[tuple[float, bool]]]:
                         ads.claim(visitor, ["a", "b"])
                 except StoreError:
                     failed = True
-                answered.append(((time.monotonic() - begun) / 2, failed))
+                answered.append(((time.monotonic() - start) / 2, failed))
         except BaseException as error:  # noqa: BLE001 - shown below
             surprises.append(error)
 

@@ -1,8 +1,8 @@
-"""A TCP proxy of our own before a server: each command meets the fault that a test has chosen.
+"""A TCP proxy in front of a server: each command meets the fault that a test has chosen.
 
-A fault is a function of an `Exchange`: it may forward the command, send the reply or a part of it, wait, reset. So it
-is known exactly whether a command reached the server, and what of its reply reached the client. Commands pass one at a
-time on each connection; what a client pipelines waits in its connection.
+A fault is a function of an `Exchange`: it may forward the command, send the reply or a part of it, wait, or reset. So a
+test knows exactly whether a command reached the server, and how much of its reply reached the client. Commands pass one
+at a time per connection; what a client pipelines waits.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tests.support.nodes import quiet_port
 from tests.support.servers import PATIENCE
 
 GREETINGS = frozenset({"CLIENT", "HELLO", "AUTH", "SELECT", "READONLY", "COMMAND", "CLUSTER", "PING", "INFO"})
-"""What a client says by itself when it connects; faults for single commands let these pass."""
+"""What a client sends on its own when it connects; faults for single commands let these pass."""
 
 Fault: TypeAlias = Callable[["Exchange"], None]
 
 
 class Exchange:
-    """One command on its way, and what a fault may do with it."""
+    """One command in transit, and what a fault may do with it."""
 
     def __init__(self, raw: bytes, name: str, client: socket.socket, link: _Link, over: threading.Event) -> None:
         self.raw, self.name, self._client, self._link, self._over = raw, name, client, link, over
@@ -36,16 +36,16 @@ class Exchange:
         return self._link.ask(self.raw, self.name)
 
     def send(self, reply: bytes) -> None:
-        """Give this to the client."""
+        """Send this to the client."""
         self._client.sendall(reply)
 
     def wait(self, seconds: float) -> None:
-        """Let time go by; less of it when the proxy stops."""
+        """Wait; hang up if the proxy stops in the meantime."""
         if self._over.wait(seconds):
             raise _HungUpError
 
     def mute(self) -> None:
-        """Say nothing more on this connection: replies come in order, so what is behind a lost one is lost too."""
+        """Send nothing more on this connection: replies come in order, so those after a lost one are lost too."""
         raise _MuteError
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class Exchange:
         raise _HungUpError
 
     def reset(self) -> None:
-        """Break off as a server that crashes does (RST)."""
+        """Break the connection as a server that crashes does (RST)."""
         _reset(self._client)
         raise _HungUpError
 
@@ -63,7 +63,7 @@ class _HungUpError(Exception):
 
 
 class _MuteError(Exception):
-    """The connection stays open, and nothing more is said on it."""
+    """The connection stays open, and nothing more is sent on it."""
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def _half(exchange: Exchange) -> None:
 
 
 def late(seconds: float) -> Fault:
-    """Executed at once; the reply comes so many seconds later."""
+    """Executed at once; the reply comes this many seconds later."""
 
     def fault(exchange: Exchange) -> None:
         reply = exchange.ask()
@@ -162,7 +162,7 @@ def answered(reply: bytes) -> Fault:
 
 
 def on(fault: Fault, *names: str) -> Fault:
-    """The fault for commands of these names (for all but greetings where none is named); the others pass."""
+    """The fault for commands of these names (without names: for all but greetings); the others pass."""
 
     def chosen(exchange: Exchange) -> None:
         meant = exchange.name in names if names else exchange.name not in GREETINGS
@@ -175,15 +175,15 @@ def on(fault: Fault, *names: str) -> Fault:
 
 
 class Proxy:
-    """Listens on a port of its own before the server at `target`; `fault` and `once` may be set at any time."""
+    """Listens on its own port in front of the server at `target`; `fault` and `once` may be set at any time."""
 
     def __init__(self, target: int) -> None:
         self.target, self.port = target, quiet_port()
         self.fault: Fault = passing
         self.forwarded: list[str] = []
-        """The names of the commands that the server was sent, greetings left aside."""
+        """The names of the commands sent to the server, without greetings."""
         self.arrived: list[str] = []
-        """The names of the commands that the client sent, greetings left aside."""
+        """The names of the commands sent by the client, without greetings."""
         self._next: deque[Fault] = deque()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
@@ -197,7 +197,7 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def once(self, *faults: Fault) -> None:
-        """The next commands that are no greetings meet these faults, one each; those behind them meet `fault`."""
+        """The next commands other than greetings meet these faults, one each; those after them meet `fault`."""
         with self._lock:
             self._next.extend(faults)
 
@@ -212,7 +212,7 @@ class Proxy:
         self._begin(self._accept, self._listener, self._over)
 
     def stop(self) -> None:
-        """Refuse connections, break off those that there are, and wait until all threads have ended."""
+        """Refuse connections, reset the open ones, and wait until all threads have ended."""
         self._over.set()
         if self._listener is not None:
             with contextlib.suppress(OSError):
@@ -227,7 +227,7 @@ class Proxy:
                 raise TimeoutError("a thread of the proxy did not end")
 
     def cut(self) -> None:
-        """Reset every connection there is; new ones are welcome."""
+        """Reset every open connection; new ones are accepted."""
         with self._lock:
             clients, self._clients = self._clients, set()
         for client in clients:
@@ -279,7 +279,7 @@ class Proxy:
 
 
 class _Link:
-    """One connection to the server, made when first needed."""
+    """One connection to the server, opened on first use."""
 
     def __init__(self, target: int, forwarded: list[str]) -> None:
         self._target, self._forwarded = target, forwarded
@@ -329,5 +329,5 @@ def _reply(lines: BinaryIO) -> Iterator[bytes]:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Close with a RST: what lingers is thrown away."""
+    """Close with a RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

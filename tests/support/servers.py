@@ -85,6 +85,12 @@ class Server:
         with self.client() as client:
             client.flushall()
 
+    def connections(self) -> set[str]:
+        """The ids of all connections but the one that asks: those of earlier tests may still be closing."""
+        with self.client() as client:
+            own = str(client.client_id())
+            return {connection["id"] for connection in client.client_list()} - {own}
+
     def commands(self) -> dict[str, int]:
         """How often each command has run since the start, without INFO and what a client sends on connecting."""
         with self.client() as client:
@@ -181,7 +187,7 @@ class Fake:
 def fake(answer: Callable[[list[bytes]], bytes | None]) -> Iterator[Fake]:
     """A server that sends `answer(command)` as it is; None hangs up. CLIENT commands get +OK."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        told = Fake(listener.getsockname()[1])
+        faked = Fake(listener.getsockname()[1])
 
         def serve(connection: socket.socket) -> None:
             with suppress(OSError), connection, connection.makefile("rb") as lines:  # the client may be gone
@@ -189,7 +195,7 @@ def fake(answer: Callable[[list[bytes]], bytes | None]) -> Iterator[Fake]:
                     if command[0] == b"CLIENT":
                         connection.sendall(b"+OK\r\n")
                         continue
-                    told.commands.append(command)
+                    faked.commands.append(command)
                     reply = answer(command)
                     if reply is None:
                         return
@@ -209,7 +215,7 @@ def fake(answer: Callable[[list[bytes]], bytes | None]) -> Iterator[Fake]:
         accepting = threading.Thread(target=accept, daemon=True)
         accepting.start()
         try:
-            yield told
+            yield faked
         finally:
             listener.shutdown(socket.SHUT_RDWR) if sys.platform == "linux" else None
     accepting.join(PATIENCE)

@@ -1,6 +1,6 @@
-"""Hypothesis strategies: policies, candidates, events and moments out of so few words that they meet all the time.
+"""Hypothesis strategies: policies, candidates, events and moments from so few words that they often coincide.
 
-Policies come as plain data for `Policy.model_validate`, which never refuses them. Moments lie in the days around the
+Policies are plain data for `Policy.model_validate`, which never refuses them. Moments lie in the days around the
 end of summer time in 2026, close together and on the edges of the windows that the policies use.
 """
 
@@ -42,7 +42,7 @@ def _within(windows: Iterable[str]) -> list[str]:
     return ["", *(f" within {window}" for window in windows)]
 
 
-# Whole texts to draw from, the simplest first: one draw each, which is fast, and shrinks well.
+# Whole texts to draw from, the simplest first: one draw each is fast and shrinks well.
 _COUNTS = ["", "2 ", "3 "]
 _DONE = [*EVENTS, "impression"]
 _ON = ["", " shop", " product/i1", " a", " b", " channel:email", " advertiser:ann", " item:i1"]
@@ -176,7 +176,7 @@ def _campaign(draw: st.DrawFn, words: _Words, defaults: Data) -> Data:
 
 
 def _annoyance(draw: st.DrawFn, words: _Words) -> Data:
-    """A threshold with points, perhaps with segments; what a campaign's impression costs is allowed by every one."""
+    """A threshold with points, perhaps with segments; each allows what one impression of a campaign costs."""
     data: Data = {"threshold": draw(words.threshold)}
     if draw(st.booleans()):
         data["points"] = {"email": draw(st.integers(1, 3)), "call": draw(st.sampled_from([1, 3, 5, 10]))}

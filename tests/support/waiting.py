@@ -49,7 +49,7 @@ def insist(call: Callable[[], T]) -> T:
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """The block ends within this time: a bound that only a hang breaks."""
-    begun = time.monotonic()
+    start = time.monotonic()
     yield
-    took = time.monotonic() - begun
+    took = time.monotonic() - start
     assert took < seconds, f"took {took:.2f} seconds, not {seconds:g} at most"
