@@ -82,7 +82,7 @@ def rooms(session: nox.Session) -> None:
 
 @nox.session
 def shuffle(session: nox.Session) -> None:
-    """The suite in random order; pytest prints the seed, and `-- -p randomly -p 'randomly_seed=N'` repeats it."""
+    """The suite in random order; pytest prints the seed, and `-- --randomly-seed=N` repeats it."""
     session.install("--editable", ".[test]", "pytest-randomly>=4")
     session.run("python", "-m", "pytest", *session.posargs)
 
