@@ -36,7 +36,7 @@ def read(*paths: str, **options: Any) -> list[LogRow]:
 
 
 def refused(*paths: str, **options: Any) -> str:
-    """What is said of a log that cannot be read."""
+    """The error of a log that cannot be read."""
     with pytest.raises(LogError) as error:
         opened(*paths, **options)
     return str(error.value)

@@ -81,7 +81,7 @@ def test_rows_are_sorted_and_inside_the_time_asked_for(rows: list[Row]) -> None:
 @pytest.mark.parametrize("days", [1, 2, 60])
 @pytest.mark.parametrize("visitors", [1, 2, 40])
 def test_every_visitor_leaves_a_row(visitors: int, days: int) -> None:
-    """Whatever the size, there are exactly as many visitors as asked for, and no row outside the time."""
+    """For any size there are exactly as many visitors as asked for, and no row outside the time."""
     rows = shop(visitors=visitors, days=days)
     assert {row.visitor for row in rows} == {f"v{number}" for number in range(1, visitors + 1)}
     assert all(MONDAY <= row.at < MONDAY + days * DAY for row in rows)

@@ -1,4 +1,4 @@
-"""Columns of numbers out of DuckDB: the same numbers as rows would be, in order, of any length."""
+"""Columns of numbers from DuckDB: the same numbers as fetched by rows, in order, of any length."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_columns_are_the_rows(rows: int) -> None:
 
 
 def test_a_part_of_a_table() -> None:
-    """A batch may begin within a table's block."""
+    """A batch may begin inside a table's block."""
     with duckdb.connect() as db:
         db.execute("CREATE TABLE numbers AS SELECT CAST(i AS INTEGER) AS i FROM range(10000) t(i)")
         got = [i for (column,) in batches(db.sql("SELECT i FROM numbers LIMIT 5000 OFFSET 3001"), "i") for i in column]
@@ -30,7 +30,7 @@ def test_a_part_of_a_table() -> None:
 
 
 def test_left_before_the_end() -> None:
-    """A reading that is given up leaves the connection as it was."""
+    """Reading that stops early leaves the connection usable."""
     with duckdb.connect() as db:
         reading = batches(db.sql("SELECT i FROM range(500000) t(i)"), "q")
         next(reading)
@@ -39,7 +39,7 @@ def test_left_before_the_end() -> None:
 
 
 def test_an_error_on_the_way() -> None:
-    """What DuckDB cannot compute is said with its words."""
+    """A query that fails on a row raises with DuckDB's message."""
     with duckdb.connect() as db:
         relation = db.sql("SELECT CAST(CASE WHEN i = 400000 THEN 'x' ELSE '1' END AS BIGINT) FROM range(500000) t(i)")
         with pytest.raises((duckdb.Error, LogError), match="Could not convert string 'x'"):

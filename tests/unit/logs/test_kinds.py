@@ -18,7 +18,7 @@ HEAD = "at,visitor,event,campaign,subject,id,cost,value,click,conversion,timezon
 
 
 def written(path: Path, rows: int, seed: int = 1) -> Path:
-    """A log in disorder: few seconds, few visitors (some rows without one), ids that come again, empty cells."""
+    """An unsorted log: few seconds, few visitors (some rows without one), repeated ids, empty cells."""
     draw = random.Random(seed)
     lines = [HEAD]
     for number in range(rows):
@@ -44,7 +44,7 @@ def written(path: Path, rows: int, seed: int = 1) -> Path:
 
 
 def counted(log: Log) -> tuple[dict[Kind, int], list[LogRow]]:
-    """The kinds of a log with how many rows each has, and the rows that are not repeated: in Python."""
+    """A log's kinds with their numbers of rows, and the rows that are not repeated, counted in Python."""
     seen: set[tuple[str | None, str, str]] = set()
     groups: defaultdict[tuple[Any, ...], list[LogRow]] = defaultdict(list)
     fresh = []
@@ -60,25 +60,25 @@ def counted(log: Log) -> tuple[dict[Kind, int], list[LogRow]]:
         first = min(row.at for row in rows)
         cost = sum(round((row.cost or 0) * UNIT) for row in rows)
         value = sum(round((row.value or 0) * UNIT) for row in rows)
-        told = (event, campaign, subject, click, conversion, timezone, priced, repeated, (label,))
-        kinds[Kind(*told, len(rows), first, cost, value)] = len(rows)
+        shared = (event, campaign, subject, click, conversion, timezone, priced, repeated, (label,))
+        kinds[Kind(*shared, len(rows), first, cost, value)] = len(rows)
     return kinds, fresh
 
 
 def alike(row: LogRow) -> tuple[Any, ...]:
     """What makes rows one kind."""
-    told = row.event, row.campaign, row.subject, row.click, row.conversion, row.timezone
-    return (*told, row.cost is not None, row.labels[0])
+    shared = row.event, row.campaign, row.subject, row.click, row.conversion, row.timezone
+    return (*shared, row.cost is not None, row.labels[0])
 
 
 def alike_kind(kind: Kind) -> tuple[Any, ...]:
-    """The same of a kind."""
+    """The same for a kind."""
     return (*kind[:6], kind.priced, kind.labels[0])
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 10_000])
 def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    """Kinds, sums, visitors and their rows in order are those of the log, however large the shares are."""
+    """Kinds, sums, visitors and their rows in order are those of the log, whatever the size of a chunk."""
     monkeypatch.setattr("retarget.logs.kinds.CHUNK", chunk)
     with Log(LogOptions((written(tmp_path / "log.csv", 700),))) as log:
         kinds, fresh = counted(log)
@@ -111,7 +111,7 @@ def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> N
 
 
 def test_a_log_of_three_columns(tmp_path: Path) -> None:
-    """What the log has not is not counted: one kind for each campaign, no money."""
+    """Columns that the log lacks make no kinds: one kind per campaign, no money."""
     path = tmp_path / "log.csv"
     path.write_text(f"at,visitor,campaign\n{T + 1},ann,a\n{T},ann,b\n{T + 2},ben,a\n")
     with Log(LogOptions((path,))) as log, log.tables() as tables:

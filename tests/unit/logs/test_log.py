@@ -19,7 +19,7 @@ DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def test_csv_with_every_field(tmp_path: Path) -> None:
-    """Each field lands in its place with its type, and a column that is no field is a label."""
+    """Each field lands in its place with its type, and a column that is not a field is a label."""
     path = csv(
         tmp_path,
         f"{T},v1,c1,click,s1,e1,0.25,9.5,1,true,Asia/Tokyo,gold",
@@ -46,21 +46,21 @@ def test_absent_fields_have_their_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "txt", "txt.gz"])
 def test_delimiters_are_found(tmp_path: Path, delimiter: str, suffix: str) -> None:
-    """Comma, semicolon, tab and bar are found without being named, packed or not, whatever the file is called."""
+    """Comma, semicolon, tab and bar are detected, gzipped or not, whatever the file is called."""
     lines = [HEAD, *(f"{T + i},v{i},c" for i in range(3))]
     path = write(tmp_path / f"log.{suffix}", "\n".join(lines).replace(",", delimiter))
     assert [(row.at, row.visitor, row.campaign) for row in read(path)] == [(T + i, f"v{i}", "c") for i in range(3)]
 
 
 def test_gzip_is_known_by_its_bytes(tmp_path: Path) -> None:
-    """A packed file without .gz in its name is read all the same."""
+    """A gzipped file without .gz in its name is read too."""
     path = tmp_path / "log.csv"
     path.write_bytes(gzip.compress(f"{HEAD}\n{T},v,c\n".encode()))
     assert read(str(path))[0].visitor == "v"
 
 
 def test_unusual_delimiter_and_quote(tmp_path: Path) -> None:
-    """A named delimiter and quote are used as they are."""
+    """A given delimiter and quote are used as they are."""
     path = write(tmp_path / "log.txt", f"at~visitor~campaign\n{T}~'a~b'~c\n")
     assert read(path, delimiter="~", quote="'")[0].visitor == "a~b"
 
@@ -75,20 +75,20 @@ def test_without_header(tmp_path: Path) -> None:
 
 
 def test_header_replaced(tmp_path: Path) -> None:
-    """With `header=True` and `columns`, the first line is passed over and the given names stand."""
+    """With `header=True` and `columns`, the first line is skipped and the given names are used."""
     path = csv(tmp_path, f"{T},v,c", head="a,b,c")
     assert read(path, header=True, columns=["at", "visitor", "campaign"])[0].visitor == "v"
 
 
 def test_without_quoting(tmp_path: Path) -> None:
-    """With quote="" a quote is a character like any other, as in a raw TSV of user agents."""
+    """With quote="" a quote is an ordinary character, as in a raw TSV of user agents."""
     path = write(tmp_path / "log.tsv", f'{T}\t"v\tc\t5" tablet\n{T + 1}\tw"\tc\t"x"\n')
     rows = read(path, delimiter="\t", quote="", columns=["at", "visitor", "campaign", "agent"])
     assert [(row.visitor, row.labels) for row in rows] == [('"v', ('5" tablet',)), ('w"', ('"x"',))]
 
 
 def test_odd_values(tmp_path: Path) -> None:
-    """Quoted delimiters, quotes and line ends, emoji, blanks and long values come out as they went in."""
+    """Quoted delimiters, quotes and line ends, emoji, blanks and long values are read unchanged."""
     odd = [
         'a,"b"',
         "line\nbreak",
@@ -115,7 +115,7 @@ def test_odd_values(tmp_path: Path) -> None:
 
 
 def test_quotes_that_come_late(tmp_path: Path) -> None:
-    """A first quoted value after 100,000 plain ones is unquoted all the same."""
+    """A quoted value is unquoted even if 100,000 plain ones come first."""
     path = csv(tmp_path, *[f"{T},a,c"] * 100_000, f'{T},"b",c', f'{T},"d ""e"", f",c')
     assert [row.visitor for row in read(path)][-2:] == ["b", 'd "e", f']
 
@@ -167,7 +167,7 @@ def test_parquet_timestamps(tmp_path: Path, kind: str) -> None:
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    """JSON lines are read, packed too; numbers, booleans, blank lines and nested values are no obstacle."""
+    """JSON lines are read, gzipped too, with numbers, booleans, blank lines and nested values."""
     lines = [
         {"at": T + 0.5, "visitor": 7, "campaign": "c", "click": True, "cost": 1e-3, "user": {"id": "x", "tags": [1]}},
         {"at": "2023-11-14T22:13:21Z", "visitor": "v", "campaign": "c", "click": 0},
@@ -189,7 +189,7 @@ def test_json_known_by_its_first_byte(tmp_path: Path) -> None:
 
 
 def test_json_keys_that_come_late(tmp_path: Path) -> None:
-    """A key that only the last of 30,000 lines has is a column nevertheless."""
+    """A key that only the last of 30,000 lines has is a column too."""
     line = json.dumps({"at": T, "visitor": "v", "campaign": "c"}) + "\n"
     last = json.dumps({"at": T, "visitor": "v", "campaign": "c", "conversion": 1, "tier": "gold"}) + "\n"
     with opened(write(tmp_path / "log.jsonl", line * 30_000 + last)) as log:
@@ -198,7 +198,7 @@ def test_json_keys_that_come_late(tmp_path: Path) -> None:
 
 
 def test_byte_order_mark_and_crlf(tmp_path: Path) -> None:
-    """A file that Excel wrote has the same columns."""
+    """A file written by Excel has the same columns."""
     path = write(tmp_path / "log.csv", b"\xef\xbb\xbfat,visitor,campaign\r\n1700000000,v,c\r\n")
     assert [(row.at, row.campaign) for row in read(path)] == [(T, "c")]
 
@@ -211,7 +211,7 @@ def test_column_names_ignore_case(tmp_path: Path) -> None:
 
 
 def test_globs_and_paths_in_order(tmp_path: Path) -> None:
-    """Paths come in the order given, what a glob matches by name; all of one second, so the order is the files'."""
+    """Paths are read in the order given, a glob's files by name; with one second in all rows that is the order."""
     for name in ("b", "a", "c"):
         csv(tmp_path, f"{T},{name}1,c", f"{T},{name}2,c", name=f"{name}.csv")
     first = csv(tmp_path, f"{T},z,c", name="z.txt")
@@ -220,7 +220,7 @@ def test_globs_and_paths_in_order(tmp_path: Path) -> None:
 
 
 def test_glob_through_folders(tmp_path: Path) -> None:
-    """`**` goes through folders, and folders that match are passed over."""
+    """`**` goes through folders, and folders that match are skipped."""
     (tmp_path / "day" / "hour.csv").mkdir(parents=True)
     csv(tmp_path / "day" / "hour.csv", f"{T},v,c")
     assert [row.visitor for row in read(str(tmp_path / "**" / "*.csv"))] == ["v"]
@@ -236,7 +236,7 @@ def test_a_name_that_looks_like_a_glob(tmp_path: Path) -> None:
 
 
 def test_files_of_different_shape(tmp_path: Path) -> None:
-    """CSV, JSON and Parquet, other delimiters, other columns: united by name, absent values None, order kept."""
+    """CSV, JSON and Parquet, other delimiters, other columns: united by name, missing values None, order kept."""
     paths = [
         csv(tmp_path, f"{T},1,c,x", name="a.csv", head=HEAD + ",tier"),
         write(tmp_path / "b.csv", f"campaign;at;visitor\nc;{T};2\n"),
@@ -251,7 +251,7 @@ def test_files_of_different_shape(tmp_path: Path) -> None:
 
 
 def test_an_empty_hour(tmp_path: Path) -> None:
-    """Among other files an empty one has no rows; a file with a header only has none either."""
+    """An empty file among others adds no rows; nor does a file with only a header."""
     path = csv(tmp_path, f"{T},v,c")
     empty = [write(tmp_path / "e.csv", ""), write(tmp_path / "e.csv.gz", ""), csv(tmp_path, name="h.csv")]
     assert len(read(*empty, path)) == 1
@@ -271,7 +271,7 @@ def ipinyou(tmp_path: Path) -> tuple[str, int, int]:
 
 
 def test_ipinyou(tmp_path: Path) -> None:
-    """A true log: TSV without header or quoting, Chinese local time in digits, sorted by visitor."""
+    """A real log: TSV without header or quoting, Chinese local time in digits, sorted by visitor."""
     path, rows, visitors = ipinyou(tmp_path)
     mapping = {
         "at": "strptime(column01[:14], '%Y%m%d%H%M%S')",
@@ -317,7 +317,7 @@ def open_bandit(tmp_path: Path) -> tuple[str, int]:
 
 
 def test_open_bandit(tmp_path: Path) -> None:
-    """A wide log without visitors: four features make one, and 34 affinities are not read."""
+    """A wide log without visitors: four features stand in for one, and 34 affinities are not read."""
     path, rows = open_bandit(tmp_path)
     mapping = {
         "at": "timestamp",

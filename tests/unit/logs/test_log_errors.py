@@ -14,8 +14,8 @@ from retarget.logs.log import Log, LogOptions
 from tests.support.logs import HEAD, T, csv, opened, parquet, read, refused, write
 
 
-def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
-    """A file that is not there, a glob without match, a folder, and an address on the network are named."""
+def test_paths_without_a_file(tmp_path: Path) -> None:
+    """A missing file, a glob without a match, a folder and a URL are errors that name them."""
     assert f"there is no file {tmp_path / 'x.csv'}" in refused(str(tmp_path / "x.csv"))
     assert f"no file matches {tmp_path / '*.csv'}" in refused(str(tmp_path / "*.csv"))
     assert "is a folder" in refused(str(tmp_path))
@@ -25,8 +25,8 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
             Log(LogOptions(paths))
 
 
-def test_files_that_are_no_logs(tmp_path: Path) -> None:
-    """Junk of every kind is refused with its name, and never with DuckDB's own exception."""
+def test_files_that_are_not_logs(tmp_path: Path) -> None:
+    """Junk of any format is a LogError with the file's name, never DuckDB's own exception."""
     junk = bytes(range(1, 256)) * 40
     for name in ("junk.csv", "junk.parquet", "junk.jsonl", "junk"):
         assert name in refused(write(tmp_path / name, junk))
@@ -40,7 +40,7 @@ def test_files_that_are_no_logs(tmp_path: Path) -> None:
 
 
 def test_ragged_csv(tmp_path: Path) -> None:
-    """A line with too many values is an error, not a line less, and the line is not quoted: a visitor stands in it."""
+    """A line with too many values is an error, not skipped, and is not quoted: it holds a visitor's id."""
     lines = [f"{T},v,c"] * 30_000
     said = refused(csv(tmp_path, *lines, f"{T},somebody,c,4"), delimiter=",")
     assert "Line: 30002" in said
@@ -50,7 +50,7 @@ def test_ragged_csv(tmp_path: Path) -> None:
 
 
 def test_missing_fields(tmp_path: Path) -> None:
-    """Without at, visitor or campaign the message shows the cure and the columns there are."""
+    """Without at, visitor or campaign the message has the remedy and the log's columns."""
     for name in ("at", "visitor", "campaign"):
         said = refused(csv(tmp_path, "1,2,3", head=HEAD.replace(name, "other")))
         assert f"no column {name}" in said
@@ -59,7 +59,7 @@ def test_missing_fields(tmp_path: Path) -> None:
 
 
 def test_mapping_of_an_unknown_column(tmp_path: Path) -> None:
-    """The unknown column, the map and the columns there are: all named."""
+    """The message names the unknown column, the map and the log's columns."""
     path = csv(tmp_path, f"{T},v,c")
     for text in ("nope", "nope + 1"):
         said = refused(path, mapping={"cost": text})
@@ -72,7 +72,7 @@ def test_mapping_of_an_unknown_column(tmp_path: Path) -> None:
     ["", "((", "visitor, campaign", "visitor; DROP TABLE log", "1) FROM x; SELECT (2", "a /* b", "max(visitor)", "*",
      "visitor AND", "no_such_function(visitor)", "visitor::NOSUCHTYPE", "COLUMNS(*)"],
 )  # fmt: skip
-def test_mapping_that_is_no_expression(tmp_path: Path, text: str) -> None:
+def test_mapping_that_is_not_an_expression(tmp_path: Path, text: str) -> None:
     """What is not one SQL expression over one row is refused, with the map in the message."""
     assert f"--map cost={text}" in refused(csv(tmp_path, f"{T},v,c"), mapping={"cost": text})
 
@@ -83,7 +83,7 @@ def test_reserved_word_is_explained(tmp_path: Path) -> None:
 
 
 def test_expression_that_fails_on_a_row(tmp_path: Path) -> None:
-    """An expression that breaks on some row's value is reported with the map and the value."""
+    """An expression that fails on a row's value is reported with the map and the value."""
     path = csv(tmp_path, "20131021,v,c", "tomorrow,v,c", head="ts,visitor,campaign")
     said = refused(path, mapping={"at": "strptime(ts, '%Y%m%d')"})
     assert "--map at=strptime" in said
@@ -108,16 +108,16 @@ def test_expression_that_fails_on_a_row(tmp_path: Path) -> None:
         ("1e300", "not within"),
     ],
 )
-def test_times_that_make_no_sense(tmp_path: Path, value: str, said: str) -> None:
-    """The first such row is named by its number and value, and how many there are."""
+def test_invalid_times(tmp_path: Path, value: str, said: str) -> None:
+    """The message has the number and the value of the first such row, and how many there are."""
     message = refused(csv(tmp_path, f"{T},v,c", f"{value},v,c", f"{T},v,c", f"{value},v,c"))
     assert message.startswith("row 2 of 4: at is")
     assert said in message
     assert message.endswith("(2 such rows)")
 
 
-def test_milliseconds_cure_fits_the_map(tmp_path: Path) -> None:
-    """The cure is in the words of the map that was given, and it works."""
+def test_the_remedy_for_milliseconds_fits_the_map(tmp_path: Path) -> None:
+    """The remedy is written with the map that was given, and it works."""
     path = csv(tmp_path, f"{T}123,v,c", head="ts,visitor,campaign")
     assert refused(path, mapping={"at": "ts"}).endswith("--map at='ts/1000' (1 such row)")
     assert "--map at='(ts + 1)/1000'" in refused(path, mapping={"at": "ts + 1"})
@@ -132,27 +132,27 @@ def test_milliseconds_cure_fits_the_map(tmp_path: Path) -> None:
     ("name", "value"),
     [("cost", "cheap"), ("cost", "inf"), ("value", "NaN"), ("click", "maybe"), ("conversion", "null")],
 )
-def test_numbers_and_flags_that_make_no_sense(tmp_path: Path, name: str, value: str) -> None:
-    """A cost that is no number would falsify every sum, so it is refused like a bad time."""
+def test_invalid_numbers_and_flags(tmp_path: Path, name: str, value: str) -> None:
+    """A cost that is not a number would distort every sum, so it is refused like an invalid time."""
     said = refused(csv(tmp_path, f"{T},v,c,1", f"{T},v,c,{value}", head=f"{HEAD},{name}"))
     assert said.startswith(f"row 2 of 2: {name} is '{value}'")
 
 
-def test_a_type_that_is_no_time(tmp_path: Path) -> None:
-    """A boolean or a list is no time."""
+def test_a_type_that_is_not_a_time(tmp_path: Path) -> None:
+    """A boolean or a list is not a time."""
     path = csv(tmp_path, f"{T},v,c")
     assert "at is 'true'" in refused(path, mapping={"at": "visitor = 'v'"})
     assert "neither ISO" in refused(path, mapping={"at": "[1, 2]"})
 
 
 def test_unknown_time_zone(tmp_path: Path) -> None:
-    """An unknown zone is the caller's fault and is named."""
+    """An unknown zone is the caller's error and is named."""
     with pytest.raises(InputError, match="Mars/Base"):
         opened(csv(tmp_path, f"{T},v,c"), time_zone="Mars/Base")
 
 
 def test_errors_keep_their_cause(tmp_path: Path) -> None:
-    """DuckDB's exception is there for who wants it, as the cause."""
+    """DuckDB's exception is the error's cause."""
     with pytest.raises(LogError) as error:
         opened(csv(tmp_path, f"{T},v,c"), mapping={"cost": "(("})
     assert isinstance(error.value.__cause__, duckdb.Error)
@@ -166,7 +166,7 @@ def test_without_duckdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_closed_log_says_so(tmp_path: Path) -> None:
-    """Closing twice does no harm; reading on is a LogError."""
+    """Closing twice is harmless; reading a closed log is a LogError."""
     log = opened(csv(tmp_path, *[f"{T},v,c"] * 10))
     reading = log.rows(batch=2)
     next(reading)
@@ -186,17 +186,17 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_extension_is_fetched(tmp_path: Path) -> None:
-    """An expression that would need an extension from the network is refused at once."""
+    """An expression that would need an extension from the network is refused."""
     assert "--map cost=ST_Point(1, 2)" in refused(csv(tmp_path, f"{T},v,c"), mapping={"cost": "ST_Point(1, 2)"})
 
 
 def test_no_message_quotes_a_row(tmp_path: Path) -> None:
-    """A key that comes twice, a column without end: told in a few words, and not whom it was about."""
-    twice = write(tmp_path / "twice.jsonl", '{"at": 1, "visitor": "her-id", "campaign": "a", "at": 2}\n')
+    """A repeated key, an endless column name or value: the message is short and has no visitor's id."""
+    twice = write(tmp_path / "twice.jsonl", '{"at": 1, "visitor": "visitor-7", "campaign": "a", "at": 2}\n')
     endless = write(tmp_path / "endless.csv", "at,visitor" + "x" * 5_000 + ",campaign\n1,v,a\n")
     worthless = write(tmp_path / "worthless.csv", "at,visitor,campaign,cost\n1,v,a," + "x" * 5_000 + "\n")
     for path in (twice, endless, worthless):
         with pytest.raises(LogError) as raised:
             Log(LogOptions([path]))
-        assert "her-id" not in str(raised.value)
+        assert "visitor-7" not in str(raised.value)
         assert len(str(raised.value)) < 500

@@ -36,7 +36,7 @@ def test_one_log_may_mix_times(tmp_path: Path) -> None:
 
 
 def test_time_zone_of_naive_times(tmp_path: Path) -> None:
-    """`time_zone` reads what has no offset, summer and winter; what has one is left alone."""
+    """`time_zone` applies to times without an offset, in summer and winter, and to no others."""
     path = csv(tmp_path, "2024-01-01 12:00:00,a,c", "2024-07-01 12:00:00,b,c", "2024-07-01T12:00:00Z,d,c")
     utc = read(path)
     zurich = read(path, time_zone="Europe/Zurich")
@@ -44,7 +44,7 @@ def test_time_zone_of_naive_times(tmp_path: Path) -> None:
 
 
 def test_computed_time_and_zone(tmp_path: Path) -> None:
-    """The clock of iPinYou: digits in Chinese local time without offset."""
+    """The times of iPinYou: digits in Chinese local time without an offset."""
     path = csv(tmp_path, "20131021182902623,v,c", head="ts,visitor,campaign")
     wanted = int(datetime(2013, 10, 21, 10, 29, 2, tzinfo=UTC).timestamp())
     aware = {"at": "strptime(ts[:14], '%Y%m%d%H%M%S') AT TIME ZONE 'Asia/Shanghai'"}
@@ -81,7 +81,7 @@ def test_after(tmp_path: Path) -> None:
 
 
 def test_batches(tmp_path: Path) -> None:
-    """Batches are as long as asked, the last may be shorter; two readings at once do not disturb each other."""
+    """Batches have the size asked for, the last may be shorter; two readers do not disturb each other."""
     with opened(csv(tmp_path, *(f"{T + i},v{i},c" for i in range(10)))) as log:
         assert [len(batch) for batch in log.rows(batch=4)] == [4, 4, 2]
         pairs = [(a[0].at, b[0].at) for a, b in zip(log.rows(batch=1), log.rows(batch=1), strict=True)]
@@ -91,7 +91,7 @@ def test_batches(tmp_path: Path) -> None:
 
 
 def test_mapping_renames(tmp_path: Path) -> None:
-    """A renamed column is no label besides; any column name will do, words of SQL and odd signs too."""
+    """A renamed column is not a label as well; any column name works, SQL keywords and odd characters too."""
     path = csv(tmp_path, f"{T},v,c,x,y", head="select,user id,camp-aign,at,tier")
     with opened(path, mapping={"at": "select", "visitor": "user id", "campaign": "camp-aign", "extra": "at"}) as log:
         assert log.label_names == ("tier", "extra")
@@ -115,7 +115,7 @@ def test_mapping_computes(tmp_path: Path) -> None:
 
 
 def test_arithmetic_on_text_columns(tmp_path: Path) -> None:
-    """Columns of CSV and JSON are text, yet numbers can be reckoned with and times moved to a zone."""
+    """Columns of CSV and JSON are text, yet arithmetic and time zones work on them."""
     path = csv(tmp_path, f"{T}123,2024-01-01 09:00:00,v,c", head="ms,local,visitor,campaign")
     assert read(path, mapping={"at": "ms/1000"})[0].at == T
     assert read(path, mapping={"at": "local AT TIME ZONE 'Asia/Tokyo'"})[0].at == 1_704_067_200
@@ -124,7 +124,7 @@ def test_arithmetic_on_text_columns(tmp_path: Path) -> None:
 
 
 def test_a_guess_is_no_verdict(tmp_path: Path) -> None:
-    """Visitors that look like numbers for 30,000 rows are text, and one that does not breaks no other expression."""
+    """Visitors that look like numbers for 30,000 rows are text; one that does not breaks no other expression."""
     path = csv(tmp_path, *[f"{T}000,007,c"] * 30_000, f"{T}000,somebody,c", head="ms,visitor,campaign")
     assert {row.visitor for row in read(path, mapping={"at": "ms/1000"})} == {"007", "somebody"}
 
@@ -137,7 +137,7 @@ def test_both_kinds_of_expression(tmp_path: Path) -> None:
 
 
 def test_a_constant_campaign(tmp_path: Path) -> None:
-    """`campaign` serves a log without that column, quotes and all, and is refused where there is one."""
+    """`campaign` is for a log without that column, may contain quotes, and is refused if the log has one."""
     path = csv(tmp_path, f"{T},v", head="at,visitor")
     assert read(path, campaign="it's")[0].campaign == "it's"
     assert read(path, mapping={"campaign": "NULL"})[0].campaign is None
@@ -146,7 +146,7 @@ def test_a_constant_campaign(tmp_path: Path) -> None:
 
 
 def test_labels(tmp_path: Path) -> None:
-    """Labels are all other columns, or those asked for, in that order; a field or a mapped name may be one, too."""
+    """Labels are all other columns, or those asked for, in that order; a field or a mapped name may be one too."""
     path = csv(tmp_path, f"{T},v,c,1,2,3", head=HEAD + ",a,b,d")
     for labels, names, values in (
         (None, ("a", "b", "d"), ("1", "2", "3")),

@@ -31,7 +31,7 @@ def server() -> Iterator[EmbeddedServer]:
 
 
 def test_what_is_kept_and_forgotten(server: EmbeddedServer) -> None:
-    """A server is left as it was; with `keep` the visitors stay, under a prefix that is told."""
+    """A server is left as it was; with `keep` the visitors stay, under a prefix that is reported."""
     policy = Policy.from_text('[campaign.c]\ncaps = ["1 per 60 seconds"]\nexclude = ["visit home"]')
     log = opened([row(MONDAY, "v1"), row(MONDAY, "v2", None, event="visit", subject="home")])
     with log, redis.Redis.from_url(server.url) as client:
@@ -42,13 +42,13 @@ def test_what_is_kept_and_forgotten(server: EmbeddedServer) -> None:
         assert kept.prefix is not None
         keys = cast("list[bytes]", client.keys(kept.prefix + "*"))
         assert sorted(key.rpartition(b":")[2] for key in keys) == [b"v1", b"v2"]
-        # The log's minute may take the replay longer than a minute: nothing goes before a day is over.
+        # Replaying a minute of the log may take longer than a minute: nothing expires within a day.
         assert all(cast("int", client.ttl(key)) > DAY - 60 for key in keys)
         client.flushall()
 
 
-def test_a_store_that_fails_is_no_decision(server: EmbeddedServer) -> None:
-    """Where the store fails the replay fails: nothing is suppressed or served for want of an answer."""
+def test_a_store_that_fails(server: EmbeddedServer) -> None:
+    """If the store fails, the replay fails: nothing counts as suppressed or served without an answer."""
     policy = Policy.from_text('on_store_error = "allow"\n[campaign.c]\ncaps = ["1 per day"]')
     with opened([row(MONDAY)]) as log, pytest.raises(NotExecuted):
         replay(log, policy, store=server.url + ".not")
@@ -90,7 +90,7 @@ class Counting(MemoryStore):
 
 
 def test_a_visitor_is_kept_for_a_day() -> None:
-    """Whatever the policy remembers, a write asks for a day at least, and for more where the policy does."""
+    """A write asks for a TTL of at least a day, and for more if the policy does."""
     for cap, wanted in (("1 per 60 seconds", DAY), ("1 per 7 days", 7 * DAY + 1)):
         store = Noting()
         judge = StoreJudge(Policy.from_text(f'[defaults]\ncaps = ["{cap}"]'), store, "p:")

@@ -25,7 +25,7 @@ KINDS = ("item", "channel", "advertiser")
 
 
 def as_row(event: Event) -> LogRow:
-    """The event as a log would have it."""
+    """The event as a row of a log."""
     target = event.subject
     labels = dict(target.labels) if isinstance(target, Candidate) else {}
     name = target.campaign if isinstance(target, Candidate) else target
@@ -63,7 +63,7 @@ def by_scanning(policy: Policy, rows: Sequence[LogRow], kinds: tuple[str, ...]) 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_any_policy(data: st.DataObject) -> None:
-    """Whatever the policy and the log: memory, a store, and an oracle that scans all serve the same impressions."""
+    """For any policy and log, memory, a store, and an oracle that scans all serve the same impressions."""
     policy = Policy.model_validate(data.draw(policies()))
     rows = [as_row(one) for one in data.draw(st.lists(events(policy), max_size=25))]
     result = run(policy, rows, *KINDS)
@@ -77,7 +77,7 @@ def _with_defaults(policy: Policy) -> dict[str, Any]:
 
 
 def test_shop_with_everything() -> None:
-    """A shop's weeks through a policy of every kind of rule: memory and a store agree in every figure."""
+    """A shop's weeks under a policy with every kind of rule: memory and a store agree in every figure."""
     result = run(EVERYTHING, shop_rows(250), "channel", "advertiser", "creative", "item")
     reasons = {reason for reason, _ in result.total.rules}
     assert reasons == {"cap", "gap", "annoyance", "audience", "exclude", "hours", "days", "start", "end"}
@@ -85,11 +85,11 @@ def test_shop_with_everything() -> None:
 
 
 def test_a_bot_with_more_timelines_than_a_visitor_may_have() -> None:
-    """A visitor who is full is treated alike in memory and in a store, and what found no room is told."""
+    """A visitor who is full is judged alike in memory and through a store; dropped events are reported."""
     policy = '[caps]\nitem = ["1 per 7 days"]\n[campaign.c]\nexclude = ["visit {item} within 9 days"]'
     rows = [row(MONDAY + n, "bot", "c", f"item-{n % 640}") for n in range(700)]
     rows += [row(MONDAY + 3_000 + n, "bot", None, event="visit", subject=f"item-{n}") for n in range(20)]
-    rows += [row(MONDAY + n, "her", "c", "item-1") for n in range(3)]
+    rows += [row(MONDAY + n, "other", "c", "item-1") for n in range(3)]
     rows = [one._replace(labels=one.labels or (None,)) for one in rows]
     result = run(policy, rows, "item")
     assert result.total.rules["full", "full"] > 0
@@ -125,7 +125,7 @@ def test_ties_and_limits_on_several_timelines() -> None:
 
 
 def test_harmless_visitors() -> None:
-    """Visitors with fewer rows than the lowest limit need are never looked at; with other rules everybody is."""
+    """Visitors with too few rows for the lowest limit are skipped; with other rules none is."""
     kind = Kind("impression", "c", None, False, False, None, False, False, (), 6, MONDAY, 0, 0)  # noqa: FBT003
     for policy, harmless in (
         ('[defaults]\ncaps = ["3 per day", "9 per 7 days"]', 3),

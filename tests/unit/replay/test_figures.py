@@ -10,7 +10,7 @@ from tests.support.replays import MONDAY, row, run
 
 
 def test_a_small_log_in_full() -> None:
-    """What is served, suppressed, by which rule, for whom, what it cost: all told, and ready for JSON."""
+    """Everything is reported, as JSON values: served, suppressed, by which rule, for whom, at what cost."""
     policy = """
         [annoyance]
         threshold = ["3 per day"]
@@ -22,9 +22,9 @@ def test_a_small_log_in_full() -> None:
     rows += [row(MONDAY + 4_000 + 60 * n, "v1") for n in range(2)]
     rows += [row(MONDAY + 5, "v2", "c", cost=1.5, id="i"), row(MONDAY + 9, "v2", "c", cost=1.5, id="i")]
     rows += [row(MONDAY, "v3", None, event="visit", subject="home")]
-    told: list[tuple[int, int]] = []
-    result = run(policy, rows, progress=lambda done, count: told.append((done, count)))
-    assert told[-1] == (9, 9)
+    reported: list[tuple[int, int]] = []
+    result = run(policy, rows, progress=lambda done, count: reported.append((done, count)))
+    assert reported[-1] == (9, 9)
     figures = json.loads(json.dumps(result.to_dict()))
     assert figures | {"seconds": 0, "events_per_second": 0} == {
         "impressions": 8,
@@ -59,7 +59,7 @@ def test_a_small_log_in_full() -> None:
 
 
 def test_frequency() -> None:
-    """The 99th percentile is what at least 99 of 100 visitors did not exceed."""
+    """At least 99 of 100 visitors got at most the 99th percentile."""
     assert Frequency({1: 99, 50: 1}).p99 == 1
     assert Frequency({1: 98, 50: 2}).p99 == 50
     assert Frequency({1: 9, 7: 1}).p99 == 7
@@ -68,7 +68,7 @@ def test_frequency() -> None:
 
 
 def test_clicks_in_the_impression_s_row() -> None:
-    """A click told in its impression's row happened if the impression did; on a suppressed one it is a risk."""
+    """A click in its impression's row happened if the impression did; on a suppressed one it is at risk."""
     policy = """
         [campaign.c]
         caps = ["1 per hour"]
@@ -95,7 +95,7 @@ def test_clicks_in_the_impression_s_row() -> None:
 
 
 def test_clicks_in_rows_of_their_own() -> None:
-    """A click's own row happened, and is a risk where the campaign's last impression before it was suppressed."""
+    """A click with its own row happened, and is at risk if the campaign's previous impression was suppressed."""
     policy = '[campaign.c]\ncaps = ["1 per hour"]\n[campaign.after]\naudience = ["click c"]'
     rows = [
         row(MONDAY, "v1", "c"),
@@ -115,7 +115,7 @@ def test_clicks_in_rows_of_their_own() -> None:
 
 
 def test_money_does_not_depend_on_the_order() -> None:
-    """Sums of money are exact to a billionth, in whatever order they are made."""
+    """Sums of money are exact to a billionth, in any order."""
     rows = [row(MONDAY + n, f"v{n % 7}", "c", cost=0.1) for n in range(1_000)]
     assert run('[defaults]\ncaps = ["1 per lifetime"]', rows).total.cost == 100.0
 

@@ -28,8 +28,8 @@ from tests.support.replays import MONDAY, opened, row
     ],
 )
 @pytest.mark.parametrize("store", ["memory://", MemoryStore()])
-def test_rows_that_make_no_sense(wrong: LogRow, message: str, store: str | MemoryStore) -> None:
-    """A row that the library refuses is the log's fault: the error says which moment and why."""
+def test_rows_that_are_refused(wrong: LogRow, message: str, store: str | MemoryStore) -> None:
+    """A row that the library refuses is a LogError with the row's time and the reason."""
     log = opened([row(MONDAY - 5), wrong])
     with log, pytest.raises(LogError, match=r"the row of 2026-11-02T00:00:00") as raised:
         replay(log, Policy.from_text('[defaults]\ncaps = ["1 per day"]'), store=store)

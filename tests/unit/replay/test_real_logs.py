@@ -54,16 +54,16 @@ class Seen(NamedTuple):
     label: str
 
 
-class TrueLog(NamedTuple):
-    """A log with what is wanted of it, and whether it is the true one or stands in for it."""
+class RealLog(NamedTuple):
+    """A log with its impressions, and whether it is the real one or stands in for it."""
 
     log: Log
     rows: list[Seen]
-    true: bool
+    real: bool
 
 
 def stand_in(path: Path, label: str) -> tuple[LogOptions, list[Seen]]:
-    """A made-up shop's impressions, where the true log is not at hand."""
+    """A synthetic shop's impressions, where the real log is missing."""
     rows = [one for one in shop(visitors=400, days=9) if one.event == "impression"]
     write_csv(rows, path)
     seen = [Seen(one.at, one.visitor, one.creative) for one in rows]
@@ -77,11 +77,11 @@ def in_shanghai(digits: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def true_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, TrueLog]]:
+def real_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RealLog]]:
     """The impressions of iPinYou and of the Open Bandit, or what stands in for them; each opened once."""
     folder = tmp_path_factory.mktemp("logs")
     ipinyou, bandit = DATA / "ipinyou/imp.20131021.adv2821.limit1000.txt.gz", DATA / "open_bandit/bts_men.csv.gz"
-    found: dict[str, TrueLog] = {}
+    found: dict[str, RealLog] = {}
     if ipinyou.exists():
         with gzip.open(ipinyou, "rt", encoding="utf-8") as text:
             cells = [line.rstrip("\n").split("\t") for line in text]
@@ -103,7 +103,7 @@ def true_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tr
         seen = [Seen(in_shanghai(cell[1]), cell[3], cell[18]) for cell in cells]
     else:
         options, seen = stand_in(folder / "ipinyou.csv", "creative")
-    found["ipinyou"] = TrueLog(Log(options), seen, ipinyou.exists())
+    found["ipinyou"] = RealLog(Log(options), seen, ipinyou.exists())
     if bandit.exists():
         features = [f"user_feature_{number}" for number in range(4)]
         with gzip.open(bandit, "rt", encoding="utf-8") as text:
@@ -124,7 +124,7 @@ def true_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tr
         ]
     else:
         options, seen = stand_in(folder / "bandit.csv", "item")
-    found["bts_men"] = TrueLog(Log(options), seen, bandit.exists())
+    found["bts_men"] = RealLog(Log(options), seen, bandit.exists())
     yield found
     for one in found.values():
         one.log.close()
@@ -153,17 +153,17 @@ def counted_here(rows: list[Seen], limit: int, seconds: int | ZoneInfo, label: s
     return suppressed
 
 
-def expected(one: TrueLog, by_hand: int, cap: str, seconds: int | ZoneInfo, label: str | None) -> int:
-    """The figure that was counted by hand for the true log, and for any log the one counted here."""
+def expected(one: RealLog, by_hand: int, cap: str, seconds: int | ZoneInfo, label: str | None) -> int:
+    """The figure counted here, which for the real log must be the one counted by hand."""
     here = counted_here(one.rows, int(cap.split()[0]), seconds, label)
-    assert not one.true or here == by_hand
+    assert not one.real or here == by_hand
     return here
 
 
 @pytest.mark.parametrize(("name", "label"), COUNTED_BY_HAND)
-def test_true_logs(true_logs: dict[str, TrueLog], name: str, label: str | None) -> None:
-    """Every cap suppresses exactly the impressions that a count by hand says, per visitor and per visitor and label."""
-    one = true_logs[name]
+def test_real_logs(real_logs: dict[str, RealLog], name: str, label: str | None) -> None:
+    """Each cap suppresses exactly as many impressions as a count by hand, per visitor and per label."""
+    one = real_logs[name]
     for cap, by_hand in zip(CAPS, COUNTED_BY_HAND[name, label], strict=True):
         seconds = WINDOWS[cap.partition(" per ")[2]]
         result = replay(one.log, policy_for(cap, label))
@@ -174,9 +174,9 @@ def test_true_logs(true_logs: dict[str, TrueLog], name: str, label: str | None) 
 
 
 @pytest.mark.parametrize(("label", "zone"), CALENDAR)
-def test_true_logs_by_the_calendar(true_logs: dict[str, TrueLog], label: str | None, zone: str) -> None:
-    """A calendar day is that of the time zone that is asked for."""
-    one = true_logs["bts_men"]
+def test_real_logs_by_the_calendar(real_logs: dict[str, RealLog], label: str | None, zone: str) -> None:
+    """A calendar day is that of the given time zone."""
+    one = real_logs["bts_men"]
     result = replay(one.log, policy_for("3 per calendar day", label), time_zone=zone)
     cap = "3 per calendar day"
     assert result.suppressed == expected(one, CALENDAR[label, zone], cap, ZoneInfo(zone), label)
@@ -186,11 +186,11 @@ def test_true_logs_by_the_calendar(true_logs: dict[str, TrueLog], label: str | N
     ("name", "label", "number"),
     [("ipinyou", None, 0), ("ipinyou", "creative", 1), ("bts_men", None, 2), ("bts_men", "item", 3)],
 )
-def test_true_logs_on_a_server(
-    true_logs: dict[str, TrueLog], server: EmbeddedServer, name: str, label: str | None, number: int
+def test_real_logs_on_a_server(
+    real_logs: dict[str, RealLog], server: EmbeddedServer, name: str, label: str | None, number: int
 ) -> None:
-    """A real server, asked in time order, comes to the same figures as lists in memory, and is left empty."""
-    one, cap = true_logs[name], CAPS[number]
+    """A real server, asked in time order, gives the same figures as memory, and is left empty."""
+    one, cap = real_logs[name], CAPS[number]
     result = replay(one.log, policy_for(cap, label), store=server.url)
     by_hand = COUNTED_BY_HAND[name, label][number]
     assert result.suppressed == expected(one, by_hand, cap, WINDOWS[cap.partition(" per ")[2]], label)
@@ -199,10 +199,10 @@ def test_true_logs_on_a_server(
         assert client.dbsize() == 0
 
 
-def test_double_fired_impressions(true_logs: dict[str, TrueLog]) -> None:
-    """An impression whose id was there before is counted once, and reported; iPinYou's log has 40."""
-    one = true_logs["ipinyou"]
-    if one.true:
+def test_double_fired_impressions(real_logs: dict[str, RealLog]) -> None:
+    """An impression whose id was seen before is counted once and reported; iPinYou's log has 40."""
+    one = real_logs["ipinyou"]
+    if one.real:
         rows = [seen for batch in one.log.rows() for seen in batch]
         mapped = [seen._replace(id=seen.labels[1]) for seen in rows]
         repeats, share = 40, ("ipinyou", 1)

@@ -18,7 +18,7 @@ DAY = 86_400
 
 
 def test_processes_out_of_range() -> None:
-    """There is at least one process, and only one asks a store."""
+    """There is at least one process, and exactly one with a store."""
     with opened([row(MONDAY)]) as log:
         with pytest.raises(InputError, match="processes=0: it must be at least 1"):
             replay(log, Policy(), processes=0)
@@ -36,7 +36,7 @@ def test_an_empty_log() -> None:
 
 @pytest.mark.parametrize(("answer", "served"), [("block", 0), ("allow", 2)])
 def test_unknown_visitors(answer: str, served: int) -> None:
-    """Impressions without a visitor get what the policy says, uncounted; the clock still holds."""
+    """Impressions without a visitor get the policy's answer, uncounted; the clock still applies."""
     policy = f"""
         on_unknown_visitor = "{answer}"
         [campaign.c]
@@ -52,7 +52,7 @@ def test_unknown_visitors(answer: str, served: int) -> None:
 
 
 def test_unknown_campaigns() -> None:
-    """Campaigns that the policy does not name are held to [defaults], or else to what concerns everyone."""
+    """Campaigns that the policy does not name get [defaults], or else only the rules for everyone."""
     rows = [row(MONDAY + n, "v1", campaign, "x") for n, campaign in enumerate(["c", "new", "new", "new"])]
     shared = run('[caps]\nadvertiser = ["3 per day"]\n[campaign.c]\nlabels = { advertiser = "x" }', rows, "advertiser")
     assert (shared.unknown_campaigns, shared.defaults) == (("new",), False)
@@ -63,7 +63,7 @@ def test_unknown_campaigns() -> None:
 
 
 def test_time_zones() -> None:
-    """A row's own zone goes before the one asked for, and that before the policy's."""
+    """A row's own zone takes precedence over the one given, and that over the policy's."""
     policy = 'timezone = "UTC"\n[campaign.c]\nhours = "08:00-09:00"'
     rows = [row(MONDAY + hour * 3_600, f"v{hour}") for hour in range(24)]
     assert run(policy, rows).frequency_after.histogram == {1: 1}
@@ -76,13 +76,13 @@ def test_time_zones() -> None:
 
 
 def test_a_wrong_time_zone() -> None:
-    """A time zone that nobody knows is refused before a row is read."""
+    """An unknown time zone is refused before a row is read."""
     with opened([]) as log, pytest.raises(InputError, match="'Mars' is not a known time zone"):
         replay(log, Policy(), time_zone="Mars")
 
 
 def test_labels_of_a_policy() -> None:
-    """The labels that are read are those that a cap, a template, or the threshold's points can ask about."""
+    """The labels that are read are those of caps, of templates, and of the threshold's points."""
     policy = Policy.from_text("""
         [annoyance]
         threshold = ["9 per day"]
@@ -102,7 +102,7 @@ def test_labels_of_a_policy() -> None:
 
 
 def test_only_labels_that_matter_are_read(tmp_path: Path) -> None:
-    """Of a wide log only the columns are read that the policy asks about; one that the log lacks is no fault."""
+    """Of a wide log only the columns that the policy asks about are read; the log may lack one."""
     wide = ["at", "visitor", "campaign", "creative", *(f"feature{n}" for n in range(30))]
     path = tmp_path / "wide.csv"
     path.write_text(",".join(wide) + "\n" + ",".join([str(MONDAY), "v", "c", "still", *["0.0"] * 30]) + "\n")
@@ -114,7 +114,7 @@ def test_only_labels_that_matter_are_read(tmp_path: Path) -> None:
         open_log(LogOptions((path,), {"visitor": "nobody"}), policy)
 
 
-def test_a_log_with_labels_nobody_asks_about() -> None:
+def test_a_log_with_other_labels() -> None:
     """Labels of an opened log that the policy does not ask about make no difference."""
     rows = [row(MONDAY + n, "v", "c", str(n), "still", str(n)) for n in range(4)]
     result = run('[caps]\ncreative = ["3 per day"]', rows, "n", "creative", "m")
@@ -122,7 +122,7 @@ def test_a_log_with_labels_nobody_asks_about() -> None:
 
 
 def test_times() -> None:
-    """The first and the last row's times are those of the log, whatever the order it is taken in."""
+    """The first and the last row's times are those of the log, in whatever order it is read."""
     rows = [row(MONDAY + n * 100, f"v{9 - n}") for n in range(10)]
     result = run('[defaults]\ncaps = ["1 per day"]', rows)
     assert result.first == datetime.fromtimestamp(MONDAY, UTC)
