@@ -31,7 +31,7 @@ def test_processes(monkeypatch: pytest.MonkeyPatch) -> None:
                 log, policy, processes=processes, progress=lambda done, count: reported.append((done, count))
             )
             assert facts(result) == alone
-    assert len(reported) > 20
+    assert len(reported) > 2 * 2 * 3  # more chunks than are under way at once, in both runs
     assert reported[-1] == (len(rows), len(rows))
 
 
