@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import retarget
 from retarget.cli import main
 from retarget.demo import policy as demo_policy
 from retarget.demo.traffic import shop, write_csv
@@ -119,7 +120,7 @@ def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:
     """What a command prints is what a call of the library returns."""
     path = tmp_path / "shop.csv"
     write_csv(shop(visitors=100, days=7), path)
-    rules = Path(__file__).parents[3] / "retarget" / "demo" / "policy.toml"
+    rules = Path(retarget.__file__).parent / "demo" / "policy.toml"
     printed = json.loads(run("replay", path, "--policy", rules, "--json", "-").out)
     called = replay(LogOptions((path,)), demo_policy()).to_dict()
     assert without_time(printed) == without_time(json.loads(json.dumps(called)))
