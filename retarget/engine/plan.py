@@ -203,7 +203,14 @@ class Plan:
         labels = self.labels(candidate)
         return tuple(BoundRule(rule, tuple(self.bind_formula(rule.formula, labels))) for rule in self.rules(candidate))
 
-    def _bind(self, candidate: Candidate) -> Compiled:
+    def _bind(self, subject: Subject) -> Compiled:
+        """The candidate's rules, compiled. Cached, since checking and compiling cost more than the decision."""
+        candidate = as_candidate(subject)
+        if not self.knows(candidate.campaign):
+            raise InputError(
+                f"campaign {candidate.campaign!r} is not in the policy, which has no [defaults]; "
+                "add it, or a [defaults] table (an empty one will do)"
+            )
         if not candidate.labels and candidate.campaign in self.compiled:
             return self.compiled[candidate.campaign]
         return self._compile(candidate, known=False)
@@ -464,15 +471,7 @@ class Plan:
 
 def compile_subject(plan: Plan, subject: Subject) -> Compiled:
     """The candidate's rules, compiled. Raises InputError for one that the policy cannot decide on."""
-    if isinstance(subject, str) and subject in plan.compiled:
-        return plan.compiled[subject]
-    candidate = as_candidate(subject)
-    if not plan.knows(candidate.campaign):
-        raise InputError(
-            f"campaign {candidate.campaign!r} is not in the policy, which has no [defaults]; "
-            "add it, or a [defaults] table (an empty one will do)"
-        )
-    return plan.bind(candidate)
+    return plan.compiled[subject] if isinstance(subject, str) and subject in plan.compiled else plan.bind(subject)
 
 
 def as_candidate(subject: object) -> Candidate:
