@@ -1,9 +1,9 @@
-"""Measure retarget beside floors and rivals.
+"""Measure retarget against floors and rivals.
 
     python -m benchmarks [--quick] [--cases decide claim ...] [--json FILE] [--store URL]
 
 Prints caveats first, then the targets, then a table for each case. A full run takes about twenty minutes on two cores.
-`python -m benchmarks.charts FILE` draws a written result, `python -m benchmarks.page FILE` puts it into the docs.
+`python -m benchmarks.charts FILE` draws charts of a result, `python -m benchmarks.page FILE` writes it into the docs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from benchmarks.cases import cases
 from benchmarks.contest import FULL, QUICK, Effort, Result, Setting
 from benchmarks.runner import compete, met
 
-_BEGUN = time.perf_counter()
+_START = time.perf_counter()
 OWN_SERVER = ("memory", "growth", "server")
-"""Cases that need a server to themselves."""
+"""Cases that need a server of their own, since they empty it."""
 
 
 def names() -> list[str]:
-    """All cases that can be chosen."""
+    """The cases that `--cases` takes."""
     return [case.name for case in cases()] + list(OWN_SERVER)
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
         own = options.store is None
         url = stack.enter_context(servers.server()) if own else options.store
         if not own:
-            _say(f"writes to {url.rpartition('@')[2]} under a prefix of its own, bench:..., and deletes it at the end")
+            _say(f"writes to {url.rpartition('@')[2]} under its own prefix, bench:..., and deletes the keys at the end")
         about = machine.about(servers.about(url), quick=options.quick, own_server=own)
         result = Result(about)
         prefix = "bench:" if own else stack.enter_context(servers.own_prefix(url))
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
                 servers.sweep(url, prefix)
         left_out = [name for name in OWN_SERVER if name in wanted and not own]
         if left_out:
-            _say(f"left out, for they need a server to themselves: {', '.join(left_out)}")
+            _say(f"left out, since they need a server of their own: {', '.join(left_out)}")
         elif own:
             _alone(url, wanted, result, effort, quick=options.quick)
     written = result.to_json()
@@ -84,11 +84,11 @@ def _alone(url: str, wanted: Sequence[str], result: Result, effort: Effort, *, q
 
 
 def _memory_target(rows: list[dict[str, Any]]) -> None:
-    """The bound stands beside the row it is for: the first of ours."""
+    """Attach the target to its row: the first of retarget."""
     row = next(row for row in rows if row["role"] == "retarget")
     reached = row["beside_set"]
     row["target"] = {
-        "what": "memory, 8 impressions over 4 campaigns, beside SET",
+        "what": "memory, 8 impressions over 4 campaigns, compared with SET",
         "kind": "ratio",
         "at_most": memory.TARGET,
         "at_least": None,
@@ -98,19 +98,23 @@ def _memory_target(rows: list[dict[str, Any]]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="retarget beside floors and rivals")
-    parser.add_argument("--cases", nargs="+", choices=names(), metavar="CASE", help=f"some of: {', '.join(names())}")
-    parser.add_argument("--quick", action="store_true", help="small sizes, within 90 seconds: to see that all works")
-    parser.add_argument("--rounds", type=int, help="turns of each contestant")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    parser.add_argument("--store", metavar="URL", help="measure this server instead of one of our own")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure retarget against floors and rivals."
+    )
+    parser.add_argument(
+        "--cases", nargs="+", choices=names(), metavar="CASE", help=f"which cases: {', '.join(names())}"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, within 90 seconds: a smoke test")
+    parser.add_argument("--rounds", type=int, help="turns per contestant")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there as JSON")
+    parser.add_argument("--store", metavar="URL", help="measure this server instead of starting one")
     return parser
 
 
 def _say(text: str) -> None:
-    print(f"{time.perf_counter() - _BEGUN:6.1f} s  {text}", file=sys.stderr, flush=True)
+    print(f"{time.perf_counter() - _START:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped too
     main()

@@ -1,4 +1,4 @@
-"""Measure what `retarget plan` computes with, and how far its answers are from real servers.
+"""Measure the constants of `retarget plan`, and the error of its estimates compared with real servers.
 
 python -m benchmarks.capacity [--visitors 1e6] [--first] [--json FILE]   the error of the memory model
 python -m benchmarks.capacity --measure [--json FILE]                    the constants of time and of saving
@@ -20,12 +20,14 @@ from retarget.operate import parse_number
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description="what a plan computes with")
-    parser.add_argument("--visitors", default="1e6", help="how many are loaded")
-    parser.add_argument("--first", action="store_true", help="only the first layout: for more visitors")
-    parser.add_argument("--measure", action="store_true", help="the constants instead of the error")
-    parser.add_argument("--calls", type=int, default=40_000, help="calls for each time")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.capacity", description="Measure the constants of a capacity estimate, or its error."
+    )
+    parser.add_argument("--visitors", default="1e6", help="visitors to load")
+    parser.add_argument("--first", action="store_true", help="only the first layout, for more visitors")
+    parser.add_argument("--measure", action="store_true", help="measure the constants instead of the error")
+    parser.add_argument("--calls", type=int, default=40_000, help="calls per measured time")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there as JSON")
     options = parser.parse_args(arguments)
     visitors = int(parse_number(options.visitors))
     if options.measure:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         }
         found["costs"] = costs(found["server"], found["client"], found["saving"])
     else:
-        _say(f"{visitors:,} visitors: bytes for each, measured and computed, and the error of what is computed")
+        _say(f"{visitors:,} visitors: bytes per visitor, measured and computed, and the error of the computed figure")
         found = {"memory": errors(visitors, _say, first=options.first)}
         if not options.first:
             found["times"] = time_errors(visitors, options.calls // 2, _say)

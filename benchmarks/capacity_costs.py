@@ -1,9 +1,9 @@
-"""The constants that `retarget plan` computes times and saving with, and how far its times are off.
+"""The constants of time and saving of `retarget plan`, and the error of its times.
 
 Rules:
-- Server times are processor times of its main thread (INFO cpu), so reading sockets and parsing is in them, and
-  neither this process nor the network is.
-- The least of five rounds counts: what else runs on the machine only adds.
+- Server times are CPU time of the server's main thread (INFO cpu): they include reading sockets and parsing, but
+  neither this process nor the network.
+- The minimum of five rounds counts, since other work on the machine only adds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LANES = 32
 
 
 class _Lanes:
-    """Connections that send one command each and then hear all replies, as many ad servers together would."""
+    """Connections that each send a command before any reply is read, as many ad servers at once would."""
 
     def __init__(self, port: int, stack: ExitStack) -> None:
         self._lanes = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(_LANES)]
@@ -40,7 +40,7 @@ class _Lanes:
             lane.settimeout(PATIENCE)
 
     def send(self, commands: Iterator[bytes], many: int) -> None:
-        """So many commands; an answer that is an error ends it."""
+        """Send this many commands. An error reply raises RuntimeError."""
         for _ in range(many // _LANES):
             for lane in self._lanes:
                 lane.sendall(next(commands))
@@ -54,7 +54,7 @@ def _entries(names: Sequence[bytes], now: int) -> tuple[Enter, ...]:
 
 
 def server_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
-    """Processor microseconds of the server for each call, by what the call does."""
+    """CPU microseconds of the server per call, by what the call does."""
     now = 1_794_312_000
     name = [b"i%03d" % number for number in range(100)]
     visitors = 2_000
@@ -69,7 +69,7 @@ def server_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
         def fill(timelines: int) -> None:
             connected.flushall()
             load(port, visitors, [Shape(13, tuple(Field(4, 10) for _ in range(timelines)))])
-            # on the wire the moments are those of `_fields`; a first entry brings each to today
+            # the entries of `load` are old: with a recent one, no write is the first of its day
             raw = timeline.head(TTL, shield=True).to_bytes(2) + (now - 60).to_bytes(4) * 2
             with connected.pipeline(transaction=False) as pipe:
                 for number in range(visitors):
@@ -85,7 +85,7 @@ def server_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
                 before = _cpu(connected)
                 lanes.send(commands, calls)
                 times.append((_cpu(connected) - before) * 1e6 / (calls // _LANES * _LANES))
-            found[label] = min(times)  # what else runs here only adds
+            found[label] = min(times)  # other work only adds
             say(f"{label:35} {found[label]:6.1f} us")
 
         def writing(*, guards: int = 0, entries: int = 1, new: bool = False) -> Callable[[int], bytes]:
@@ -127,8 +127,9 @@ exclude = ["purchase within 7 days"]
 
 
 def time_errors(visitors: int, calls: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """How far the server times of a plan are off, for a policy with six rules for each campaign that is new to it:
-    calls of the library, on visitors drawn at random.
+    """The error of the estimated server times for calls of the library on visitors drawn at random.
+
+    The policy has six rules for each campaign, none of which the constants were measured with.
     """
     text = POLICY + "".join(CAMPAIGN.format(n=n, a=n % 2) for n in range(10))
     policy, spy = Policy.from_text(text), _Spy()
@@ -189,7 +190,7 @@ def time_errors(visitors: int, calls: int, say: Callable[[str], None]) -> list[d
 
 
 class _Spy(MemoryStore):
-    """Remembers what it was asked to write."""
+    """Remembers the last write."""
 
     last: Write
 
@@ -199,12 +200,12 @@ class _Spy(MemoryStore):
 
 
 def _cpu(connected: redis.Redis) -> float:
-    told = connected.info("cpu")
-    return float(told["used_cpu_user_main_thread"]) + float(told["used_cpu_sys_main_thread"])
+    info = connected.info("cpu")
+    return float(info["used_cpu_user_main_thread"]) + float(info["used_cpu_sys_main_thread"])
 
 
 def client_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
-    """Processor microseconds of the ad server's process for each call, one call after the other."""
+    """CPU microseconds of the ad server's process per call, one call at a time."""
     campaigns = [f"c{number}" for number in range(50)]
     rules = {"caps": ["3 per day", "10 per 7 days"], "exclude": ["purchase within 30 days"]}
     policy = Policy.model_validate(
@@ -228,28 +229,26 @@ def client_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
                 for _ in range(calls // 5):
                     job(next(turns))
                 times.append((time.process_time() - before) * 1e6 / (calls // 5))
-            found[label] = min(times)  # what else runs here only adds
+            found[label] = min(times)  # other work only adds
             say(f"client: {label:27} {found[label]:6.1f} us")
     return found
 
 
 def saving(visitors: int, say: Callable[[str], None]) -> dict[str, float]:
-    """How fast a server saves, what writes meanwhile copy, and how much more than `used_memory` it has."""
+    """How fast a server saves, what writes copy meanwhile, and resident memory divided by `used_memory`."""
     layout = drawn(Workload(visitors=1, impressions=8, campaigns=4, id_bytes=8), 2_000)
     random = Random(2)
     found: dict[str, float] = {}
     with server() as port, client(port) as connected:
         load(port, visitors, layout)
         used = settled(connected)
-        told = connected.info("memory")
-        found["rss of used, fresh"] = told["used_memory_rss"] / used
+        info = connected.info("memory")
+        found["rss of used, fresh"] = info["used_memory_rss"] / used
         before = time.perf_counter()
         connected.save()
         found["saved bytes per second"] = used / (time.perf_counter() - before)
         writes = 5_000
-        connected.config_set(
-            "rdb-key-save-delay", -max(1, visitors // 50_000)
-        )  # so that it lasts longer than the writes
+        connected.config_set("rdb-key-save-delay", -max(1, visitors // 50_000))  # so that saving outlasts the writes
         connected.bgsave()
         time.sleep(0.3)
         own = b"\x9c\x00" + b"\x6a\xf3\x12\x34" * 9
@@ -268,23 +267,23 @@ def saving(visitors: int, say: Callable[[str], None]) -> dict[str, float]:
             found["copied pages per write"] = process["current_cow_size"] / 4_096 / writes
             time.sleep(0.1)
         found["copied pages per write"] = process["rdb_last_cow_size"] / 4_096 / writes
-        for turn in range(1, 4):  # visitors go, others come, of other sizes
+        for turn in range(1, 4):  # visitors are deleted, others of other sizes are added
             gone = random.sample(range(visitors), visitors // 3)
             for start in range(0, len(gone), 1_000):
                 connected.unlink(*(KEY + b"%08d" % number for number in gone[start : start + 1_000]))
             others = drawn(Workload(visitors=1, impressions=12, campaigns=4 + turn, id_bytes=8), 2_000)
             load(port, visitors // 3, others, start=2 * turn * visitors)
         settled(connected)
-        told = connected.info("memory")
-        found["rss of used, changed"] = told["used_memory_rss"] / told["used_memory"]
-        found["allocator fragmentation, changed"] = float(told["allocator_frag_ratio"])
+        info = connected.info("memory")
+        found["rss of used, changed"] = info["used_memory_rss"] / info["used_memory"]
+        found["allocator fragmentation, changed"] = float(info["allocator_frag_ratio"])
     for label, figure in found.items():
         say(f"{label:35} {figure:,.2f}")
     return found
 
 
 def costs(server: dict[str, float], client: dict[str, float], disk: dict[str, float]) -> dict[str, float]:
-    """The constants of `retarget.capacity.Costs` from what was measured, each a difference of two times."""
+    """The constants of `retarget.operate.Costs` from the measurements, most of them differences of two times."""
     timeline_us = (server["write, a new timeline of 100"] - server["write, a new timeline of 20"]) / 80
     entry_us = (server["write, 5 entries"] - server["write, 1 entry"]) / 4
     read_us = (server["read, 100 timelines"] - server["read, 1 timelines"]) / 99

@@ -1,8 +1,8 @@
-"""Visitors on a real server beside the bytes that `retarget.footprint` gives for them.
+"""Visitors on a real server, compared with the bytes that `retarget.operate.redis_memory` computes for them.
 
 Rules:
-- The server is Debian's redis-server, our own, on loopback; without it there is nothing to measure with (jemalloc).
-- Visitors are loaded as bytes, by HSET and EXPIRE; a test shows that the library's own writes leave the same bytes.
+- The server is Debian's redis-server, started here on loopback: the wheel's Valkey has no jemalloc.
+- Visitors are loaded as bytes, with HSET and EXPIRE; a test shows that the library's own writes leave the same bytes.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ HEAD_CODE = timeline.head(TTL, shield=True)
 
 @contextmanager
 def server(*options: str) -> Iterator[int]:
-    """Run Debian's redis-server; its port."""
+    """Run Debian's redis-server and yield its port."""
     if shutil.which("redis-server") is None:
-        raise SystemExit("redis-server is not installed: the wheel's Valkey has no jemalloc, so it cannot stand in")
+        raise SystemExit("redis-server is not installed, and the wheel's Valkey cannot replace it: it has no jemalloc")
     with servers.server(*options) as url:
         yield int(url.rpartition(":")[2].partition("/")[0])
 
 
 def client(port: int) -> redis.Redis:
-    """A plain client with time for a large answer."""
+    """A plain client that waits for a large reply."""
     return redis.Redis(port=port, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=120)
 
 
 def command(*words: bytes | str | int) -> bytes:
-    """A command as it goes over the wire."""
+    """A command as sent on the wire (RESP)."""
     parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
@@ -58,7 +58,7 @@ def command(*words: bytes | str | int) -> bytes:
 
 
 def layouts() -> dict[str, list[Shape]]:
-    """Visitors to be weighed: all alike, or taken in turn."""
+    """The visitors to load: all the same shape, or shapes in turn."""
 
     def alike(key: int, *fields: tuple[int, int, int]) -> list[Shape]:
         return [Shape(key, tuple(Field(name, value) for times, name, value in fields for _ in range(times)))]
@@ -77,13 +77,13 @@ def layouts() -> dict[str, list[Shape]]:
 
 
 def drawn(workload: Workload, many: int) -> list[Shape]:
-    """So many visitors, drawn from what a workload says of them."""
+    """A number of visitors, drawn from a workload's distribution."""
     likely = shapes(workload)
     return Random(1).choices([shape for _, shape in likely], [share for share, _ in likely], k=many)
 
 
 def load(port: int, visitors: int, layout: Sequence[Shape], start: int = 0) -> None:
-    """Visitors of these shapes, in turn, as the bytes that the library would write."""
+    """Load visitors of these shapes in turn, as the bytes that the library would write."""
     values: dict[Shape, bytes] = {}
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(120)
@@ -102,7 +102,7 @@ def load(port: int, visitors: int, layout: Sequence[Shape], start: int = 0) -> N
             while got < awaited:
                 received = connection.recv(1 << 16)
                 if not received or b"-" in received:
-                    raise RuntimeError(f"the server said {received[:200]!r}")
+                    raise RuntimeError(f"the server replied {received[:200]!r}")
                 got += received.count(b"\n")
 
 
@@ -115,9 +115,7 @@ def _fields(shape: Shape) -> bytes:
 
 
 def settled(connected: redis.Redis) -> int:
-    """`used_memory` once the server has nothing left to tidy: it moves to a larger table bit by bit, and shrinks the
-    buffers of connections.
-    """
+    """`used_memory` once it no longer changes: a server rehashes and shrinks buffers gradually."""
     seen: list[int] = []
     while len(seen) < 600 and (len(seen) < 3 or len({*seen[-3:]}) > 1):
         seen.append(int(connected.info("memory")["used_memory"]))
@@ -126,58 +124,58 @@ def settled(connected: redis.Redis) -> int:
 
 
 def moved(connected: redis.Redis, visitors: int) -> None:
-    """Wait until the server has moved to its larger tables: `used_memory` does not tell, until it lets the old ones go.
+    """Wait until the server has rehashed its tables, which `used_memory` shows only when the old ones are freed.
 
-    It moves a millisecond's worth at every turn of its clock, so that is turned faster meanwhile.
+    It rehashes for a millisecond per tick, so `hz` is raised meanwhile.
     """
     hz = str(connected.config_get("hz")["hz"])
     connected.config_set("hz", 500)
     until = time.monotonic() + 15 * PATIENCE
     while _table_bytes(connected, visitors) > tables(visitors).now:
         if time.monotonic() > until:
-            raise RuntimeError("the server does not get done with moving to larger tables")
+            raise RuntimeError("the server did not finish rehashing")
         time.sleep(0.05)
     connected.config_set("hz", hz)
 
 
 def _table_bytes(connected: redis.Redis, visitors: int) -> int:
-    """The slots of the tables of keys and of times to live, those that are on the way out too."""
-    told = connected.memory_stats()["db.0"]
+    """Bytes of the slots of the tables of keys and of TTLs, including tables being replaced."""
+    info = connected.memory_stats()["db.0"]
     entries = visitors * (DICT_ENTRY + OBJECT) + visitors * DICT_ENTRY  # as MEMORY STATS counts them
-    return int(told["overhead.hashtable.main"]) + int(told["overhead.hashtable.expires"]) - entries
+    return int(info["overhead.hashtable.main"]) + int(info["overhead.hashtable.expires"]) - entries
 
 
 def computed(visitors: int, layout: Sequence[Shape], server: Layout) -> int:
-    """Bytes that the model gives for so many visitors of these shapes in turn."""
+    """Bytes that the model computes for visitors of these shapes in turn."""
     whole, part = divmod(visitors, len(layout))
     sizes = [server.visitor(shape) for shape in layout]
     return whole * sum(sizes) + sum(sizes[:part]) + tables(visitors).now
 
 
 def weighed(port: int, visitors: int, layout: Sequence[Shape], *, cluster: bool = False) -> dict[str, Any]:
-    """Load visitors into an empty server: bytes measured and computed, and the error of what is computed."""
+    """Load visitors into an empty server: bytes measured and computed, and the error of the computed figure."""
     with client(port) as connected:
-        load(port, 1, layout)  # what connections take is there already
+        load(port, 1, layout)  # connections are then counted already
         connected.flushall()
         before = settled(connected)
         load(port, visitors, layout)
         moved(connected, visitors)
         used = settled(connected) - before
-        told = connected.info("memory")
+        info = connected.info("memory")
         model = computed(visitors, layout, Layout(cluster=cluster))
         row = {
             "visitors": visitors,
             "measured": used / visitors,
             "computed": model / visitors,
             "error": model / used - 1,
-            "rss": (told["used_memory_rss"]) / told["used_memory"],
+            "rss": (info["used_memory_rss"]) / info["used_memory"],
         }
         connected.flushall()
         return row
 
 
 def errors(visitors: int, say: Callable[[str], None], *, first: bool = False) -> list[dict[str, Any]]:
-    """How far the model is off, for each layout, and for the first on a cluster's node; or for the first alone."""
+    """The model's error for each layout and for the first on a cluster's node; with `first`, for the first alone."""
     rows = []
 
     def weigh(port: int, name: str, layout: Sequence[Shape], *, cluster: bool = False) -> None:
@@ -198,13 +196,13 @@ def errors(visitors: int, say: Callable[[str], None], *, first: bool = False) ->
 
 @contextmanager
 def node() -> Iterator[int]:
-    """A cluster of one node; its port."""
+    """Run a cluster of one node and yield its port."""
     with server("--cluster-enabled", "yes") as port:
         with client(port) as connected:
             connected.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
             until = time.monotonic() + PATIENCE
             while b"cluster_state:ok" not in connected.execute_command("CLUSTER", "INFO"):
                 if time.monotonic() > until:
-                    raise RuntimeError("the cluster's node does not get ready")
+                    raise RuntimeError("the cluster's node did not get ready")
                 time.sleep(0.05)
         yield port

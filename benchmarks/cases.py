@@ -35,7 +35,7 @@ def _decide() -> Case:
         [*_FLOORS, _ours("decide", ours.decide), *rivals.contestants("decide", list(rivals.RIVALS))],
         floors.GET,
         [
-            Target("decide, beside GET", "decide", floors.GET, at_most=1.35),
+            Target("decide, compared with GET", "decide", floors.GET, at_most=1.35),
             Target("decide, faster than `limits`, moving window", "decide", "limits, moving window", at_least=150),
             Target("decide, faster than a pipelined ZCOUNT per rule", "decide", _PER_RULE, at_least=8),
         ],
@@ -92,7 +92,7 @@ def _campaigns(sizes: Iterable[int] = CAMPAIGNS) -> Case:
         ],
         floors.GET,
         [
-            Target(f"{size:,} campaigns, beside {smallest:,}", name(size), name(smallest), at_most=1.1)
+            Target(f"{size:,} campaigns, compared with {smallest:,}", name(size), name(smallest), at_most=1.1)
             for size in larger
         ],
     )
@@ -112,7 +112,7 @@ def _claim() -> Case:
             *rivals.contestants("claim", rivals.MAIN),
         ],
         floors.GET,
-        [Target("claim on 20 impressions, beside GET", known, floors.GET, at_most=1.8)],
+        [Target("claim on 20 impressions, compared with GET", known, floors.GET, at_most=1.8)],
     )
 
 
@@ -143,7 +143,7 @@ def _record() -> Case:
             *rivals.contestants("record", rivals.MAIN),
         ],
         floors.EVALSHA,
-        [Target("record, beside EVALSHA", "record", floors.EVALSHA, at_most=1.15)],
+        [Target("record, compared with EVALSHA", "record", floors.EVALSHA, at_most=1.15)],
     )
 
 
@@ -159,7 +159,7 @@ def _decide_many() -> Case:
             *rivals.contestants("decide-many", rivals.MAIN),
         ],
         floor,
-        [Target("decide_many's throughput, beside pipelined HGETALL", "decide_many", floor, at_least=0.8)],
+        [Target("decide_many's throughput, compared with pipelined HGETALL", "decide_many", floor, at_least=0.8)],
         unit="visitor",
     )
 
@@ -192,11 +192,11 @@ def _async(sizes: Sequence[int] = IN_FLIGHT) -> Case:
             entries.append(Contestant(bare, "floor", floor, package, compared_with=bare))
             entries.append(Contestant(own, "retarget", build, package, compared_with=bare))
             if number == 32 and not uvloop:
-                targets.append(Target("32 in flight, throughput beside bare hgetall", own, bare, at_least=2.5))
+                targets.append(Target("32 in flight, throughput compared with bare hgetall", own, bare, at_least=2.5))
     return Case(
         "async",
         "Concurrent decisions on one event loop",
-        "1 to 1,000 decisions in flight at a time, beside as many hgetall of redis.asyncio over a pool that waits; "
+        "1 to 1,000 decisions in flight, compared with as many hgetall of redis.asyncio over a pool that waits; "
         "rivals are not entered: their hundreds of round trips stay as many",
         entries,
         "bare hgetall, 1",
@@ -234,7 +234,7 @@ def _replay() -> Case:
             _ours("replay", ours.replay_log, "the log is open"),
         ],
         fetched,
-        [Target("impressions replayed in a second", "replay", None, at_least=500_000)],
+        [Target("impressions replayed per second", "replay", None, at_least=500_000)],
         unit="event",
         rounds=5,
     )

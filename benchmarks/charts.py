@@ -1,4 +1,4 @@
-"""Draw a result: SVG files for the docs.
+"""Draw charts of a result, as SVG files for the docs.
 
     python -m benchmarks.charts RESULT.json [--into docs/explanation/charts]
 
@@ -26,14 +26,14 @@ _WIDTH = 460
 
 
 def decide(result: Row) -> Chart | None:
-    """One decision, everyone: microseconds on a logarithmic scale."""
+    """One decision, all contestants: microseconds on a logarithmic scale."""
     rows = _measured(result, "decide")
     values = [{"who": _called(row), "role": row["role"], "us": row["median_us"]} for row in rows]
     return _bars(values, "us", "microseconds for one decision over 50 candidates (logarithmic)", log=True)
 
 
 def memory(result: Row) -> Chart | None:
-    """Bytes of a visitor with eight impressions, short ids."""
+    """Bytes of a visitor with eight impressions and short ids."""
     rows = [row for row in result["memory"] if row["status"] == "measured" and row["ids"] == "short"]
     first = rows[0]["history"] if rows else None
     values = [
@@ -43,18 +43,18 @@ def memory(result: Row) -> Chart | None:
 
 
 def candidates(result: Row) -> Chart | None:
-    """How a decision grows with the number of candidates."""
+    """A decision by the number of candidates."""
     return _lines(_by_size(result, "candidates"), "candidates", "microseconds for one decision")
 
 
 def campaigns(result: Row) -> Chart | None:
-    """How a decision over every campaign does not grow with their number."""
+    """A decision over every campaign, by their number."""
     values = [row | {"who": "retarget"} for row in _by_size(result, "campaigns")]
     return _lines(values, "campaigns in the policy", "microseconds for one decision")
 
 
 def concurrent(result: Row) -> Chart | None:
-    """Calls a second by how many are in flight."""
+    """Calls per second by the number in flight."""
     values = []
     for row in _measured(result, "async"):
         who, _, rest = row["name"].partition(", ")
@@ -62,17 +62,17 @@ def concurrent(result: Row) -> Chart | None:
         number = int(size.replace(",", ""))
         name = "retarget, decide" if row["role"] == "retarget" else who
         values.append({"who": f"{name}{f' ({loop})' if loop else ''}", "size": number, "value": 1e6 / row["median_us"]})
-    return _lines(values, "calls in flight", "calls a second", log_y=False)
+    return _lines(values, "calls in flight", "calls per second", log_y=False)
 
 
 def growth(result: Row) -> Chart | None:
-    """Bytes and microseconds by what grows."""
+    """Bytes and microseconds by each dimension of growth."""
     if not result["growth"]:
         return None
     charts = []
     for dimension in dict.fromkeys(row["dimension"] for row in result["growth"]):
         rows = [row for row in result["growth"] if row["dimension"] == dimension]
-        values = [{"who": "bytes a visitor", "size": row["size"], "value": row["bytes"]} for row in rows]
+        values = [{"who": "bytes per visitor", "size": row["size"], "value": row["bytes"]} for row in rows]
         values += [
             {"who": f"{call}, microseconds", "size": row["size"], "value": row[call]["us"]}
             for row in rows
@@ -92,7 +92,7 @@ CHARTS: dict[str, Callable[[Row], Chart | None]] = {
     "memory": memory,
     "growth": growth,
 }
-"""Each chart by the name of its file."""
+"""Each chart, by file name."""
 
 
 def _measured(result: Row, case: str) -> list[dict[str, Any]]:
@@ -123,7 +123,7 @@ def _by_size(result: Row, case: str) -> list[dict[str, Any]]:
 
 
 def _palette(values: list[dict[str, Any]]) -> altair.Scale:
-    """Retarget first, and dark blue."""
+    """Colours by name: retarget first, in dark blue."""
     names: list[str] = list(dict.fromkeys(value["who"] for value in values))
     first = sorted(names, key=lambda name: not name.startswith("retarget"))
     return altair.Scale(domain=first, range=_PALETTE)
@@ -136,7 +136,7 @@ def _data(values: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - altair's
 def _bars(values: list[dict[str, Any]], field: str, title: str, *, log: bool) -> Chart | None:
     if not values:
         return None
-    # A bar on a logarithmic scale has no zero to begin at: it begins at 10.
+    # A logarithmic scale has no zero, so bars start at 10.
     scale = altair.Scale(type="log", domainMin=10) if log else altair.Scale()
     base = altair.Chart(_data(values)).encode(
         y=altair.Y("who:N", title=None, sort=[value["who"] for value in values], axis=altair.Axis(labelLimit=280)),
@@ -173,7 +173,7 @@ def _lines(values: list[dict[str, Any]], x: str, y: str, *, log_y: bool = True, 
 
 
 def draw(result: Row, folder: Path) -> list[Path]:
-    """Write every chart that the result has something for; the files."""
+    """Write every chart that the result has data for; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for name, make in CHARTS.items():
@@ -186,7 +186,7 @@ def draw(result: Row, folder: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read a result, write the charts."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.charts", description="draw a result")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.charts", description="Draw charts of a result.")
     parser.add_argument("result", type=Path)
     parser.add_argument("--into", type=Path, default=FOLDER)
     options = parser.parse_args(arguments)

@@ -1,8 +1,8 @@
-"""What is measured: cases, the contestants of each, and the targets they are held to.
+"""What is measured: cases, the contestants of each, and their targets.
 
 Rules:
 - A case is one job. Its contestants do that job, or say why they cannot.
-- A contestant is built and called in a process of its own: `build` is a function of a module, and so can be sent there.
+- A contestant is built and called in its own process, so `build` is a module's function, which can be pickled.
 - A call does `units` of the job; a figure is always the time of one unit.
 """
 
@@ -17,26 +17,26 @@ Role = Literal["floor", "retarget", "rival"]
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a contestant works, and with how much."""
+    """The server and the sizes that a contestant works with."""
 
     url: str
     prefix: str
-    """Begins every key that this contestant writes."""
+    """The prefix of every key that this contestant writes."""
     visitors: int = 4_000
-    """Among how many visitors the calls go round."""
+    """Calls cycle through this many visitors."""
     events: int = 500_000
-    """Rows of the log that is replayed."""
+    """Rows of the replayed log."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """A contestant that is ready."""
+    """A contestant that is ready to be called."""
 
     call: Callable[[], object]
     units: int = 1
     close: Callable[[], object] = lambda: None
     singles: list[float] | None = None
-    """Seconds of single units, where a call runs several at once: filled by `call`, emptied by who reads it."""
+    """Seconds of single units, if a call runs several at once: filled by `call`, emptied by the reader."""
 
 
 Build = Callable[[Setting], Running]
@@ -44,24 +44,24 @@ Build = Callable[[Setting], Running]
 
 @dataclass(frozen=True)
 class Contestant:
-    """One who does the job, or cannot."""
+    """One way to do the job, or a reason why it cannot be done."""
 
     name: str
     role: Role
     build: Build | None = None
     package: str | None = None
-    """The distribution it needs; where it is not installed, the contestant is reported as missing."""
+    """The distribution it needs; if not installed, the contestant is reported as missing."""
     note: str = ""
     """What it does differently, or why it cannot do the job."""
     compared_with: str | None = None
-    """The contestant it is divided by; None: the case's own."""
+    """The contestant its time is divided by; None: the case's."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio of two contestants' times and its bound: `at_most` for what it may cost, `at_least` for how much faster.
+    """A ratio of two contestants' times and its bound: `at_most` for a cost, `at_least` for a speed-up.
 
-    Against nobody it is a rate: units of the job in a second.
+    With `against` None it is a rate: units of the job per second.
     """
 
     what: str
@@ -73,7 +73,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Case:
-    """A job and who does it."""
+    """A job and its contestants."""
 
     name: str
     title: str
@@ -84,16 +84,16 @@ class Case:
     targets: Sequence[Target] = ()
     unit: Literal["call", "visitor", "event"] = "call"
     rounds: int | None = None
-    """So many at most, where one call takes seconds."""
+    """The most rounds, for jobs whose calls take seconds."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long the measuring takes."""
+    """How long to measure."""
 
     rounds: int
     seconds: float
-    """One contestant's turn, at least one call."""
+    """Seconds of one turn, of at least one call."""
     calls: int
     """The most calls in a turn."""
     warm_up: int = 2
@@ -108,7 +108,7 @@ Row = Mapping[str, Any]
 
 @dataclass
 class Result:
-    """All that tables and charts need; `to_json` is what is written."""
+    """Everything that tables and charts need."""
 
     about: dict[str, Any]
     cases: list[dict[str, Any]] = field(default_factory=list)

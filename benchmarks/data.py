@@ -1,11 +1,11 @@
-"""What is asked about: policies, histories, and visitors who have them. The same for everyone, and in every run.
+"""The data: policies, histories, and visitors with these histories. The same for every contestant and every run.
 
 Rules:
-- The six rules of a campaign are written once, here; the policy of retarget and the questions of a rival come from it.
-- A history is (event, subject, seconds ago). Moments lie hours off the end of any window, so that a run's length does
+- The six rules of a campaign are defined once, here; retarget's policy and the rivals' queries derive from them.
+- A history is (event, subject, seconds ago). Times are hours away from the end of any window, so that a long run does
   not change an answer.
-- Many visitors are copies: a few are recorded through the library itself, each library with its own calls, and the
-  server copies their keys (DUMP, RESTORE), which leaves the same bytes in memory.
+- Most visitors are copies: a few are recorded through each library's own calls, and the server copies their keys (DUMP,
+  RESTORE), which leaves the same bytes in memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def number_of(name: str) -> int:
 
 
 def subjects(name: str) -> tuple[str, str, str]:
-    """Under what an impression of a campaign counts: itself, its advertiser, everything."""
+    """The subjects that an impression counts under: its campaign, its advertiser, everything."""
     return name, f"advertiser:advertiser-{number_of(name) % ADVERTISERS}", "*"
 
 
@@ -62,7 +62,9 @@ def caps(name: str) -> tuple[Cap, ...]:
 
 
 def product(name: str, products: int = PRODUCTS) -> str:
-    """What a visitor must have visited within 30 days, to be shown a campaign; a purchase within 90 days forbids it."""
+    """The product that a visitor must have visited within 30 days to be shown a campaign; a purchase within 90 days
+    forbids it.
+    """
     return f"product-{number_of(name) % products}"
 
 
@@ -95,7 +97,7 @@ def visits(count: int = 5) -> list[Happened]:
 def today() -> list[Happened]:
     """The visitor of the first case: 20 timelines, five visits and 17 impressions of the last minutes.
 
-    One campaign is at its own cap, one advertiser at his: six of fifty are blocked by a cap, eight by their audience.
+    One campaign and one advertiser are at their caps: of fifty, six are blocked by a cap and eight by their audience.
     """
     shown = {0: 3, 10: 1, 20: 1, 1: 3, 11: 3, 21: 2, 2: 1, 12: 1, 3: 1, 13: 1}
     impressions = [number for number, times in shown.items() for _ in range(times)]
@@ -106,7 +108,8 @@ def with_timelines(count: int) -> list[Happened]:
     """A history of exactly 0, 5, 20 or 100 timelines under a policy of 500 campaigns."""
     visited, shown, advertisers = {0: (0, 0, 1), 5: (2, 1, 1), 20: (5, 10, 4), 100: (5, 84, 10)}[count]
     numbers = [number * ADVERTISERS + label for number in range(50) for label in range(advertisers)][:shown]
-    # One of each advertiser is of today, or his timeline of one day would be dead; the others are 2 to 22 days old.
+    # One impression per advertiser is today's, or the advertiser's timeline of one day would expire; the others are
+    # 2 to 22 days old.
     recent = [HOUR + place * HOUR // 2 for place in range(advertisers)]
     older = [2 * DAY + (place * 7 * HOUR) % (20 * DAY) for place in range(shown)]
     ages = [*recent, *older][:shown]
@@ -119,18 +122,18 @@ def twenty_impressions() -> list[Happened]:
 
 
 def first_three_capped() -> list[Happened]:
-    """The same, and the first three that will be asked for have had their three of today."""
+    """The same, with the first three candidates at their cap of three per day."""
     capped = [("impression", ranked()[place], 5 * HOUR - 60 * time) for place in range(3) for time in range(3)]
     return twenty_impressions() + capped
 
 
 def ranked() -> list[str]:
-    """Ten candidates to claim one of, all with an audience that the visitors are in."""
+    """Ten ranked candidates for a claim, whose audiences the visitors are in."""
     return [campaign(number) for number in range(50) if number % PRODUCTS != PRODUCTS - 1][:40:4]
 
 
 def like_a_log(random: Random) -> int:
-    """Impressions of a visitor, as real logs of a day to a week have them: most see one or two, few see dozens."""
+    """A number of impressions as in real logs of a day to a week: most visitors see one or two, few see dozens."""
     chance = random.random()
     for most, share in ((1, 0.62), (2, 0.79), (3, 0.87), (5, 0.94), (10, 0.98), (25, 0.997)):
         if chance < share:
@@ -149,7 +152,7 @@ def events(visitor: str, history: Iterable[Happened], now: int) -> list[Event]:
 
 
 def template(number: int) -> str:
-    """A visitor who is recorded, to be copied: told from all else in a key, and as long as the ids of the copies."""
+    """A visitor who is recorded, then copied; the id is recognisable in a key, and as long as those of the copies."""
     return f"t{number:07d}"
 
 
@@ -162,7 +165,7 @@ _TOGETHER = 500
 
 
 def copy(url: str, prefix: str, count: int) -> None:
-    """Give the histories of the templates under this prefix to `count` visitors in turn, and forget the templates."""
+    """Copy the templates under this prefix to `count` visitors in turn, and delete the templates."""
     with client(url) as connected:
         found: dict[bytes, list[tuple[bytes, int, bytes]]] = {}
         for key in sorted(connected.scan_iter(match=f"{prefix}*", count=1_000)):
@@ -184,7 +187,7 @@ def copy(url: str, prefix: str, count: int) -> None:
 
 
 def pipelined(connected: redis.Redis, commands: Iterator[Sequence[object]]) -> list[object]:
-    """Send commands together; their replies."""
+    """The replies to commands sent together."""
     with connected.pipeline(transaction=False) as pipe:
         for command in commands:
             pipe.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -193,7 +196,7 @@ def pipelined(connected: redis.Redis, commands: Iterator[Sequence[object]]) -> l
 
 
 def write_log(path: Path, rows: int, campaigns: int = 50, seed: int = 1) -> None:
-    """A log of impressions in the order of time over a week, its visitors as in `like_a_log`."""
+    """Write a log of a week's impressions, in time order, with visitors as in `like_a_log`."""
     random = Random(seed)
     shown: list[tuple[int, str, str]] = []
     number = 0

@@ -1,6 +1,6 @@
-"""The least that a round trip costs: the commands that everything else is compared with.
+"""Floors: single Redis commands, the least that a round trip costs, with which everything else is compared.
 
-Each floor does one command with the plainest client there is; what it reads was written by the one it is compared with.
+Each floor runs one command with a plain client; what it reads was written by the contestant it is compared with.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GET = "GET of a missing key"
 HGETALL = "HGETALL of the visitor"
 EVALSHA = "EVALSHA of `return 1`"
 PIPELINE = 1_000
-"""Visitors, or events, of one batch."""
+"""Visitors or events per batch."""
 
 
 def get(setting: Setting) -> Running:
@@ -57,7 +57,7 @@ def two_evalsha(setting: Setting) -> Running:
 
 
 def pipelined_hgetall(setting: Setting) -> Running:
-    """A thousand HGETALL to a round trip, of visitors with twenty timelines."""
+    """A thousand HGETALL per round trip, of visitors with twenty timelines."""
     keys = many(setting)
     bare = client(setting.url)
     turns = count()
@@ -84,7 +84,7 @@ def remember(setting: Setting) -> bytes:
 
 
 def many(setting: Setting) -> list[str]:
-    """Write as many visitors of twenty timelines as retarget keeps them; their keys."""
+    """Write visitors of twenty timelines as retarget stores them; their keys."""
     with Retargeter(data.policy(500), setting.url, timeout=1, prefix=setting.prefix) as ads:
         ads.record_many(data.events(data.template(0), data.with_timelines(20), int(time.time())))
     visitors = max(PIPELINE, setting.visitors // PIPELINE * PIPELINE)
@@ -120,7 +120,7 @@ def in_waves(
     *,
     uvloop: bool,
 ) -> Running:
-    """Call with so many in flight: each of as many tasks calls one time after the other."""
+    """Keep `in_flight` calls in flight: that many tasks, each making one call after another."""
     each = max(4 if in_flight < 1_000 else 2, 64 // in_flight)
     loop = _loop(uvloop=uvloop)
     singles: list[float] = []
@@ -134,9 +134,9 @@ def in_waves(
 
     async def task() -> None:
         for _ in range(each):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             await once()
-            singles.append(time.perf_counter() - begun)
+            singles.append(time.perf_counter() - start)
 
     async def wave() -> None:
         await asyncio.gather(*(task() for _ in range(in_flight)))

@@ -1,4 +1,4 @@
-"""What grows with what: memory, a decision and a record, by visitors, by impressions and by campaigns of a visitor.
+"""Growth: memory, a decision and a record by the number of visitors, and by a visitor's impressions and campaigns.
 
 Each row begins with an empty server. Calls take turns with a GET, on visitors drawn at random.
 """
@@ -34,7 +34,7 @@ _CALLS = 25
 
 
 def layout(dimension: str, size: int) -> Layout:
-    """The history that every visitor of a row has: all within the last six days."""
+    """The history of every visitor in a row: all within the last six days."""
     shown, campaigns = {"visitors": (8, 4), "impressions per visitor": (size, 4)}.get(dimension, (size, size))
     step = max(1, 5 * DAY // shown)
     return Layout(dimension, "short", [[(place % campaigns, HOUR + place * step) for place in range(shown)]])
@@ -42,7 +42,7 @@ def layout(dimension: str, size: int) -> Layout:
 
 def measured(url: str, sizes: dict[str, Sequence[int]], rounds: int, say: Say) -> list[dict[str, Any]]:
     """A row for each size of each dimension."""
-    logging.getLogger("retarget").addHandler(logging.NullHandler())  # it warns of each event of a full visitor
+    logging.getLogger("retarget").addHandler(logging.NullHandler())  # it warns about each event of a full visitor
     rows: list[dict[str, Any]] = []
     for dimension in DIMENSIONS:
         for size in sizes[dimension]:

@@ -1,10 +1,10 @@
-"""What a visitor costs in memory: the difference of `used_memory`, divided by the visitors who were added.
+"""Memory of a visitor: the difference of `used_memory`, divided by the number of added visitors.
 
 Rules:
-- The server is our own, with jemalloc, and empty before each row; what clients and scripts take is there already.
+- The server is started here, with jemalloc, and empty before each row; clients and scripts are counted before.
 - A few visitors are recorded through each library's own calls; the server copies their keys for the others, which
-  leaves the same bytes (a test compares both).
-- Nobody's keys have a longer prefix than retarget's.
+  leaves the same bytes (a test compares them).
+- No contestant's prefix is longer than retarget's.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from retarget import Policy, Retargeter
 PREFIX = "rt:"
 OURS, SET = "retarget", "SET key 8-bytes EX"
 TARGET = 1.7
-"""Times a bare SET, for eight impressions over four campaigns with short ids."""
+"""The ratio to a bare SET, for eight impressions over four campaigns with short ids."""
 
 _LONG = "-0000-4000-8000-000000000000"
 _TEMPLATES = 1_000
 
 
 class Layout(NamedTuple):
-    """Histories and ids: what each template has seen, as numbers of campaigns and seconds ago."""
+    """Histories and ids: each template's impressions, as (number of the campaign, seconds ago)."""
 
     name: str
     ids: str
@@ -50,7 +50,7 @@ class Layout(NamedTuple):
 
 
 def layouts(seed: int = 1) -> Iterator[Layout]:
-    """Eight impressions over four campaigns; and as many as visitors of real logs have, over twenty."""
+    """Eight impressions over four campaigns; and as many as in real logs, over twenty campaigns."""
     eight = [(number % 4, HOUR + number * 18 * HOUR) for number in range(8)]
     for ids in ("short", "long"):
         yield Layout("8 impressions over 4 campaigns", ids, [eight])
@@ -65,7 +65,7 @@ def layouts(seed: int = 1) -> Iterator[Layout]:
 
 
 def rules(campaign: str) -> tuple[Cap, ...]:
-    """One cap, of seven days."""
+    """One cap, over seven days."""
     return (Cap(campaign, 10, 7),)
 
 
@@ -75,7 +75,7 @@ def policy(layout: Layout, campaigns: int = 20) -> Policy:
 
 
 def measured(url: str, *, visitors: int, names: Sequence[str], chosen: Sequence[Layout], say: Say) -> list[Any]:
-    """A row for each layout and contestant; the server is emptied again and again."""
+    """A row for each layout and contestant. Empties the server before each."""
     rows: list[dict[str, Any]] = []
     for layout in chosen:
         least: float | None = None
@@ -96,9 +96,9 @@ def measured(url: str, *, visitors: int, names: Sequence[str], chosen: Sequence[
 
 
 def bytes_per_visitor(url: str, visitors: int, load: Callable[[str, int], None]) -> float:
-    """Load so many visitors into an empty server: bytes for each."""
+    """Load visitors into the emptied server: bytes per visitor."""
     with client(url) as connected:
-        load(url, 1)  # scripts and connections
+        load(url, 1)  # scripts and connections are then counted already
         connected.flushall()
         before = settled(connected)
         load(url, visitors)
@@ -106,7 +106,7 @@ def bytes_per_visitor(url: str, visitors: int, load: Callable[[str, int], None])
 
 
 def settled(connected: redis.Redis) -> int:
-    """`used_memory` once the server has nothing left to tidy (it moves to a larger table bit by bit)."""
+    """`used_memory` once it no longer changes (a server rehashes gradually)."""
     used, patience = -1, 200
     while patience:
         now = int(connected.info("memory")["used_memory"])
@@ -135,7 +135,7 @@ def _loader(name: str, layout: Layout) -> Callable[[str, int], None]:
 
 
 def load(url: str, visitors: int, layout: Layout, policy: Policy) -> None:
-    """Visitors with the histories of a layout, as retarget keeps them."""
+    """Load visitors with the histories of a layout, as retarget stores them."""
     now = int(time.time())
     with Retargeter(policy, url, timeout=1, prefix=PREFIX) as ads:
         for number, history in enumerate(layout.histories):

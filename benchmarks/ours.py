@@ -1,4 +1,4 @@
-"""What retarget does, as its docs say to use it: built for a setting, ready to be called."""
+"""retarget as a contestant, used as its docs say: built for a setting, ready to be called."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from retarget import AsyncRetargeter, Event, Policy, Retargeter
 from retarget.logs import Log, LogOptions
 from retarget.replay import open_log, replay
 
-PATIENCE = 1.0
-"""Seconds that a call may take: in production it would be 0.1, and a measurement shall not fail on a busy machine."""
+TIMEOUT = 1.0
+"""Timeout of a call in seconds: longer than in production, so that a measurement does not fail on a busy machine."""
 
 
 def connect(setting: Setting, policy: Policy) -> Retargeter:
-    """A retargeter on the measured server, or in memory, with the setting's prefix and the system's clock."""
-    return Retargeter(policy, setting.url, timeout=PATIENCE, prefix=setting.prefix)
+    """A retargeter over the setting's store, with its prefix and the system's clock."""
+    return Retargeter(policy, setting.url, timeout=TIMEOUT, prefix=setting.prefix)
 
 
 def known(ads: Retargeter, visitor: str, history: list[data.Happened]) -> None:
@@ -37,7 +37,7 @@ def decide(setting: Setting, candidates: int = 50, campaigns: int = 50) -> Runni
 
 
 def decide_history(setting: Setting, timelines: int) -> Running:
-    """Fifty candidates of 500 campaigns, for a visitor with so many timelines."""
+    """Fifty candidates of 500 campaigns, for a visitor with this many timelines."""
     ads = connect(setting, data.policy(500))
     known(ads, "v-1", data.with_timelines(timelines))
     wanted = [data.campaign(number) for number in range(50)]
@@ -45,14 +45,14 @@ def decide_history(setting: Setting, timelines: int) -> Running:
 
 
 def decide_all(setting: Setting, campaigns: int) -> Running:
-    """Every campaign of the policy; each product is in the audience of five of them."""
+    """Decide over every campaign of the policy; each product is in the audience of five."""
     ads = connect(setting, data.policy(campaigns, products=campaigns // 5))
     known(ads, "v-1", data.today())
     return Running(lambda: ads.decide("v-1"), close=ads.close)
 
 
 def claim_new(setting: Setting) -> Running:
-    """Visitors who were never shown anything: a policy without audiences, or none could be claimed for them."""
+    """New visitors, and a policy without audiences, which none of them would be in."""
     policy = data.policy()
     campaigns = {name: rules.model_copy(update={"audience": ()}) for name, rules in policy.campaign.items()}
     ads = connect(setting, policy.model_copy(update={"campaign": campaigns}))
@@ -93,7 +93,7 @@ def record(setting: Setting, *, new: bool = False) -> Running:
 
 
 def crowd(setting: Setting, history: list[data.Happened]) -> Retargeter:
-    """A retargeter whose visitors all have this history; in memory each is recorded, on a server one, and copied."""
+    """A retargeter whose visitors all have this history: recorded in memory, recorded once and copied on a server."""
     ads = connect(setting, data.policy())
     if setting.url == "memory://":
         for number in range(setting.visitors):
@@ -105,7 +105,7 @@ def crowd(setting: Setting, history: list[data.Happened]) -> Retargeter:
 
 
 def decide_many(setting: Setting) -> Running:
-    """A thousand visitors of twenty timelines to a batch, fifty candidates each."""
+    """A thousand visitors of twenty timelines per batch, fifty candidates each."""
     keys = many(setting)
     ads = connect(setting, data.policy(500))
     wanted = [data.campaign(number) for number in range(50)]
@@ -120,7 +120,7 @@ def decide_many(setting: Setting) -> Running:
 
 
 def record_many(setting: Setting) -> Running:
-    """A thousand impressions to a batch, for visitors of twenty, of a campaign that each saw today."""
+    """A thousand impressions per batch, for visitors with twenty, of a campaign that each saw today."""
     ads = crowd(setting, data.twenty_impressions())
     numbers = count()
 
@@ -134,18 +134,18 @@ def record_many(setting: Setting) -> Running:
 
 
 def in_memory(setting: Setting, build: Callable[[Setting], Running]) -> Running:
-    """The same on the store in memory."""
+    """The same over the store in memory."""
     return build(Setting("memory://", setting.prefix, min(setting.visitors, 200)))
 
 
 def decide_async(setting: Setting, in_flight: int, *, uvloop: bool = False) -> Running:
-    """The first case's decision, so many at a time. A decision that the store failed is a failure here."""
+    """The first case's decision, `in_flight` at a time. A degraded decision raises its error."""
     with connect(setting, data.policy()) as ads:
         known(ads, "v-1", data.today())
     wanted = [data.campaign(number) for number in range(50)]
 
     def open_client() -> tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[object]]]:
-        ads = AsyncRetargeter(data.policy(), setting.url, timeout=PATIENCE, prefix=setting.prefix)
+        ads = AsyncRetargeter(data.policy(), setting.url, timeout=TIMEOUT, prefix=setting.prefix)
 
         async def once() -> None:
             decision = await ads.decide("v-1", wanted)
@@ -167,7 +167,7 @@ def _log(setting: Setting, folder: str) -> LogOptions:
 
 
 def replay_log(setting: Setting) -> Running:
-    """A log of impressions through the policy of the first case, without its audiences: they would block all."""
+    """Replay a log of impressions under the first case's policy without its audiences, which would block everything."""
     policy = _caps_only()
     folder = tempfile.TemporaryDirectory(prefix="bench-")
     log = open_log(_log(setting, folder.name), policy)
@@ -175,7 +175,7 @@ def replay_log(setting: Setting) -> Running:
 
 
 def read_log(setting: Setting) -> Running:
-    """The same log opened, sorted by time and fetched into Python, row by row."""
+    """The same log, opened, sorted by time and fetched into Python row by row."""
     folder = tempfile.TemporaryDirectory(prefix="bench-")
     options = _log(setting, folder.name)
 
@@ -187,7 +187,7 @@ def read_log(setting: Setting) -> Running:
 
 
 def fetch_log(setting: Setting) -> Running:
-    """The same from a log that is open: sorted and fetched, nothing decided."""
+    """The same from an open log: sorted and fetched, without decisions."""
     folder = tempfile.TemporaryDirectory(prefix="bench-")
     log = open_log(_log(setting, folder.name), _caps_only())
     return Running(lambda: sum(map(len, log.rows())), log.count, lambda: _close(log, folder))

@@ -1,4 +1,4 @@
-"""Parts of a call by themselves: what the docs say of reading replies, of deciding, and of hashing an id.
+"""Parts of a call, measured separately: reading replies, deciding, and hashing an id, as quoted in the docs.
 
     python -m benchmarks.parts [--rounds N]
 
@@ -22,14 +22,14 @@ from retarget.stores.redis.connection import ConnectionPool
 from retarget.stores.redis.protocol import Call, encode, reading
 
 CALLS = 200
-"""Calls of one contestant before the next has its turn."""
+"""Calls per turn of a contestant."""
 
 NOW = 1_795_600_000
 Parts = dict[str, Callable[[], object]]
 
 
 def replies(url: str) -> Parts:
-    """HGETALL of 20 fields on one connection: redis-py's own sending and reading, and ours."""
+    """HGETALL of 20 fields on one connection, by redis-py's own connection and by ours."""
     with servers.client(url) as client:
         client.hset("parts:1:v", mapping={f"f{n}": b"x" * 10 for n in range(20)})
         client.expire("parts:1:v", 600)
@@ -51,7 +51,7 @@ def replies(url: str) -> Parts:
 
 
 def deciding() -> Parts:
-    """A decision over 50 candidates for the visitor of the first case, in memory, and its two halves."""
+    """A decision over 50 candidates in memory, for the first case's visitor, and its two halves."""
     store = MemoryStore()
     ads = Retargeter(data.policy(), store, clock=lambda: NOW)
     candidates = tuple(ads.policy.campaign)[:50]
@@ -64,13 +64,13 @@ def deciding() -> Parts:
     view = View(moment, state)
     return {
         "decide, 50 candidates, in memory": lambda: ads.decide("v-1", candidates),
-        "the facts that are true": lambda: View(moment, state),
-        "who of the 50 fits": lambda: Decision(moment, candidates, view=view),
+        "the true facts": lambda: View(moment, state),
+        "the 50 verdicts": lambda: Decision(moment, candidates, view=view),
     }
 
 
 def hashing() -> Parts:
-    """A visitor's id, hashed with a pepper of 16 bytes."""
+    """Hashing a visitor's id with a pepper of 16 bytes."""
     pepper, visitor = b"p" * 16, b"visitor-1234567"
     return {
         "keyed BLAKE2b, 128 bits": lambda: blake2b(visitor, key=pepper, digest_size=16).digest(),
@@ -79,21 +79,23 @@ def hashing() -> Parts:
 
 
 def measure(parts: Parts, rounds: int) -> dict[str, float]:
-    """Microseconds of each, the median of its turns."""
+    """Microseconds of each contestant, the median of its turns."""
     turns: dict[str, list[float]] = {name: [] for name in parts}
     for turn in range(rounds + 2):
         for name, call in parts.items():
-            begun = time.perf_counter()
+            start = time.perf_counter()
             for _ in range(CALLS):
                 call()
             if turn >= 2:  # the first turns warm up
-                turns[name].append((time.perf_counter() - begun) / CALLS * 1e6)
+                turns[name].append((time.perf_counter() - start) / CALLS * 1e6)
     return {name: statistics.median(taken) for name, taken in turns.items()}
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.parts", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("--rounds", type=int, default=60)
     asked = parser.parse_args()
     with servers.server() as url:

@@ -1,6 +1,6 @@
-"""What people write themselves over Redis: sorted sets, and counters per day. Both pipelined, as good as they can be.
+"""What people write themselves over Redis: sorted sets, and counters per day, both pipelined and as good as they get.
 
-Neither is atomic: between the look and the write, another server may take the last impression.
+Neither is atomic: between the check and the write, another server may use up the cap.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ Audience = Callable[[str], str | None]
 
 
 class Rival(Protocol):
-    """The job, as far as a rival can do it."""
+    """What a rival can do of the job."""
 
     def decide(self, visitor: str, candidates: Sequence[str]) -> list[str]:
-        """Those that the rules allow, in order. Raises NotImplementedError where asking would count."""
+        """The candidates that the rules allow, in order. Raises NotImplementedError if asking would count."""
 
     def claim(self, visitor: str, ranked: Sequence[str]) -> str | None:
-        """Count an impression of the first that the rules allow."""
+        """Count an impression of the first candidate that the rules allow, and return it."""
 
     def record(self, visitor: str, campaign: str) -> None:
         """Count an impression."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 class SortedSets:
-    """A sorted set for each visitor and subject, scores are moments: one ZCOUNT answers one rule, exactly.
+    """A sorted set per visitor and subject, scored by time: one ZCOUNT answers one rule, exactly.
 
-    `once` asks each question once, though many candidates share it; without, one ZCOUNT per rule and candidate.
+    With `once`, candidates share the ZCOUNT of a rule they have in common; without, one ZCOUNT per rule and candidate.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class SortedSets:
 
 
 class DayCounters:
-    """A hash of counters for each visitor and day. A window is so many calendar days: twice a day's cap may be shown
-    around midnight, and a rolling window is never right.
+    """A hash of counters per visitor and day. A window is a number of calendar days, so twice a day's cap may be shown
+    around midnight, and a rolling window is only approximate.
     """
 
     def __init__(self, url: str, prefix: str, rules: Rules = data.caps, audience: Audience = data.product) -> None:
@@ -164,7 +164,7 @@ class DayCounters:
 
 
 def _fits(counts: Mapping[tuple[str, int], int], rules: Sequence[Cap], product: str | None) -> bool:
-    """Whether a candidate's rules hold, by how often what happened within how many days."""
+    """Whether a candidate's rules hold, given the counts by (subject, days)."""
     return all(counts[cap.subject, cap.days] < cap.limit for cap in rules) and (
         product is None or (counts[f"visit {product}", 30] > 0 and not counts["purchase", 90])
     )

@@ -1,11 +1,10 @@
-"""A note of speed: a log of many visitors through a policy, in memory.
+"""The speed of a replay: a log of many visitors under a policy, in memory.
 
     python -m benchmarks.replay [--impressions N] [--processes N] [--rich] [--csv] [--json FILE]
 
-The log is made by DuckDB with a seed: ten impressions a visitor in the mean, few with thousands, most with less; forty
-campaigns, two weeks. Processor time is of all processes and does not count waiting for others on the machine, though
-they slow it down; wall-clock time does. Both begin with the opened log and hold all that follows: numbering, sorting,
-judging, adding up.
+DuckDB generates the log from a seed: ten impressions per visitor on average, few visitors with thousands, most with
+fewer; forty campaigns, two weeks. CPU time is that of all processes; unlike wall-clock time, it excludes waiting for
+other programs. Both start from the opened log and include everything after: numbering, sorting, judging, summing.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ RICH = """
 def make_log(path: Path, impressions: int) -> None:
     """Write a log, in time order; the same seed makes the same log."""
     with duckdb.connect() as db:
-        db.execute("SET threads = 1; SELECT setseed(0.42)")  # with one thread the numbers come in one order
+        db.execute("SET threads = 1; SELECT setseed(0.42)")  # with one thread the random numbers come in a fixed order
         db.execute(
             f"""COPY (
                 SELECT 1793577600 + CAST(floor(random() * 14 * 86400) AS BIGINT) AS "at",
@@ -62,54 +61,56 @@ def make_log(path: Path, impressions: int) -> None:
                     'campaign-' || CAST(floor(40 * pow(random(), 1.5)) AS BIGINT) AS campaign,
                     'advertiser-' || CAST(floor(10 * random()) AS BIGINT) AS advertiser
                 FROM range({impressions}) ORDER BY "at"
-            ) TO '{path}'"""  # noqa: S608 - a number and a path of our own
+            ) TO '{path}'"""  # noqa: S608 - our own number and path
         )
 
 
-def processor_time() -> float:
-    """Seconds, of this process and of those that it started and that have ended."""
+def cpu_time() -> float:
+    """CPU seconds of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.replay", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("--impressions", type=int, default=1_000_000)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--rich", action="store_true", help="a policy of every kind of rule instead of two caps")
-    parser.add_argument("--csv", action="store_true", help="a log in CSV instead of Parquet")
+    parser.add_argument("--rich", action="store_true", help="a policy with every kind of rule instead of two caps")
+    parser.add_argument("--csv", action="store_true", help="a CSV log instead of Parquet")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    policy = Policy.from_text(RICH if asked.rich else TWO_CAPS)
+    options = parser.parse_args()
+    policy = Policy.from_text(RICH if options.rich else TWO_CAPS)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"log.{'csv' if asked.csv else 'parquet'}"
-        make_log(path, asked.impressions)
-        opening = time.perf_counter(), processor_time()
+        path = Path(folder) / f"log.{'csv' if options.csv else 'parquet'}"
+        make_log(path, options.impressions)
+        opening = time.perf_counter(), cpu_time()
         with open_log(LogOptions((path,)), policy) as log:
-            begun = time.perf_counter(), processor_time()
-            result = replay(log, policy, processes=asked.processes)
-            ended = time.perf_counter(), processor_time()
+            opened = time.perf_counter(), cpu_time()
+            result = replay(log, policy, processes=options.processes)
+            ended = time.perf_counter(), cpu_time()
     (read_wall, read_cpu), (wall, cpu) = (
-        [after - before for before, after in zip(*pair, strict=True)] for pair in ((opening, begun), (begun, ended))
+        [after - before for before, after in zip(*pair, strict=True)] for pair in ((opening, opened), (opened, ended))
     )
     figures = {
         "impressions": result.impressions,
         "suppressed": result.suppressed,
         "visitors": result.visitors,
-        "processes": asked.processes,
+        "processes": options.processes,
         "read_seconds": read_wall,
-        "read_processor_seconds": read_cpu,
+        "read_cpu_seconds": read_cpu,
         "seconds": wall,
-        "processor_seconds": cpu,
+        "cpu_seconds": cpu,
         "impressions_per_second": result.impressions / wall,
-        "impressions_per_processor_second": result.impressions / cpu,
+        "impressions_per_cpu_second": result.impressions / cpu,
     }
     print(f"Python {platform.python_version()}, DuckDB {duckdb.__version__}, {platform.machine()}")
     for name, value in figures.items():
         print(f"{name.replace('_', ' '):34} {value:>12,.{0 if value >= 1_000 or isinstance(value, int) else 2}f}")
-    if asked.json:
-        asked.json.write_text(json.dumps(figures))
+    if options.json:
+        options.json.write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":

