@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test(session: nox.Session) -> None:
     session.install(f"retarget[test] @ {wheel.as_uri()}", "pytest-cov>=7")
     session.install("--force-reinstall", "--no-deps", str(wheel))  # an older build has the same version
     session.chdir(_unpack(sdist, work / "sdist"))
-    session.run("python", "-m", "pytest", "--cov=retarget", *session.posargs, env={"RETARGET_WHEEL": "1"})
+    _pytest(session, "--cov=retarget", *session.posargs, RETARGET_WHEEL="1")
 
 
 @nox.session
@@ -71,7 +72,7 @@ def rooms(session: nox.Session) -> None:
             continue
         report = Path(session.create_tmp()) / f"{room}.json"
         options = [f"--cov=retarget.{room}", f"--cov-report=json:{report}", "--cov-fail-under=0", "-q"]
-        session.run("python", "-m", "pytest", *options, f"tests/unit/{room}")
+        _pytest(session, *options, f"tests/unit/{room}")
         for name, module in json.loads(report.read_text())["files"].items():
             covered = module["summary"]["percent_covered"]
             if covered < ROOM_FLOOR:
@@ -84,7 +85,7 @@ def rooms(session: nox.Session) -> None:
 def shuffle(session: nox.Session) -> None:
     """The suite in random order; pytest prints the seed, and `-- --randomly-seed=N` repeats it."""
     session.install("--editable", ".[test]", "pytest-randomly>=4")
-    session.run("python", "-m", "pytest", *session.posargs)
+    _pytest(session, *session.posargs)
 
 
 @nox.session
@@ -98,7 +99,12 @@ def bench(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """The long runs."""
     session.install("--editable", ".[test]")
-    session.run("python", "-m", "pytest", "-m", "soak", *session.posargs)
+    _pytest(session, "-m", "soak", *session.posargs)
+
+
+def _pytest(session: nox.Session, *options: str, **env: str) -> None:
+    """Run pytest with its files in the system's folder, not in nox's: that is hidden and deep, which changes output."""
+    session.run("python", "-m", "pytest", *options, env={"TMPDIR": tempfile.gettempdir(), **env})
 
 
 def _build(session: nox.Session, folder: Path) -> tuple[Path, Path]:
