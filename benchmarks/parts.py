@@ -11,7 +11,7 @@ import argparse
 import hmac
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b, sha256
 
 from benchmarks import data, servers
@@ -91,13 +91,13 @@ def measure(parts: Parts, rounds: int) -> dict[str, float]:
     return {name: statistics.median(taken) for name, taken in turns.items()}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.parts", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("--rounds", type=int, default=60)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     with servers.server() as url:
         for parts in (replies(url), deciding(), hashing()):
             figures = measure(parts, asked.rounds)

@@ -15,6 +15,7 @@ import platform
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -71,7 +72,7 @@ def cpu_time() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.replay", description=__doc__.splitlines()[0] if __doc__ else None
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--rich", action="store_true", help="a policy with every kind of rule instead of two caps")
     parser.add_argument("--csv", action="store_true", help="a CSV log instead of Parquet")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     policy = Policy.from_text(RICH if options.rich else TWO_CAPS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"log.{'csv' if options.csv else 'parquet'}"

@@ -30,7 +30,10 @@ def add(app: typer.Typer) -> None:
             typer.Option(metavar="FOLDER", help="Leave the log and the policy there, to try your own."),
         ] = None,
     ) -> None:
-        """Replay a synthetic shop's traffic under its policy, over an embedded Valkey, and show what changes."""
+        """Replay a synthetic shop's traffic under its policy.
+
+        Runs over an embedded Valkey, and shows what the policy changes.
+        """
         with progress() as report:
             demo = run(seed=seed, visitors=visitors, days=days, keep=keep, progress=report)
         terminal = Terminal()

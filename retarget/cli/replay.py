@@ -49,7 +49,10 @@ def add(app: typer.Typer) -> None:
         quote: options.Quote = None,
         campaign: options.Constant = None,
     ) -> None:
-        """Show which impressions of a log a policy would have suppressed, and what that saves and risks."""
+        """Replay a log under a policy.
+
+        Shows which impressions the policy would have suppressed, and what that saves and risks.
+        """
         rules = Policy.from_toml(policy)
         reading = options.log_options(logs, maps, log_time_zone, header, columns, delimiter, quote, campaign)
         with progress() as report:

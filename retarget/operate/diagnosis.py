@@ -282,7 +282,7 @@ def _memory(seen: Seen) -> Iterator[Diagnosis]:
     found = f"{_size(used)} used, without a limit" + f" on a machine of {_size(machine)}" * bool(machine)
     cure = _set(f"maxmemory {_setting(machine * 3 // 4) if machine else 'LIMIT'}", "maxmemory-policy noeviction")
     full = machine and used >= 0.8 * machine
-    end = "" if full else ": when memory runs out, the system kills the server instead of it refusing writes"
+    end = "" if full else ": when memory runs out, the system kills the server rather than letting it refuse writes"
     yield _diagnosis("warning" if full else "note", "memory", found + end, cure)
 
 

@@ -1,6 +1,6 @@
 """The benchmarks: every contestant does its job, rivals agree with retarget, and a result becomes tables and charts.
 
-Nothing here looks at how long anything took.
+No duration is asserted.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ BUILT = [
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[str]:
-    """The wheel's server, as the benchmarks start it; its URL."""
+    """The URL of the wheel's server, started as the benchmarks start it."""
     with bench_servers.server(wheel=True) as url:
         yield url
 
 
 @pytest.fixture
 def wheel(running: str) -> str:
-    """The same, empty."""
+    """The URL of that server, emptied."""
     with bench_servers.client(running) as client:
         client.flushall()
     return running
@@ -65,7 +65,7 @@ def setting(wheel: str) -> Setting:
 
 
 def quiet(_: str) -> None:
-    """Progress that nobody hears."""
+    """Discards progress messages."""
 
 
 # -- the contestants ---------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def quiet(_: str) -> None:
 
 @pytest.mark.parametrize("contestant", BUILT)
 def test_every_contestant_does_its_job(contestant: Contestant, setting: Setting) -> None:
-    """Each can be built and called, and what it writes begins with its prefix."""
+    """Each can be built and called, and its keys begin with its prefix."""
     assert contestant.build is not None
     running = contestant.build(setting)
     running.call()
@@ -85,7 +85,9 @@ def test_every_contestant_does_its_job(contestant: Contestant, setting: Setting)
 
 
 def test_what_is_decided_is_a_decision(setting: Setting) -> None:
-    """The first case's visitor: two campaigns at their own cap, six in all blocked by a cap, eight by the audience."""
+    """The first case's visitor: two campaigns are at their own cap, six are blocked by a cap, eight by their
+    audience.
+    """
     decision = ours.decide(setting).call()
     assert isinstance(decision, Decision)
     reasons = [decision[candidate].reason for candidate in decision.candidates]
@@ -95,7 +97,7 @@ def test_what_is_decided_is_a_decision(setting: Setting) -> None:
 
 @pytest.mark.parametrize("name", [name for name in rivals.RIVALS if name not in rivals.CANNOT["decide"]])
 def test_rivals_decide_as_retarget_does(name: str, setting: Setting) -> None:
-    """On the same history they block the same campaigns; those that know no audience are not asked about it."""
+    """On the same history they block the same campaigns, apart from audiences for rivals without them."""
     decision = ours.decide(setting).call()
     assert isinstance(decision, Decision)
     rival = rivals.make(name, setting.url, "bench:rival:")
@@ -108,13 +110,13 @@ def test_rivals_decide_as_retarget_does(name: str, setting: Setting) -> None:
 
 
 def _without_audience() -> list[str]:
-    """The campaigns whose product nobody visited."""
+    """The campaigns whose product the visitor did not visit."""
     return [f"-{number}" for number in range(50) if number % data.PRODUCTS == data.PRODUCTS - 1]
 
 
 @pytest.mark.parametrize("name", rivals.RIVALS)
 def test_rivals_claim_as_retarget_does(name: str, setting: Setting) -> None:
-    """The first candidate until it is at its cap of three a day, then the second."""
+    """The first candidate until its cap of three per day, then the second."""
     rival = rivals.make(name, setting.url, "bench:rival:")
     rivals.remember(rival, "v-1", data.visits())
     with ours.connect(setting, data.policy()) as ads:
@@ -124,8 +126,8 @@ def test_rivals_claim_as_retarget_does(name: str, setting: Setting) -> None:
     rival.close()
 
 
-def test_who_cannot_be_asked_says_so() -> None:
-    """pyrate-limiter counts whatever it is asked: its row says that it cannot decide."""
+def test_a_rival_that_cannot_decide_says_so() -> None:
+    """pyrate-limiter cannot check without counting: its row says that it cannot decide."""
     (row,) = rivals.contestants("decide", ["pyrate-limiter"])
     assert row.build is None
     assert "cannot" in row.note
@@ -136,21 +138,21 @@ def test_who_cannot_be_asked_says_so() -> None:
 
 @pytest.mark.parametrize("count", [0, 5, 20, 100])
 def test_histories_have_the_timelines_they_say(count: int, setting: Setting) -> None:
-    """The visitor of the case by history has exactly so many."""
+    """The visitor of each size has exactly that many timelines."""
     with ours.connect(setting, data.policy(500)) as ads:
         ours.known(ads, "v-1", data.with_timelines(count))
         assert len(ads.export("v-1")["timelines"]) == count
 
 
 def test_the_first_visitor_has_twenty_timelines(setting: Setting) -> None:
-    """As the case says."""
+    """As the description of the case says."""
     with ours.connect(setting, data.policy()) as ads:
         ours.known(ads, "v-1", data.today())
         assert len(ads.export("v-1")["timelines"]) == 20
 
 
 def test_a_copied_visitor_is_the_same_in_memory(setting: Setting) -> None:
-    """Recorded one by one or copied by the server: the same content and encoding, as large; the templates are gone."""
+    """Recorded or copied by the server: the same content, encoding and size; the templates are deleted."""
     with ours.connect(setting, data.policy()) as ads:
         for visitor in (data.template(0), "recorded"):
             ours.known(ads, visitor, data.twenty_impressions())
@@ -166,7 +168,7 @@ def test_a_copied_visitor_is_the_same_in_memory(setting: Setting) -> None:
 
 
 def test_a_log_is_the_same_for_everyone(tmp_path: Path) -> None:
-    """Seeded, in the order of time, with as many rows as asked for; most visitors see one or two ads."""
+    """Seeded, in time order, with the number of rows asked for."""
     for name in ("one", "two"):
         data.write_log(tmp_path / name, 500)
     assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text()
@@ -179,13 +181,13 @@ def test_a_log_is_the_same_for_everyone(tmp_path: Path) -> None:
 
 
 def small_case(*contestants: Contestant) -> Case:
-    """GET, and whoever else."""
+    """A case of GET and these contestants."""
     target = Target("beside GET", contestants[-1].name, floors.GET, at_most=1e9)
     get = Contestant(floors.GET, "floor", floors.get)
     return Case("small", "Small", "a job", [get, *contestants], floors.GET, [target])
 
 
-def test_contestants_take_turns_in_processes_of_their_own(setting: Setting) -> None:
+def test_contestants_take_turns_in_their_own_processes(setting: Setting) -> None:
     """Each row has its median, quartiles, calls and ratio; the target is judged."""
     case = small_case(Contestant("decide", "retarget", ours.decide))
     result = runner.compete(case, setting, Effort(rounds=3, seconds=5, calls=40, warm_up=1), quiet)
@@ -199,7 +201,7 @@ def test_contestants_take_turns_in_processes_of_their_own(setting: Setting) -> N
 
 
 def test_a_missing_package_is_reported(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rival that is not installed is named as missing; the others are measured, and what needs it is not judged."""
+    """A rival that is not installed is reported as missing; the others are measured, and its target is not judged."""
     monkeypatch.setattr(runner, "find_spec", lambda module: None)
     result = runner.compete(
         small_case(*rivals.contestants("decide", ["limits, moving window"])), setting, LITTLE, quiet
@@ -220,8 +222,8 @@ def test_a_missing_package_is_reported_in_the_versions(monkeypatch: pytest.Monke
     assert any("not jemalloc" in caveat for caveat in about["caveats"])
 
 
-def test_one_that_fails_does_not_end_the_run(setting: Setting) -> None:
-    """Its error is its row; the others go on."""
+def test_a_failing_contestant_does_not_end_the_run(setting: Setting) -> None:
+    """Its row has the error; the others continue."""
     broken = Contestant("broken", "rival", partial(rivals.build, name="nobody", job="decide"))
     result = runner.compete(small_case(broken), setting, LITTLE, quiet)
     assert [row["status"] for row in result["contestants"]] == ["measured", "failed"]
@@ -229,13 +231,13 @@ def test_one_that_fails_does_not_end_the_run(setting: Setting) -> None:
 
 
 def test_a_turn_has_at_least_one_call() -> None:
-    """However little time there is; and never more calls than asked for."""
+    """However short the time; and never more calls than asked for."""
     assert len(runner.measure(lambda: None, 0, 10)) == 1
     assert len(runner.measure(lambda: None, 60, 10)) == 10
 
 
 def test_ratios_are_of_medians() -> None:
-    """The spread is that of the rounds; a p99 of too few calls is none."""
+    """The spread is that of the rounds; too few calls have no p99."""
     assert runner.ratio([2, 4, 6], [1, 4, 2])["median"] == 2
     assert runner.ratio([2, 4, 6], [1, 4, 2])["quartiles"] == [1.5, 2.5]
     assert runner.p99([1e-6] * 99) is None
@@ -246,7 +248,7 @@ def test_ratios_are_of_medians() -> None:
 
 
 def test_memory_is_measured_for_each(wheel: str) -> None:
-    """A row for SET, for retarget and for a rival, each beside SET."""
+    """A row each for SET, for retarget and for a rival, compared with SET."""
     layout = next(memory.layouts())
     chosen = ["sorted sets"]
     rows = memory.measured(wheel, visitors=200, names=chosen, chosen=[layout], say=quiet)
@@ -256,7 +258,7 @@ def test_memory_is_measured_for_each(wheel: str) -> None:
 
 
 def test_every_rival_can_be_loaded_for_memory(wheel: str) -> None:
-    """Each keeps something for every visitor, under short and long ids."""
+    """Each stores something for every visitor, under short and long ids."""
     for layout in list(memory.layouts())[:2]:
         for name in rivals.MAIN:
             with bench_servers.client(wheel) as client:
@@ -267,7 +269,7 @@ def test_every_rival_can_be_loaded_for_memory(wheel: str) -> None:
 
 
 def test_growth_and_cost_have_a_row_each(wheel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every dimension, and every job that can be done."""
+    """For every dimension, and for every job."""
     sizes: dict[str, Sequence[int]] = {
         "visitors": (10,),
         "impressions per visitor": (1,),
@@ -303,26 +305,26 @@ MEASURED = {
 
 @pytest.fixture
 def result(wheel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """A quick run of a cheap case on the wheel's server, and what it wrote."""
+    """The result of a quick run of a cheap case on the wheel's server."""
     file = tmp_path / "result.json"
     main(["--quick", "--rounds", "2", "--cases", "hold", "memory", "--store", wheel, "--json", str(file)])
-    told = capsys.readouterr()
-    assert told.out.startswith("### Caveats")
-    assert "under its own prefix" in told.err
-    assert "left out, since they need a server of their own: memory" in told.err
+    printed = capsys.readouterr()
+    assert printed.out.startswith("### Caveats")
+    assert "under its own prefix" in printed.err
+    assert "left out, since they need a server of their own: memory" in printed.err
     written: dict[str, Any] = json.loads(file.read_text())
     return written
 
 
 def test_a_run_on_a_given_server_leaves_nothing_behind(result: dict[str, Any], wheel: str) -> None:
-    """All keys had the prefix, and are gone."""
+    """All keys had the prefix and were deleted."""
     with bench_servers.client(wheel) as client:
         assert client.dbsize() == 0
     assert result["memory"] == []
 
 
 def test_the_result_keeps_its_form(result: dict[str, Any]) -> None:
-    """What tables, charts and readers of old results rely on."""
+    """The keys that tables, charts and readers of old results rely on."""
     assert result.keys() == {"format", "about", "cases", "memory", "growth", "server_cost"}
     assert result["format"] == 1
     assert result["about"].keys() == HEAD
@@ -335,19 +337,19 @@ def test_the_result_keeps_its_form(result: dict[str, Any]) -> None:
 
 
 def test_a_run_starts_a_server_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --store; and prints the case's table."""
+    """Without --store; it prints the case's table."""
     main(["--quick", "--rounds", "1", "--cases", "memory-store"])
     assert "**decide, in memory**" in capsys.readouterr().out
 
 
 def test_the_wheel_serves_where_no_redis_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program is found without Debian's."""
+    """Without Debian's program, the wheel's is used."""
     monkeypatch.setattr("shutil.which", lambda _: None)
     assert bench_servers.program() == bench_servers.program(wheel=True)
 
 
 def test_every_case_can_be_chosen() -> None:
-    """All names are different, and the three that need a server to themselves are among them."""
+    """The names are unique, including the three cases that need a server of their own."""
     assert len(names()) == len(set(names())) == len(cases()) + 3
 
 
@@ -371,7 +373,7 @@ def case(name: str, *rows: dict[str, Any], unit: str = "call") -> dict[str, Any]
 
 @pytest.fixture
 def small() -> dict[str, Any]:
-    """A result with something of everything."""
+    """A small result with data for every table and chart."""
     get = row(floors.GET, "floor", 50, compared_with=floors.GET)
     rival = row("limits, moving window", "rival", 9_000)
     cannot = {"name": "pyrate-limiter", "role": "rival", "status": "cannot", "note": "cannot: for a reason"}
@@ -408,10 +410,10 @@ def small() -> dict[str, Any]:
 
 
 def test_tables_say_what_is_known(small: dict[str, Any]) -> None:
-    """Caveats come first; who cannot, who is faster and who is smaller is said; a missed target is called missed."""
+    """Caveats come first; tables say which rival cannot, is faster or is smaller, and which target was missed."""
     text = tables.page(small)
     assert text.startswith("### Caveats")
-    for told in (
+    for line in (
         "| beside GET | at most 1.35x | 1.50x | 1.40x to 1.60x | missed |",
         "cannot: for a reason",
         "faster than decide |",
@@ -420,13 +422,13 @@ def test_tables_say_what_is_known(small: dict[str, Any]) -> None:
         "| **replay** | 2.00 | 1.00 to 3.00 | - | 500,000 |",
         "Redis 7.0.15 (jemalloc-5.3.0)",
     ):
-        assert told in text
+        assert line in text
     for line in text.splitlines():
         assert not line.startswith("|") or line.endswith("|")
 
 
 def test_the_page_is_written_between_its_markers(small: dict[str, Any], tmp_path: Path) -> None:
-    """What stands around them stays; writing twice is writing once; a page without markers is an error."""
+    """The text around them stays; writing twice changes nothing; a page without markers is an error."""
     result, into, readme = tmp_path / "result.json", tmp_path / "page.md", tmp_path / "readme.md"
     result.write_text(json.dumps(small))
     into.write_text(f"before\n{page.BEGIN}\nwhat was there\n{page.END}\nafter\n")
@@ -445,11 +447,11 @@ def test_the_page_is_written_between_its_markers(small: dict[str, Any], tmp_path
     assert "what was there" not in once
     assert tables.page(small) in once
     with pytest.raises(ValueError, match="figures: begin"):
-        page.written("no markers", "told")
+        page.written("no markers", "part")
 
 
 def test_charts_are_drawn(small: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An SVG for each that the result has something for; none where it has nothing."""
+    """An SVG for each chart that the result has data for."""
     result = tmp_path / "result.json"
     result.write_text(json.dumps(small))
     charts.main([str(result), "--into", str(tmp_path / "charts")])
@@ -460,10 +462,9 @@ def test_charts_are_drawn(small: dict[str, Any], tmp_path: Path, capsys: pytest.
 
 
 def test_the_parts_of_a_call_are_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each contestant answers, both ways to read give the same, and each has a line."""
-    monkeypatch.setattr("sys.argv", ["parts", "--rounds", "1"])
+    """Each contestant has a line, and both ways to read a reply agree."""
     monkeypatch.setattr(parts, "CALLS", 2)
-    parts.main()
+    parts.main(["--rounds", "1"])
     assert len(capsys.readouterr().out.splitlines()) == 7
     with bench_servers.server() as url:
         theirs, ours = (call() for call in parts.replies(url).values())

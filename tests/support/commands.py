@@ -1,4 +1,4 @@
-"""Commands run in this process: what becomes of one, and what it printed, line by line."""
+"""Commands run in this process: their exit codes and output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ end = 2026-10-01
 
 
 class Ran(NamedTuple):
-    """What became of a command."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -41,6 +41,6 @@ Run = Callable[..., Ran]
 
 
 def lines_of(ran: Ran) -> list[str]:
-    """What was printed, line by line, each run of blanks as one."""
+    """The printed lines, with runs of spaces collapsed."""
     assert all(line == line.rstrip() for line in ran.out.splitlines())
     return [" ".join(line.split()) for line in ran.out.splitlines()]

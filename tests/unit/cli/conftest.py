@@ -1,4 +1,4 @@
-"""What the tests of commands share: a way to run one, a policy, a log, a visitor's journey and a server."""
+"""Fixtures for the tests of commands: a way to run one, a policy, a log, a visitor's journey and a server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def policy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A small log: two visitors, the second without a name; an unknown campaign; a click on what is suppressed."""
+    """A small log: two visitors, the second without an id; an unknown campaign; a click on a suppressed impression."""
     rows = [(MONDAY + 60 * n, "v1", "c", 0) for n in range(4)]
     rows += [(MONDAY + 300, "v1", "c", 1), (MONDAY, "", "c", 0)]
     rows += [(MONDAY + 400 + n, "v1", "new", 0) for n in range(3)]
@@ -65,6 +65,6 @@ def journey(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A server, and where it is."""
+    """The URL of an embedded server."""
     with EmbeddedServer() as running:
         yield running.url

@@ -13,7 +13,7 @@ from tests.support.commands import MONDAY, Ran, Run, lines_of
 
 
 def test_check_of_a_sound_policy(run: Run, policy: Path) -> None:
-    """A policy without findings is said to be sound; the exit code is 0."""
+    """A policy without findings is reported as sound, with exit code 0."""
     assert run("check", policy) == Ran(0, f"{policy}: no findings, the policy is sound\n", "")
 
 
@@ -29,7 +29,9 @@ def test_check_of_a_sound_policy(run: Run, policy: Path) -> None:
     ],
 )
 def test_check(run: Run, tmp_path: Path, text: str | None, code: int, heading: str, finding: str) -> None:
-    """Findings are listed with severity and place, and why a policy does not load; the gravest makes the exit code."""
+    """Findings are listed with severity and place, as are the problems of a policy that does not load; the worst
+    severity decides the exit code.
+    """
     path = tmp_path / "policy.toml"
     if text is not None:
         path.write_text(text)
@@ -41,35 +43,35 @@ def test_check(run: Run, tmp_path: Path, text: str | None, code: int, heading: s
 
 
 def test_check_is_what_the_library_finds(run: Run, tmp_path: Path) -> None:
-    """`--json` holds what `policy.findings()` returns, and how many there are of each kind; the list says the same."""
+    """`--json` has what `policy.findings()` returns, with counts; the list shows the same."""
     path, figures = tmp_path / "policy.toml", tmp_path / "findings.json"
     path.write_text(
         '[campaign.c]\ncaps = ["2 per day", "5 per day"]\naudience = ["click c"]\n[campaign.d]\ndays = "mon-sun"'
     )
     ran = run("check", path, "--json", figures)
-    told = json.loads(figures.read_text())
+    written = json.loads(figures.read_text())
     found = Policy.from_toml(path).findings()
-    assert [one["rule"] for one in told["findings"]] == [one.rule for one in found]
-    assert (told["errors"], told["warnings"], told["remarks"]) == (1, 1, 1)
+    assert [one["rule"] for one in written["findings"]] == [one.rule for one in found]
+    assert (written["errors"], written["warnings"], written["remarks"]) == (1, 1, 1)
     text = " ".join(ran.out.split())
     for one in found:
         assert f"{one.severity} {one.place} ({one.rule}) {one.text} {one.cure}" in text
     alone = run("check", path, "--json", "-")
-    assert (alone.code, json.loads(alone.out)) == (2, told)
+    assert (alone.code, json.loads(alone.out)) == (2, written)
 
 
 def test_check_of_a_policy_that_does_not_load_as_json(run: Run, tmp_path: Path) -> None:
-    """Every problem of a policy that does not load is an error of its own."""
+    """Every problem of a policy that does not load is a separate error."""
     path = tmp_path / "policy.toml"
     path.write_text('[campaign.c]\ncaps = ["3 per fortnight"]\ngaps = "2 hours"')
     ran = run("check", path, "--json", "-")
-    told = json.loads(ran.out)
-    assert (ran.code, told["errors"]) == (2, 2)
-    assert all(one["severity"] == "error" and str(path) not in one["text"] for one in told["findings"])
+    written = json.loads(ran.out)
+    assert (ran.code, written["errors"]) == (2, 2)
+    assert all(one["severity"] == "error" and str(path) not in one["text"] for one in written["findings"])
 
 
 def test_check_against_a_log(run: Run, tmp_path: Path) -> None:
-    """With a log its events and labels are known: what no row has is found."""
+    """With a log, events and labels that no row has are reported."""
     path, log = tmp_path / "policy.toml", tmp_path / "log.csv"
     path.write_text('[caps]\nslot = ["2 per day"]\n[campaign.c]\nexclude = ["purchased c"]')
     log.write_text(f"ts,visitor,campaign,event,slot\n{MONDAY},v,c,purchase,top\n")
@@ -85,7 +87,7 @@ def test_check_against_a_log(run: Run, tmp_path: Path) -> None:
 
 
 def test_colours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A terminal that has colours gets them, by severity."""
+    """A colour terminal gets colours by severity."""
     path = tmp_path / "policy.toml"
     path.write_text('[campaign.c]\ncaps = ["2 per day", "5 per day"]\naudience = ["click c"]')
     monkeypatch.setenv("FORCE_COLOR", "1")

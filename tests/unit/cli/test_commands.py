@@ -17,7 +17,7 @@ SHARED = {"__init__", "commands", "options", "terminal"}
 
 
 def test_a_file_per_command() -> None:
-    """The modules are the commands, and what these share."""
+    """The modules are the commands and what they share."""
     import retarget.cli
 
     modules = {path.stem for path in Path(retarget.cli.__file__).parent.glob("*.py")}
@@ -25,7 +25,7 @@ def test_a_file_per_command() -> None:
 
 
 def test_help_and_version(run: Run) -> None:
-    """Without a command there is help; each command has its own, in any case."""
+    """Without a command, help is printed; each command has its own."""
     alone = run()
     assert "replay" in alone.out + alone.err
     assert "--policy FILE" in run("replay", "--help").out
@@ -36,9 +36,17 @@ def test_help_and_version(run: Run) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself_in_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Each has help of its own, each option has a text, and no line is wider than a terminal."""
+    """Each command and option has help, and no line is wider than 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     ran = run(name, "--help")
     assert ran.code == 0
     assert max(map(len, ran.out.splitlines())) <= 80
     assert all(getattr(parameter, "help", None) for parameter in COMMANDS[name].params)
+
+
+def test_the_list_of_commands_fits_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first sentence of each command's help is shown whole."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("--help").out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    assert [line for line in lines if line.endswith("...")] == []

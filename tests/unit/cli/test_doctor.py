@@ -1,4 +1,4 @@
-"""`retarget doctor`: what is printed and its exit codes."""
+"""`retarget doctor`: its output and exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PASSWORD = "correct-horse"  # noqa: S105 - must not show
 
 @contextmanager
 def user(server: Server, *rights: str) -> Iterator[str]:
-    """The address of a server for a user with these rights."""
+    """The URL of the server for a user with these rights."""
     with server.client() as admin:
         admin.execute_command("ACL SETUSER", "limited", "on", f">{PASSWORD}", *rights)
         yield server.admin_url.replace("//", f"//limited:{PASSWORD}@")
@@ -28,12 +28,12 @@ def user(server: Server, *rights: str) -> Iterator[str]:
 
 
 def test_the_command_prints_what_is_found(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    """The gravest first, each with why and the cure; exit code 1 for warnings. The JSON has the same."""
+    """The worst first, each with its reason and cure; exit code 1 for warnings. The JSON has the same."""
     patient = ["doctor", server.admin_url, "--timeout", str(servers.PATIENCE)]
     assert main(patient) == 1
-    told = capsys.readouterr()
-    assert told.err == ""
-    lines = [" ".join(line.split()) for line in told.out.splitlines()]
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    lines = [" ".join(line.split()) for line in printed.out.splitlines()]
     assert re.fullmatch(r"(Redis|Valkey) [\d.]+ at 127\.0\.0\.1:\d+: 1 warning, 3 notes", lines[0])
     assert lines[2] == "warning persistence nothing is saved to disk: a restart loses every visitor"
     assert lines[3] == TOPICS["persistence"]
@@ -51,7 +51,7 @@ def test_the_command_prints_what_is_found(server: Server, capsys: pytest.Capture
 def test_exit_codes(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """0 with notes at most, 2 with errors, and 2 with one line on standard error where it cannot be examined."""
+    """0 for notes, 2 for errors, and 2 with one line on standard error if the server cannot be examined."""
     path = tmp_path / "report.json"
     with user(server, *LEAST_RIGHTS.split()) as url:
         assert main(["doctor", url, "--timeout", str(servers.PATIENCE)]) == 0
@@ -59,6 +59,6 @@ def test_exit_codes(
     assert json.loads(path.read_text())["errors"] == 1
     capsys.readouterr()
     assert main(["doctor", f"redis://127.0.0.1:{servers.free_port()}"]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert re.fullmatch(r"retarget: the server cannot be examined: .+\n", told.err)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(r"retarget: the server cannot be examined: .+\n", printed.err)

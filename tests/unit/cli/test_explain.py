@@ -1,4 +1,4 @@
-"""`retarget explain`: what is remembered of a visitor and what may be shown, in words and as JSON."""
+"""`retarget explain`: what is remembered of a visitor and what they may be shown, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.commands import JOURNEY, MONDAY, Run, lines_of
 
 
 def test_explain(run: Run, url: str, journey: Path) -> None:
-    """What is remembered, how old it is, what may be shown, why not, and when again: in words."""
+    """What is remembered and since when, what may be shown, and for the rest why not and when again."""
     with Retargeter(Policy.from_text(JOURNEY), url, prefix="explain:", clock=lambda: MONDAY) as ads:
         ads.record("ann", "visit", "shop", at=MONDAY - 3 * 86_400)
         ads.record("ann", "impression", "brand", at=MONDAY - 2_400)
@@ -28,8 +28,8 @@ def test_explain(run: Run, url: str, journey: Path) -> None:
     assert lines[1] == "Annoyance: 2 of 4 points used (4 per day)"
     assert "impression brand 2 1 min 30 s ago (Mon 00:58:30) 40 min ago (Mon 00:20)" in lines
     assert "visit shop 1 3 d ago (Fri 01:00)" in lines
-    told = lines[lines.index("What may be shown") :]
-    assert told[4:8] == [
+    shown = lines[lines.index("What may be shown") :]
+    assert shown[4:8] == [
         "comeback now",
         "brand in 20 min 1 s (Mon 01:20:01) cap: 2 per hour (seen 2 of 2)",
         "invited not without a new event audience: 2 click brand within 7 days (seen 0 of 2)",
@@ -40,8 +40,8 @@ def test_explain(run: Run, url: str, journey: Path) -> None:
 def test_explain_as_json(run: Run, url: str, journey: Path, tmp_path: Path) -> None:
     """`--json` writes what `explain_visitor` returns; `--now` may be ISO 8601, local if it has no offset."""
     where = ["--policy", journey, "--store", url, "--json"]
-    told = json.loads(run("explain", "nobody", *where, "-", "--now", "2026-11-02T01:00").out)
-    assert told["at"] == "2026-11-02T01:00:00+01:00"
+    explanation = json.loads(run("explain", "nobody", *where, "-", "--now", "2026-11-02T01:00").out)
+    assert explanation["at"] == "2026-11-02T01:00:00+01:00"
     tokyo = ["--now", "2026-11-02T00:00Z", "--time-zone", "Asia/Tokyo"]
     assert json.loads(run("explain", "nobody", *where, "-", *tokyo).out)["at"] == "2026-11-02T09:00:00+09:00"
     assert "What may be shown" in run("explain", "nobody", *where, tmp_path / "one.json").out
@@ -58,8 +58,8 @@ def test_explain_without_a_threshold_or_campaigns(run: Run, url: str, tmp_path: 
     assert "The policy names no campaigns." in ran.out
 
 
-def test_explain_somebody_unknown(run: Run, url: str, journey: Path) -> None:
-    """A visitor of whom nothing is known is said to be one; what anybody new gets is told."""
+def test_explain_an_unknown_visitor(run: Run, url: str, journey: Path) -> None:
+    """An unknown visitor is reported as such, with the verdicts of any new visitor."""
     ran = run("explain", "who\x07[b]", "--policy", journey, "--store", url)
     assert ran.code == 0
     lines = lines_of(ran)
@@ -81,8 +81,8 @@ def test_explain_somebody_unknown(run: Run, url: str, journey: Path) -> None:
         (["--policy", "nowhere.toml"], "retarget: nowhere.toml: "),
     ],
 )
-def test_explain_asked_wrongly(run: Run, url: str, journey: Path, change: list[str], message: str) -> None:
-    """A store that does not answer explains nothing, whatever the policy says then; other mistakes are told, too."""
+def test_explain_used_wrongly(run: Run, url: str, journey: Path, change: list[str], message: str) -> None:
+    """A store that fails and wrong arguments are one line on standard error."""
     ran = run("explain", "ann", "--policy", journey, "--store", url, *change)
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
@@ -102,7 +102,7 @@ def test_explain_asked_wrongly(run: Run, url: str, journey: Path, change: list[s
         (-7 * 86_400, "7 d ago (2026-10-26 14:00)"),
     ],
 )
-def test_moments_in_words(seconds: int, words: str) -> None:
-    """A moment is told by how far off it is, and by its day and time."""
+def test_times_in_words(seconds: int, words: str) -> None:
+    """A time is printed as a distance, with its day and time."""
     at = datetime(2026, 11, 2, 14, tzinfo=UTC)
     assert relative(at + timedelta(seconds=seconds), at) == words

@@ -10,7 +10,7 @@ from tests.support.commands import JOURNEY, MONDAY, Run
 
 
 def test_export(run: Run, url: str) -> None:
-    """It prints what the library's `export` returns, and needs no policy; a pepper is that of the ad servers."""
+    """It prints what the library's `export` returns, needs no policy, and takes the ad servers' pepper."""
     pepper = "sixteen bytes ok"
     for options in ({}, {"pepper": pepper}):
         with Retargeter(Policy.from_text(JOURNEY), url, prefix="export:", clock=lambda: MONDAY, **options) as ads:  # type: ignore[arg-type]
@@ -21,7 +21,7 @@ def test_export(run: Run, url: str) -> None:
         assert json.loads(ran.out)["timelines"]
 
 
-def test_somebody_unknown(run: Run, url: str) -> None:
-    """An empty answer is an answer."""
+def test_an_unknown_visitor(run: Run, url: str) -> None:
+    """An unknown visitor has no timelines."""
     ran = run("export", "nobody", "--store", url)
     assert (ran.code, json.loads(ran.out)["timelines"]) == (0, {})

@@ -1,4 +1,4 @@
-"""`retarget forget`: everything remembered of a visitor is deleted."""
+"""`retarget forget`: deletes everything remembered of a visitor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.commands import JOURNEY, MONDAY, Run
 
 
 def test_forget(run: Run, url: str) -> None:
-    """It deletes, under the prefix that was given only, and says whether there was anything; it needs no policy."""
+    """It deletes under the given prefix only, and says whether there was anything; it needs no policy."""
     with Retargeter(Policy.from_text(JOURNEY), url, clock=lambda: MONDAY) as ads:
         ads.record("ben", "impression", "brand", at=MONDAY)
         known = ads.export("ben")
@@ -23,5 +23,5 @@ def test_forget(run: Run, url: str) -> None:
 
 
 def test_the_id_is_printed_safely(run: Run, url: str) -> None:
-    """Its control characters are spelt out."""
+    """Control characters are escaped."""
     assert run("forget", "who\x07", "--store", url).out == "who\\x07: nothing was remembered under rt:\n"

@@ -1,4 +1,4 @@
-"""`main`: exit codes, what is printed when a command fails, missing extras, warnings, and the program itself."""
+"""`main`: exit codes, errors, missing extras, warnings, and the program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ App = Callable[..., None]
 
 
 def raising(error: BaseException) -> App:
-    """An app whose every command raises this."""
+    """An app whose every command raises this error."""
 
     def app(*, args: Sequence[str] | None, prog_name: str) -> None:
         raise error
@@ -38,23 +38,23 @@ def raising(error: BaseException) -> App:
         (OSError("the disk is full"), 2, "retarget: the disk is full\n"),
     ],
 )
-def test_what_ends_a_command_becomes_its_exit_code(
+def test_errors_become_exit_codes(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, printed: str
 ) -> None:
-    """The library's errors and the system's are one line on standard error and code 2; an exit keeps its code."""
+    """Errors of the library and of the system are one line on standard error and code 2; an exit keeps its code."""
     monkeypatch.setattr("retarget.cli.commands.app", raising(error))
     ran = run("replay")
     assert (ran.code, ran.out, ran.err) == (code, "", printed)
 
 
 def test_a_command_that_returns_is_code_0(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An app that neither exits nor raises did well."""
+    """An app that neither exits nor raises succeeded."""
     monkeypatch.setattr("retarget.cli.commands.app", lambda **_: None)
     assert run("replay").code == 0
 
 
 def test_own_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A warning of the library is printed without its line of code; any other goes the usual way."""
+    """The library's warnings are printed without a line of code; others in Python's way."""
     usual: list[object] = []
     monkeypatch.setattr(warnings, "showwarning", lambda message, *_: usual.append(str(message)))
 
@@ -83,8 +83,8 @@ def test_the_extra_of_the_command_line_is_missing(run: Run, monkeypatch: pytest.
     assert (ran.code, ran.err) == (2, f"retarget: the command line needs {missing}: pip install 'retarget[cli]'\n")
 
 
-def test_any_other_missing_module_is_a_fault_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the traceback is wanted."""
+def test_any_other_missing_module_is_a_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The traceback is kept."""
     monkeypatch.setitem(sys.modules, "retarget.cli.commands", None)
     with pytest.raises(ImportError, match=r"retarget\.cli\.commands"):
         run("replay")
@@ -92,7 +92,7 @@ def test_any_other_missing_module_is_a_fault_of_ours(run: Run, monkeypatch: pyte
 
 @pytest.mark.parametrize(("missing", "extra"), [("typer", "cli"), ("duckdb", "logs")])
 def test_an_extra_is_missing_on_a_machine(policy: Path, log: Path, missing: str, extra: str) -> None:
-    """The same in a process of its own, where nothing was imported before."""
+    """The same in a separate process, where nothing was imported before."""
     script = "import sys; sys.modules[sys.argv[1]] = None; from retarget.cli import main; sys.exit(main(sys.argv[2:]))"
     words = [missing, "replay", str(log), "--policy", str(policy)]
     ran = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
@@ -102,7 +102,7 @@ def test_an_extra_is_missing_on_a_machine(policy: Path, log: Path, missing: str,
 
 
 def test_as_a_program(policy: Path, log: Path) -> None:
-    """`python -m retarget` is the command; piped, it prints plain text, and errors are one plain line."""
+    """`python -m retarget` is the command; piped, it prints plain text."""
     command = [sys.executable, "-m", "retarget", "replay", str(log), "--policy", str(policy)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "What the policy changes" in ran.stdout

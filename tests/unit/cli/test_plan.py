@@ -1,4 +1,4 @@
-"""`retarget plan`: figures of a workload, as text and as JSON."""
+"""`retarget plan`: the figures for a workload, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tests.support.commands import Run
 
 
 def test_plan_says_what_a_workload_takes(run: Run, tmp_path: Path, policy: Path) -> None:
-    """First what it leaves out, then the figures; all of them as JSON; a policy says which timelines there are."""
+    """What the estimate leaves out comes first, then the figures, also as JSON; a policy says which timelines there
+    are.
+    """
     done = run("plan", "--visitors", "5e8", "--impressions", 20, "--qps", "400k", "--json", tmp_path / "plan.json")
     assert done.code == 0
     assert done.out.index("leaves out") < done.out.index("500,000,000 visitors")
@@ -24,8 +26,8 @@ def test_plan_says_what_a_workload_takes(run: Run, tmp_path: Path, policy: Path)
     assert json.loads(more.out)["timelines"] == pytest.approx(2)  # points, and the one campaign
 
 
-def test_plan_takes_constants_of_your_own(run: Run, tmp_path: Path) -> None:
-    """What the benchmark wrote is used; what it did not write is refused."""
+def test_plan_takes_your_own_constants(run: Run, tmp_path: Path) -> None:
+    """A file written by the benchmark is used; any other is refused."""
     file = tmp_path / "costs.json"
     file.write_text('{"costs": {"read_us": 1000}}')
     slow = run("plan", "--visitors", "1e6", "--qps", "1e5", "--costs", file, "--json", "-")
@@ -40,7 +42,7 @@ def test_plan_takes_constants_of_your_own(run: Run, tmp_path: Path) -> None:
     [("--visitors", "many"), ("--visitors", "0"), ("--node-memory", "big"), ("--headroom", "2")],
 )
 def test_plan_refuses_a_wrong_number(run: Run, wrong: tuple[str, str]) -> None:
-    """In one line that says what would be right."""
+    """One line says what would be right."""
     done = run("plan", "--visitors", "1e6", *wrong)
     assert done.code == 2
     assert done.err.startswith("retarget: ")
@@ -48,7 +50,7 @@ def test_plan_refuses_a_wrong_number(run: Run, wrong: tuple[str, str]) -> None:
 
 
 def test_a_workload_without_calls_has_no_times(run: Run) -> None:
-    """Then memory alone is estimated; very large sizes are terabytes."""
+    """Only memory is estimated; very large sizes are in terabytes."""
     done = run("plan", "--visitors", "5e9", "--impressions", 1, "--replicas", 2)
     assert "Redis cores" not in done.out
     assert "network" not in done.out.partition("visitors, 1 impressions")[2]
@@ -57,7 +59,7 @@ def test_a_workload_without_calls_has_no_times(run: Run) -> None:
 
 
 def test_visitors_in_tables_are_reported(run: Run) -> None:
-    """With the setting that would bring them back into a listpack; where all fit, nothing is said."""
+    """With the setting that would fit them into a listpack; nothing if all fit."""
     advice = "with hash-max-listpack-value 128"
     one = ("--visitors", "1e6", "--campaigns", 1)
     assert advice in " ".join(run("plan", *one, "--impressions", 20).out.split())

@@ -1,4 +1,4 @@
-"""`retarget replay`: the tables, the figures, and how any log is read."""
+"""`retarget replay`: tables, figures, and the options that say how to read a log."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.support.commands import MONDAY, Run
 
 
 def without_time(data: dict[str, Any]) -> dict[str, Any]:
-    """The figures but for how long it took."""
+    """The figures without durations."""
     return {key: value for key, value in data.items() if key not in ("seconds", "events_per_second")}
 
 
 def test_replay_prints_tables(run: Run, policy: Path, log: Path) -> None:
-    """The tables say how many impressions are suppressed, by which rule, at what price."""
+    """The tables show how many impressions are suppressed, by which rule, and at what cost."""
     ran = run("replay", log, "--policy", policy)
     assert (ran.code, ran.err) == (0, "")
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
@@ -42,7 +42,7 @@ def test_replay_prints_tables(run: Run, policy: Path, log: Path) -> None:
 
 
 def test_replay_writes_json(run: Run, policy: Path, log: Path, tmp_path: Path) -> None:
-    """`--json` writes all figures to a file, or alone to standard output."""
+    """`--json` writes all figures to a file, or only them to standard output."""
     path = tmp_path / "figures.json"
     assert "What the policy changes" in run("replay", log, "--policy", policy, "--json", path).out
     figures = json.loads(path.read_text())
@@ -53,7 +53,7 @@ def test_replay_writes_json(run: Run, policy: Path, log: Path, tmp_path: Path) -
 
 
 def test_replay_in_processes(run: Run, policy: Path, log: Path) -> None:
-    """The figures do not depend on how many processes judge; a store is asked by one."""
+    """The figures do not depend on the number of processes, which must be 1 with a store."""
     alone = json.loads(run("replay", log, "--policy", policy, "--json", "-").out)
     two = json.loads(run("replay", log, "--policy", policy, "--json", "-", "--processes", 2).out)
     assert without_time(two) == without_time(alone)
@@ -63,7 +63,7 @@ def test_replay_in_processes(run: Run, policy: Path, log: Path) -> None:
 
 
 def test_replay_over_a_server(run: Run, policy: Path, log: Path) -> None:
-    """`--store` asks a real server, and comes to the same figures; `--keep` says what it left there."""
+    """`--store` replays through a real server with the same figures; `--keep` prints the prefix of what it kept."""
     here = json.loads(run("replay", log, "--policy", policy, "--json", "-").out)
     with EmbeddedServer() as server:
         there = run("replay", log, "--policy", policy, "--json", "-", "--store", server.url)
@@ -75,7 +75,7 @@ def test_replay_over_a_server(run: Run, policy: Path, log: Path) -> None:
 
 
 def test_replay_reads_any_log(run: Run, policy: Path, tmp_path: Path) -> None:
-    """Columns are named, mapped and parted as the options say, and times read in the zone that they name."""
+    """Columns are named, mapped and split as the options say; times are in the given zone."""
     path = tmp_path / "log.txt"
     path.write_text("'v1'\t2026-11-02 08:59:59\n'v1'\t2026-11-02 09:00:00\n'v1'\t2026-11-02 09:00:01\n")
     reading = ["--columns", "who, time", "--no-header", "--delimiter", "\\t", "--quote", "'", "--campaign", "c"]
@@ -91,7 +91,7 @@ def test_replay_reads_any_log(run: Run, policy: Path, tmp_path: Path) -> None:
 
 
 def test_replay_of_nothing(run: Run, policy: Path, tmp_path: Path) -> None:
-    """A log without rows is no error."""
+    """A log without rows is not an error."""
     path = tmp_path / "log.csv"
     path.write_text("at,visitor,campaign\n")
     ran = run("replay", path, "--policy", policy)
@@ -100,7 +100,7 @@ def test_replay_of_nothing(run: Run, policy: Path, tmp_path: Path) -> None:
 
 
 def test_replay_of_a_shop(run: Run, tmp_path: Path) -> None:
-    """A longer log with many rules and campaigns: the tables hold the most of them, and count the rest."""
+    """A longer log with many rules and campaigns: tables show the largest, and count the rest."""
     path, rules = tmp_path / "shop.csv.gz", tmp_path / "policy.toml"
     write_csv(shop(visitors=300, days=10), path)
     caps = "\n".join(f'[campaign.c{n}]\ncaps = ["{n + 1} per day"]' for n in range(25))
@@ -117,7 +117,7 @@ def test_replay_of_a_shop(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:
-    """What a command prints is what a call of the library returns."""
+    """The command prints what the library returns."""
     path = tmp_path / "shop.csv"
     write_csv(shop(visitors=100, days=7), path)
     rules = Path(retarget.__file__).parent / "demo" / "policy.toml"
@@ -140,8 +140,8 @@ def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:
         (["nowhere.csv"], "retarget: there is no file nowhere.csv"),
     ],
 )
-def test_asked_wrongly(run: Run, policy: Path, log: Path, change: list[str], message: str) -> None:
-    """What cannot be done is said in one line on standard error; the exit code is 2."""
+def test_used_wrongly(run: Run, policy: Path, log: Path, change: list[str], message: str) -> None:
+    """Errors are one line on standard error, with exit code 2."""
     ran = run("replay", log, "--policy", policy, *change)
     assert ran.code == 2
     assert message in ran.err
@@ -149,7 +149,7 @@ def test_asked_wrongly(run: Run, policy: Path, log: Path, change: list[str], mes
 
 
 def test_a_wrong_policy(run: Run, log: Path, tmp_path: Path) -> None:
-    """Every problem of a policy is told, with the file's name."""
+    """Every problem of a policy is reported, with the file's name."""
     path = tmp_path / "wrong.toml"
     path.write_text('[campaign.c]\ncaps = ["3 per fortnight"]\ngaps = "2 hours"')
     ran = run("replay", log, "--policy", path)
@@ -160,7 +160,7 @@ def test_a_wrong_policy(run: Run, log: Path, tmp_path: Path) -> None:
 
 
 def test_a_wrong_row(run: Run, policy: Path, tmp_path: Path) -> None:
-    """A row that makes no sense ends the replay, and is named."""
+    """An invalid row ends the replay, and is named."""
     path = tmp_path / "log.csv"
     path.write_text(f"at,visitor,campaign\n{MONDAY},v1,c\n{MONDAY},v1,\n")
     ran = run("replay", path, "--policy", policy)
@@ -173,7 +173,7 @@ def test_a_wrong_row(run: Run, policy: Path, tmp_path: Path) -> None:
 def test_ids_are_printed_as_they_are(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, colours: bool
 ) -> None:
-    """What looks like an emoji or like markup in a rule or an id is printed as it is, to a pipe and to a terminal."""
+    """Emoji codes and markup in rules and ids are printed literally, to a pipe and to a terminal."""
     path, rules = tmp_path / "log.csv", tmp_path / "policy.toml"
     path.write_text(f"at,visitor,campaign,channel\n{MONDAY},v,[b]a[/b],email\n{MONDAY},v,[b]a[/b],email\n")
     rules.write_text("""

@@ -1,4 +1,4 @@
-"""terminal.py: what is printed to a terminal and to a pipe, progress, and JSON."""
+"""terminal.py: output to a terminal and to a pipe, progress, and JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from retarget.cli.terminal import Terminal, printable, progress, table, write_js
 
 
 def test_a_pipe_gets_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
-    """No colours, no blanks at the ends of lines, and the same width whatever the window's."""
+    """No colours, no trailing spaces, and a fixed width."""
     listed = table("A title", "name", "figure", "|words")
     listed.add_row("[b]x[/b] :smile:", "1", "w" * 200)
     Terminal().say(Text("bold", "bold red"), "", listed)
@@ -36,14 +36,14 @@ def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def test_columns_of_words_are_on_the_left() -> None:
-    """The first, and those whose name begins with a bar; figures are on the right."""
+    """The first column, and those named with a bar; figures are on the right."""
     listed = table("", "campaign", "impressions", "|when")
     assert [column.justify for column in listed.columns] == ["left", "right", "left"]
     assert [column.header for column in listed.columns] == ["campaign", "impressions", "when"]
 
 
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """On standard error, each task in the place of the one before; a pipe sees nothing of it."""
+    """On standard error, one task at a time; a pipe gets none."""
     with progress() as report:
         report("reading the log", 0, 0)
         report("replaying it", 1, 2)
@@ -59,8 +59,8 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "replaying it" in printed.err
 
 
-def test_control_characters_are_spelt_out() -> None:
-    """A visitor's id may hold anything; a terminal must not obey it."""
+def test_control_characters_are_escaped() -> None:
+    """An id may contain anything; a terminal must not interpret it."""
     assert printable("ann\x1b[2J\n[b]é") == "ann\\x1b[2J\\n[b]é"
 
 

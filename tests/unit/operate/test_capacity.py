@@ -1,4 +1,4 @@
-"""The planner: what it makes of a workload, of a fleet, and of a policy."""
+"""capacity.py: what a workload takes, on a fleet and under a policy."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def plan(work: Workload = LARGE, fleet: Fleet | None = None, **costs: float) -> 
 # -- what it takes -----------------------------------------------------------------------------------------------------
 
 
-def test_memory_and_cpu_each_ask_for_their_nodes() -> None:
-    """The larger number counts, and the answer says whose it is."""
+def test_memory_or_cpu_decides_the_number_of_nodes() -> None:
+    """The larger number decides, and the result says which it is."""
     found = plan(fleet=Fleet(node_memory=16e9))
     assert found.decided_by == "memory"
     assert found.primaries == found.primaries_by_memory > found.primaries_by_cpu
@@ -71,7 +71,7 @@ def test_memory_and_cpu_each_ask_for_their_nodes() -> None:
 
 @pytest.mark.parametrize("memory", [8e9, 16e9, 64e9])
 def test_the_nodes_are_as_few_as_can_be(memory: float) -> None:
-    """They hold what they must and leave free what was asked for; with one primary less they would not."""
+    """They fit with the headroom; one primary less would not."""
     fleet = Fleet(node_memory=memory, headroom=0.2)
     quiet = replace(LARGE, qps=4_000)
     found = plan(quiet, fleet)
@@ -81,7 +81,7 @@ def test_the_nodes_are_as_few_as_can_be(memory: float) -> None:
 
 
 def test_waiting_is_that_of_the_queue() -> None:
-    """Where all calls take the same time, half of them busy: half a call's time; at 80 % twice (M/D/1)."""
+    """With equal service times, half a call's time at 50 %; twice at 80 % (M/D/1)."""
     same = Costs(read_us=20.0, read_timeline_us=0.0)
     only = Workload(visitors=1_000_000, qps=25_000, share_of_claims=0, share_of_records=0)
     half = estimate_capacity(only, costs=same)
@@ -92,7 +92,7 @@ def test_waiting_is_that_of_the_queue() -> None:
 
 
 def test_what_is_copied_while_saving() -> None:
-    """Nothing without saving or writing; never more than there is."""
+    """Nothing without saving or writes; never more than the resident memory."""
     assert plan(fleet=Fleet(saves=False)).node_copied_bytes == 0
     assert plan(replace(LARGE, share_of_claims=0, share_of_records=0)).node_copied_bytes == 0
     found = plan(replace(LARGE, share_of_claims=0.5, share_of_records=0.5))
@@ -103,7 +103,7 @@ def test_what_is_copied_while_saving() -> None:
 
 
 def test_a_larger_listpack_value_keeps_visitors_small() -> None:
-    """What the answer says of the setting is what the plan gives with it."""
+    """The recommended setting gives the promised size."""
     found = plan(replace(LARGE, campaigns=1))
     assert found.beyond_listpack > 0.4
     larger = plan(replace(LARGE, campaigns=1), Fleet(layout=Layout(value=found.longest_value)))
@@ -123,7 +123,7 @@ def test_a_larger_listpack_value_keeps_visitors_small() -> None:
 def test_more_of_anything_never_takes_less(
     visitors: int, impressions: float, campaigns: int, qps: float, memory: float, spread: Spread
 ) -> None:
-    """Twice the visitors or the calls take at least as many nodes; a larger node never more."""
+    """Twice the visitors or calls take at least as many nodes; a larger node never needs more."""
     work = Workload(visitors, impressions, campaigns, spread=spread, qps=qps)
     fleet = Fleet(node_memory=memory)
     found = plan(work, fleet)
@@ -134,7 +134,7 @@ def test_more_of_anything_never_takes_less(
 
 
 class Spy(MemoryStore):
-    """Remembers what it was asked to write."""
+    """Remembers the last write."""
 
     def write(self, write: Write) -> Answer:
         self.last = write
@@ -165,14 +165,14 @@ def test_the_network_is_that_of_the_bytes_sent() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"node_memory": 1e6}, {"replicas": -1}, {"headroom": 1.0}, {"utilisation": 1.0}, {"utilisation": 0.0}]
 )
-def test_a_fleet_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
-    """The message names what is wrong."""
+def test_an_invalid_fleet_is_refused(wrong: dict[str, Any]) -> None:
+    """The message names the field."""
     with pytest.raises(InputError, match=next(iter(wrong))):
         Fleet(**wrong)
 
 
-def test_the_answer_says_what_it_does_not_know() -> None:
-    """And how visitors were taken to be."""
+def test_the_estimate_says_what_it_leaves_out() -> None:
+    """And which distribution of impressions was assumed."""
     known = estimate_capacity(replace(LARGE, spread="even"), plan=Plan(POLICY))
     assert any("same number for each" in text for text in known.unknown)
     assert any("geometric" in text for text in plan().unknown)
@@ -180,7 +180,7 @@ def test_the_answer_says_what_it_does_not_know() -> None:
     assert known.to_dict()["nodes"] == known.nodes
 
 
-def test_a_node_that_holds_nobody_is_refused() -> None:
-    """Where the server alone takes what may be used, no number of nodes is enough."""
+def test_a_node_too_small_for_any_visitor_is_refused() -> None:
+    """If the server alone uses up the memory, no number of nodes is enough."""
     with pytest.raises(InputError, match="node_memory: too small to hold any visitors"):
         plan(fleet=Fleet(node_memory=1e8, headroom=0.9))

@@ -1,4 +1,4 @@
-"""costs.py: the times of a call from measured constants, and constants measured elsewhere."""
+"""costs.py: the time of a call from constants, and constants measured elsewhere."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def test_times_are_sums_of_their_parts() -> None:
 
 
 def test_constants_measured_elsewhere_replace_these_by_name() -> None:
-    """What is not given stays."""
+    """The others keep their defaults."""
     assert Costs.of({"read_us": 7, "fragmentation": 1.3}) == Costs(read_us=7.0, fragmentation=1.3)
     assert Costs.of({}) == Costs()
 
 
 @pytest.mark.parametrize(("measured", "error"), [({"speed": 1}, TypeError), ({"read_us": "fast"}, ValueError)])
 def test_what_is_not_a_constant_is_refused(measured: dict[str, float], error: type[Exception]) -> None:
-    """A name that is none, a value that is not a number."""
+    """An unknown name, or a value that is not a number."""
     with pytest.raises(error):
         Costs.of(measured)

@@ -1,9 +1,8 @@
-"""diagnosis.py: from what was seen of a server to findings, each with its cure."""
+"""diagnosis.py: from observations of a server to diagnoses, each with its cure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +28,12 @@ SEEN = Seen(
 
 
 def with_info(**info: object) -> Seen:
-    """The same with more of INFO."""
+    """The same server with more in INFO."""
     return replace(SEEN, info={**SEEN.info, **info})
 
 
 def reached(**how: object) -> Seen:
-    """The same, reached otherwise."""
+    """The same server, reached in another way."""
     return replace(SEEN, connection=replace(SEEN.connection, **how))  # type: ignore[arg-type]
 
 
@@ -97,23 +96,22 @@ def reached(**how: object) -> Seen:
         (reached(user=None), "ok login: logged in as a user, with a password"),
     ],
 )
-def test_what_was_seen_leads_to_the_finding(seen: Seen, said: str) -> None:
-    """What tests cannot make of a real server, from what such a one would tell."""
+def test_observations_lead_to_diagnoses(seen: Seen, said: str) -> None:
+    """Servers that tests cannot set up, from what they would report."""
     found = [diagnosis for diagnosis in diagnose(seen) if said in str(diagnosis)]
     assert len(found) == 1, [str(diagnosis) for diagnosis in diagnose(seen)]
     assert found[0].why == TOPICS[found[0].topic]
 
 
-def test_findings_that_ask_for_something_say_what() -> None:
-    """Whatever is not well has a cure; what is well has none."""
+def test_all_but_ok_have_a_cure() -> None:
+    """Every diagnosis but an ok one has a cure."""
     for seen in (SEEN, with_info(maxmemory_policy="allkeys-lru", maxmemory=1, used_memory=2), reached(tls=False)):
         assert all(bool(diagnosis.cure) == (diagnosis.grade != "ok") for diagnosis in diagnose(seen))
 
 
-def test_the_page_tells_all_that_is_looked_at() -> None:
-    """check-a-server.md has a table of the topics with why they matter, and one of the severities, as the code has."""
+def test_the_page_lists_topics_and_grades() -> None:
+    """check-a-server.md has tables of the topics with their reasons, and of the grades, as in the code."""
     page = (DOCS / "how-to" / "check-a-server.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
     assert [row for row in rows if row[0] in GRADES] == list(GRADES.items())
-    told: Callable[[tuple[str, str]], bool] = lambda row: row[0] in TOPICS  # noqa: E731
-    assert [row for row in rows if told(row)] == list(TOPICS.items())
+    assert [row for row in rows if row[0] in TOPICS] == list(TOPICS.items())

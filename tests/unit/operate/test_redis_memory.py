@@ -12,12 +12,12 @@ from retarget.operate.redis_memory import Field, Layout, Shape, packed, slots, t
     [(1, 8, 8), (9, 16, 16), (17, 32, 24), (33, 48, 40), (100, 112, 112), (129, 160, 160), (4_097, 5_120, 5_120)],
 )
 def test_size_classes_are_those_of_jemalloc(size: int, sixteen: int, eight: int) -> None:
-    """A few of the table in jemalloc(3), for both quanta."""
+    """Some rows of the table in jemalloc(3), for both quanta."""
     assert (Layout().allocated(size), Layout(quantum=8).allocated(size)) == (sixteen, eight)
 
 
 def test_a_timeline_beyond_64_bytes_makes_a_table_of_the_hash() -> None:
-    """15 moments fit into a small hash, 16 do not, unless the server lets longer values in."""
+    """15 entries fit into a listpack, 16 do not, unless the server allows longer values."""
     fields = tuple(Field(13, 62) for _ in range(4))
     longer = (*fields[:3], Field(13, 66))
     assert Layout().is_small(fields)
@@ -31,7 +31,7 @@ def test_a_timeline_beyond_64_bytes_makes_a_table_of_the_hash() -> None:
     ("count", "expected"), [(1, 4), (4, 4), (5, 8), (1_048_576, 1_048_576), (1_048_577, 2_097_152)]
 )
 def test_tables_double(count: int, expected: int) -> None:
-    """A table has one to two slots for each, a power of two."""
+    """A table has one to two slots per entry, a power of two."""
     assert slots(count) == expected
     found = tables(count)
     assert count < 5 or found.least <= found.now <= found.most < found.rehashing
@@ -56,7 +56,7 @@ def test_a_visitor_takes_what_was_measured(shape: Shape, size: int) -> None:
 
 
 @pytest.mark.parametrize(("length", "header"), [(31, 1), (32, 3), (255, 3), (256, 5)])
-def test_strings_have_longer_headers_when_they_are_longer(length: int, header: int) -> None:
+def test_longer_strings_have_longer_headers(length: int, header: int) -> None:
     """As in sds.c: 1, 3 or 5 bytes, and a zero byte at the end."""
     assert Layout().text(length) == Layout().allocated(header + length + 1)
 
@@ -65,6 +65,6 @@ def test_strings_have_longer_headers_when_they_are_longer(length: int, header: i
     ("field", "size"),
     [(Field(3, 10), 17), (Field(63, 64), 65 + 67), (Field(70, 4_095), 73 + 4_099), (Field(1, 20_000), 3 + 20_008)],
 )
-def test_listpack_entries_have_longer_headers_when_they_are_longer(field: Field, size: int) -> None:
-    """As in listpack.c: 1, 2 or 5 bytes before the text, and 1, 2 or 3 behind it."""
+def test_longer_listpack_entries_have_longer_headers(field: Field, size: int) -> None:
+    """As in listpack.c: 1, 2 or 5 bytes before the text, and 1, 2 or 3 after it."""
     assert packed(field) == size

@@ -1,4 +1,4 @@
-"""workload.py: who is remembered, beside what the library itself writes."""
+"""workload.py: visitors and their timelines, compared with what the library writes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ POLICY = Policy.from_text(
 
 
 def recorded(policy: Policy, impressions: int) -> tuple[int, set[Field]]:
-    """What the library keeps of a visitor who was shown so many of two campaigns, and visited the shop."""
+    """The key and fields of a visitor with impressions of two campaigns and a visit, as the library stores them."""
     store = MemoryStore()
     ads = Retargeter(policy, store, clock=lambda: NOW)
     ads.record("v" * 36, "visit", "shop", at=NOW - 3_600 * impressions)
@@ -52,8 +52,8 @@ def recorded(policy: Policy, impressions: int) -> tuple[int, set[Field]]:
 
 
 @pytest.mark.parametrize("impressions", [2, 5, 11, 40])
-def test_a_policy_tells_which_timelines_there_are(impressions: int) -> None:
-    """Names and lengths are those that the library writes for such a visitor, up to what each timeline keeps."""
+def test_a_policy_says_which_timelines_there_are(impressions: int) -> None:
+    """Names and lengths are those that the library writes, up to what each timeline keeps."""
     work = Workload(visitors=1, impressions=impressions, campaigns=2, visits=1, spread="even")
     ((share, shape),) = shapes(work, Plan(POLICY))
     assert share == 1
@@ -61,7 +61,7 @@ def test_a_policy_tells_which_timelines_there_are(impressions: int) -> None:
 
 
 def test_shares_add_up_and_the_mean_is_kept() -> None:
-    """Uneven or even, visitors are all there, with as many impressions on average as was said."""
+    """Uneven or even, shares add up to 1 and impressions have the given mean."""
     spreads: tuple[Spread, ...] = ("uneven", "even")
     for spread, mean in itertools.product(spreads, (1, 2.5, 20, 100)):
         work = Workload(visitors=1, impressions=mean, campaigns=1, visits=0, spread=spread)
@@ -72,8 +72,8 @@ def test_shares_add_up_and_the_mean_is_kept() -> None:
         assert entries == pytest.approx(mean, rel=0.01)
 
 
-def test_what_is_remembered_for_less_time_has_less() -> None:
-    """A timeline of a day has a seventh of what one of a week has, but at least one."""
+def test_shorter_windows_have_fewer_entries() -> None:
+    """A timeline of a day has a seventh of the entries of one of a week, and at least one."""
     policy = Policy.from_text(
         '[caps]\nadvertiser = ["500 per 7 days"]\n[campaign.c]\nlabels = { advertiser = "a" }\ncaps = ["500 per day"]'
     )
@@ -82,8 +82,8 @@ def test_what_is_remembered_for_less_time_has_less() -> None:
     assert shape.fields == (Field(2, 2 + 4 * 10), Field(13, 2 + 4 * 70))
 
 
-def test_ids_cost_what_they_are_long() -> None:
-    """A longer id takes more, a pepper always the same; ids of events are kept in two fields at most."""
+def test_ids_take_their_length() -> None:
+    """A longer id takes more, a pepper always the same; event ids are in at most two fields."""
     plain, pepper = (shapes(replace(LARGE, id_bytes=size))[0][1].key for size in (36, None))
     assert (plain, pepper) == (len(keys.key("rt:", "v" * 36)), len(b"rt:1p1:") + 16)
     with_ids = shapes(replace(LARGE, event_ids=True, spread="even"))[0][1]
@@ -103,21 +103,21 @@ def test_ids_cost_what_they_are_long() -> None:
         {"campaign_bytes": 0},
     ],
 )
-def test_a_workload_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
-    """The message names what is wrong."""
+def test_an_invalid_workload_is_refused(wrong: dict[str, Any]) -> None:
+    """The message names the field."""
     with pytest.raises(InputError, match=next(reversed(wrong))):
         replace(LARGE, **wrong)
 
 
 def test_campaigns_that_the_policy_does_not_name_have_its_defaults() -> None:
-    """A policy of defaults alone: each campaign of the workload has a timeline under a made-up id."""
+    """With [defaults] alone, each campaign of the workload has a timeline under a made-up id."""
     work = Workload(visitors=1, impressions=3, campaigns=3, campaign_bytes=7, spread="even")
     ((_, shape),) = shapes(work, Plan(Policy.from_text('[defaults]\ncaps = ["5 per day"]')))
     assert shape.fields == (Field(8, 6),) * 3
 
 
 def test_a_session_has_timelines_of_its_own() -> None:
-    """Where a cap counts by session, what the session needs is remembered too."""
+    """With a cap by session, the session's timelines are included."""
     work = Workload(visitors=1, impressions=1, campaigns=1, spread="even")
     with_session = Plan(Policy.from_text('[campaign.c]\ncaps = ["2 per session"]'))
     without = Plan(Policy.from_text('[campaign.c]\ncaps = ["2 per day"]'))
@@ -126,6 +126,6 @@ def test_a_session_has_timelines_of_its_own() -> None:
 
 
 def test_what_neither_claims_nor_records_decides() -> None:
-    """The three shares are all calls."""
+    """The three shares add up to all calls."""
     work = Workload(visitors=1, share_of_claims=0.25, share_of_records=0.5)
     assert work.share_of_decisions == 0.25
