@@ -45,7 +45,7 @@ POLICY = Policy.from_text(
 )
 
 
-def plan(work: Workload = LARGE, fleet: Fleet | None = None, **costs: float) -> Capacity:
+def estimate(work: Workload = LARGE, fleet: Fleet | None = None, **costs: float) -> Capacity:
     return estimate_capacity(work, fleet, costs=Costs(**costs))
 
 
@@ -57,15 +57,15 @@ def plan(work: Workload = LARGE, fleet: Fleet | None = None, **costs: float) -> 
 
 def test_memory_or_cpu_decides_the_number_of_nodes() -> None:
     """The larger number decides, and the result says which it is."""
-    found = plan(fleet=Fleet(node_memory=16e9))
+    found = estimate(fleet=Fleet(node_memory=16e9))
     assert found.decided_by == "memory"
     assert found.primaries == found.primaries_by_memory > found.primaries_by_cpu
     assert found.nodes == 2 * found.primaries
-    busy = plan(fleet=Fleet(node_memory=500e9), read_us=30)
+    busy = estimate(fleet=Fleet(node_memory=500e9), read_us=30)
     assert busy.decided_by == "CPU"
     assert busy.primaries == busy.primaries_by_cpu > busy.primaries_by_memory
     assert busy.server_busy <= 0.5 + 1e-9
-    small = plan(Workload(visitors=1_000, qps=100))
+    small = estimate(Workload(visitors=1_000, qps=100))
     assert (small.decided_by, small.primaries) == ("neither: one server is enough", 1)
 
 
@@ -74,7 +74,7 @@ def test_the_nodes_are_as_few_as_can_be(memory: float) -> None:
     """They fit with the headroom; one primary less would not."""
     fleet = Fleet(node_memory=memory, headroom=0.2)
     quiet = replace(LARGE, qps=4_000)
-    found = plan(quiet, fleet)
+    found = estimate(quiet, fleet)
     assert found.node_resident_bytes + found.node_copied_bytes <= 0.8 * memory
     per_node = (found.node_resident_bytes + found.node_copied_bytes) * found.primaries / (found.primaries - 1)
     assert per_node > 0.8 * memory
@@ -93,20 +93,20 @@ def test_waiting_is_that_of_the_queue() -> None:
 
 def test_what_is_copied_while_saving() -> None:
     """Nothing without saving or writes; never more than the resident memory."""
-    assert plan(fleet=Fleet(saves=False)).node_copied_bytes == 0
-    assert plan(replace(LARGE, share_of_claims=0, share_of_records=0)).node_copied_bytes == 0
-    found = plan(replace(LARGE, share_of_claims=0.5, share_of_records=0.5))
+    assert estimate(fleet=Fleet(saves=False)).node_copied_bytes == 0
+    assert estimate(replace(LARGE, share_of_claims=0, share_of_records=0)).node_copied_bytes == 0
+    found = estimate(replace(LARGE, share_of_claims=0.5, share_of_records=0.5))
     assert 0 < found.node_copied_bytes < found.node_resident_bytes
-    usual = plan()
+    usual = estimate()
     share, less = (one.node_copied_bytes / one.node_resident_bytes for one in (found, usual))
     assert share > less
 
 
 def test_a_larger_listpack_value_keeps_visitors_small() -> None:
     """The recommended setting gives the promised size."""
-    found = plan(replace(LARGE, campaigns=1))
+    found = estimate(replace(LARGE, campaigns=1))
     assert found.beyond_listpack > 0.4
-    larger = plan(replace(LARGE, campaigns=1), Fleet(layout=Layout(value=found.longest_value)))
+    larger = estimate(replace(LARGE, campaigns=1), Fleet(layout=Layout(value=found.longest_value)))
     assert larger.beyond_listpack == 0
     assert larger.visitor_bytes == found.visitor_bytes_small < found.visitor_bytes
 
@@ -126,10 +126,10 @@ def test_more_of_anything_never_takes_less(
     """Twice the visitors or calls take at least as many nodes; a larger node never needs more."""
     work = Workload(visitors, impressions, campaigns, spread=spread, qps=qps)
     fleet = Fleet(node_memory=memory)
-    found = plan(work, fleet)
-    assert plan(replace(work, qps=2 * qps), fleet).primaries_by_cpu >= found.primaries_by_cpu
-    assert plan(replace(work, visitors=2 * visitors, qps=2 * qps), fleet).nodes >= found.nodes
-    assert plan(work, Fleet(node_memory=2 * memory)).primaries_by_memory <= found.primaries_by_memory
+    found = estimate(work, fleet)
+    assert estimate(replace(work, qps=2 * qps), fleet).primaries_by_cpu >= found.primaries_by_cpu
+    assert estimate(replace(work, visitors=2 * visitors, qps=2 * qps), fleet).nodes >= found.nodes
+    assert estimate(work, Fleet(node_memory=2 * memory)).primaries_by_memory <= found.primaries_by_memory
     assert found.visitor_bytes_least < found.visitor_bytes
 
 
@@ -175,12 +175,12 @@ def test_the_estimate_says_what_it_leaves_out() -> None:
     """And which distribution of impressions was assumed."""
     known = estimate_capacity(replace(LARGE, spread="even"), plan=Plan(POLICY))
     assert any("same number for each" in text for text in known.unknown)
-    assert any("geometric" in text for text in plan().unknown)
-    assert len(known.unknown) < len(plan().unknown)  # a policy says what an impression enters
+    assert any("geometric" in text for text in estimate().unknown)
+    assert len(known.unknown) < len(estimate().unknown)  # a policy says what an impression enters
     assert known.to_dict()["nodes"] == known.nodes
 
 
 def test_a_node_too_small_for_any_visitor_is_refused() -> None:
     """If the server alone uses up the memory, no number of nodes is enough."""
     with pytest.raises(InputError, match="node_memory: too small to hold any visitors"):
-        plan(fleet=Fleet(node_memory=1e8, headroom=0.9))
+        estimate(fleet=Fleet(node_memory=1e8, headroom=0.9))
