@@ -153,8 +153,9 @@ def computed(visitors: int, layout: Sequence[Shape], server: Layout) -> int:
 
 
 def weighed(port: int, visitors: int, layout: Sequence[Shape], *, cluster: bool = False) -> dict[str, Any]:
-    """Load visitors into an empty server: bytes measured and computed, and the error of the computed figure."""
+    """Load visitors into the emptied server: bytes measured and computed, and the error of the computed figure."""
     with client(port) as connected:
+        connected.flushall()
         load(port, 1, layout)  # connections and each command's latency histogram are then counted already
         moved(connected, 1)
         connected.flushall()

@@ -48,6 +48,7 @@ def test_the_library_writes_what_is_assumed(start: Start) -> None:
         for turn in range(5)
     ]
     server = start("redis")
+    server.flush()
     with server.client(socket_timeout=30) as client:
 
         def record(many: int) -> None:
