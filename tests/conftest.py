@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import retarget
 from retarget.policy import Policy
@@ -22,6 +23,9 @@ from tests.support.clusters import Cluster
 from tests.support.fixtures import KINDS, NEED_REDIS, REAL, Ads, Clock, Start, in_ci
 from tests.support.nodes import Node
 from tests.support.servers import Server
+
+settings.register_profile("patient", deadline=None)  # a busy machine is not a failure
+settings.load_profile("patient")
 
 collect_ignore = NEED_REDIS
 

@@ -299,9 +299,12 @@ def test_a_cluster_that_is_gone_and_comes_back(sort: str, one: Cluster) -> None:
         insist(lambda: ads.record("v", "impression", "a", id="one"))
         for node in one.nodes:
             node.kill()
-        for _ in range(5):
+
+        def known_to_be_down() -> bool:
             refused(ads)
-        assert not any(server.up for server in ads.health if server.failures)
+            return not any(server.up for server in ads.health if server.failures)
+
+        until(known_to_be_down, "every server that was asked known to be down")
         one.heal()
         until(lambda: serves(ads, [f"v{number}" for number in range(100)]), "service of all slots")
         assert held(one, "v") == 1

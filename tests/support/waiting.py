@@ -48,8 +48,8 @@ def insist(call: Callable[[], T]) -> T:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """The block ends within this time: a bound that only a hang breaks."""
+    """The block ends within this time, and as much again on a busy machine: a bound that only a hang breaks."""
     start = time.monotonic()
     yield
     took = time.monotonic() - start
-    assert took < seconds, f"took {took:.2f} seconds, not {seconds:g} at most"
+    assert took < 2 * seconds, f"took {took:.2f} seconds, not {seconds:g} at most, nor twice that"
