@@ -29,6 +29,7 @@ from retarget.stores.redis import RedisStore
 from retarget.timelines import Store
 
 _READY = "eady to accept connections"
+PASSWORD = "correct-horse"  # noqa: S105 - of users that tests make up, and must not show
 USER = "ads:least"
 """The name and the password of the user with the least rights."""
 
@@ -81,9 +82,23 @@ class Server:
         return redis.Redis(host="127.0.0.1", port=self.port, **given)  # type: ignore[arg-type]
 
     def flush(self) -> None:
-        """Forget all data; scripts stay."""
+        """Forget all data, and users that a test left behind; scripts stay."""
         with self.client() as client:
             client.flushall()
+            own = ("default", USER.partition(":")[0])
+            for user in client.acl_users():
+                if user not in own:
+                    client.acl_deluser(user)
+
+    @contextmanager
+    def user(self, name: str, *rights: str) -> Iterator[str]:
+        """The URL of the server for a user with exactly these rights, who is gone afterwards."""
+        with self.client() as admin:
+            admin.execute_command("ACL SETUSER", name, "reset", "on", f">{PASSWORD}", *rights)
+            try:
+                yield self.admin_url.replace("//", f"//{name}:{PASSWORD}@")
+            finally:
+                admin.acl_deluser(name)
 
     def connections(self) -> set[str]:
         """The ids of all connections but the one that asks: those of earlier tests may still be closing."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,17 +12,6 @@ from retarget.cli import main
 from retarget.operate.diagnosis import LEAST_RIGHTS, TOPICS
 from tests.support import servers
 from tests.support.servers import Server
-
-PASSWORD = "correct-horse"  # noqa: S105 - must not show
-
-
-@contextmanager
-def user(server: Server, *rights: str) -> Iterator[str]:
-    """The URL of the server for a user with these rights."""
-    with server.client() as admin:
-        admin.execute_command("ACL SETUSER", "limited", "on", f">{PASSWORD}", *rights)
-        yield server.admin_url.replace("//", f"//limited:{PASSWORD}@")
-        admin.acl_deluser("limited")
 
 
 def test_the_command_prints_what_is_found(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +41,7 @@ def test_exit_codes(
     """0 for notes, 2 for errors, and 2 with one line on standard error if the server cannot be examined."""
     path = tmp_path / "report.json"
     patience = ["--timeout", str(servers.PATIENCE)]  # on a busy machine a check may take longer than a call should
-    with user(server, *LEAST_RIGHTS.split()) as url:
+    with server.user("limited", *LEAST_RIGHTS.split()) as url:
         assert main(["doctor", url, *patience]) == 0
         assert main(["doctor", url, *patience, "--prefix", "other:", "--json", str(path)]) == 2
     assert json.loads(path.read_text())["errors"] == 1

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 import redis
@@ -25,7 +24,6 @@ from tests.support.fixtures import REAL
 from tests.support.servers import Server
 
 WELL = ("--maxmemory", "512mb", "--appendonly", "yes")
-PASSWORD = "correct-horse"  # noqa: S105 - must not show
 COMMANDS = [word.removeprefix("+") for word in LEAST_RIGHTS.split() if word.startswith("+")]
 FOUND = re.compile(r"CONFIG SET (\S+) ([^;,]+)")
 
@@ -45,8 +43,10 @@ def on_url(url: str, prefix: str = "rt:") -> Report:
 def test_a_server_that_is_set_up_well_gets_only_notes(name: str) -> None:
     """With the recommended settings and a user of its own: no error, no warning, and no key is left."""
     with servers.run(name, *WELL) as server, server.client() as admin:
-        admin.execute_command("ACL SETUSER", "ads", "on", f">{PASSWORD}", *LEAST_RIGHTS.split(), "+info", "+config|get")
-        report = on_url(server.admin_url.replace("//", f"//ads:{PASSWORD}@"))
+        admin.execute_command(
+            "ACL SETUSER", "ads", "on", f">{servers.PASSWORD}", *LEAST_RIGHTS.split(), "+info", "+config|get"
+        )
+        report = on_url(server.admin_url.replace("//", f"//ads:{servers.PASSWORD}@"))
         assert admin.dbsize() == 0
     graves = {diagnosis.topic: diagnosis.grade for diagnosis in report.diagnoses}
     assert [topic for topic, grade in graves.items() if grade != "ok"] == ["access", "replication"]
@@ -55,7 +55,7 @@ def test_a_server_that_is_set_up_well_gets_only_notes(name: str) -> None:
     assert report.server.lower().startswith(name)
     assert report.address == f"127.0.0.1:{server.port}"
     assert report.worst == "note"
-    assert PASSWORD not in json.dumps(report.to_dict())
+    assert servers.PASSWORD not in json.dumps(report.to_dict())
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -161,19 +161,10 @@ def test_a_replica_is_found_with_the_address_of_its_primary(name: str) -> None:
 # -- rights ------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def user(server: Server, *rights: str) -> Iterator[str]:
-    """The URL of the server for a user with these rights."""
-    with server.client() as admin:
-        admin.execute_command("ACL SETUSER", "limited", "on", f">{PASSWORD}", *rights)
-        yield server.admin_url.replace("//", f"//limited:{PASSWORD}@")
-        admin.acl_deluser("limited")
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_right_that_is_missing_is_named(server: Server, command: str) -> None:
     """Without one of the least rights, that command is named, the cure grants it, and no key is left."""
-    with user(server, *LEAST_RIGHTS.split(), f"-{command}") as url, server.client() as admin:
+    with server.user("limited", *LEAST_RIGHTS.split(), f"-{command}") as url, server.client() as admin:
         report = on_url(url)
         assert on(report, "rights") == [("error", f"the user limited may not run {command.upper()}")]
         assert on(report, "write") == []
@@ -186,17 +177,17 @@ def test_each_right_that_is_missing_is_named(server: Server, command: str) -> No
 def test_a_cluster_takes_more_rights(name: str) -> None:
     """On a cluster, the map of slots and visitors in migration need two more."""
     with servers.run(name, "--cluster-enabled", "yes", "--cluster-port", str(servers.free_port())) as server:
-        with user(server, *LEAST_RIGHTS.split(), "+info") as url:
+        with server.user("limited", *LEAST_RIGHTS.split(), "+info") as url:
             (diagnosis,) = (diagnosis for diagnosis in on_url(url).diagnoses if diagnosis.topic == "rights")
             assert diagnosis.found == "the user limited may not run CLUSTER SLOTS, ASKING"
             assert diagnosis.cure == f"ACL SETUSER limited {LEAST_RIGHTS} {CLUSTER_RIGHTS}"
-        with user(server, *LEAST_RIGHTS.split(), "+info", *CLUSTER_RIGHTS.split()) as url:
+        with server.user("limited", *LEAST_RIGHTS.split(), "+info", *CLUSTER_RIGHTS.split()) as url:
             assert on(on_url(url), "rights") == [("ok", "the user limited may run every command needed")]
 
 
 def test_keys_out_of_reach_are_reported_with_the_prefix(server: Server) -> None:
     """A user of other keys may run every command, but not on ours; the cure names the prefix."""
-    with user(server, *LEAST_RIGHTS.split()) as url:
+    with server.user("limited", *LEAST_RIGHTS.split()) as url:
         assert on(on_url(url), "rights") == [("ok", "the user limited may run every command needed")]
         (diagnosis,) = (diagnosis for diagnosis in on_url(url, prefix="ads:").diagnoses if diagnosis.topic == "rights")
     assert diagnosis.grade == "error"
@@ -209,7 +200,7 @@ def test_keys_out_of_reach_are_reported_with_the_prefix(server: Server) -> None:
 
 def test_what_may_not_be_read_is_a_note(server: Server) -> None:
     """Without INFO, CONFIG and TIME, as on a managed service: one note with the cure, and the remaining topics."""
-    with user(server, *LEAST_RIGHTS.split()) as url:
+    with server.user("limited", *LEAST_RIGHTS.split()) as url:
         report = on_url(url)
     assert {diagnosis.topic for diagnosis in report.diagnoses} == {
         *("rights", "write", "access", "login", "transport", "latency")
@@ -222,7 +213,7 @@ def test_what_may_not_be_read_is_a_note(server: Server) -> None:
 
 def test_a_user_with_whoami_is_named(server: Server) -> None:
     """With the right to ACL WHOAMI, the user's name is known."""
-    with user(server, "~other:*", "-@all", "+acl|whoami") as url:
+    with server.user("limited", "~other:*", "-@all", "+acl|whoami") as url:
         (diagnosis,) = (diagnosis for diagnosis in on_url(url).diagnoses if diagnosis.topic == "rights")
     assert diagnosis.found.startswith("the user limited may not run EVAL, ")
     assert diagnosis.cure.startswith("ACL SETUSER limited ~rt:* ")
@@ -295,12 +286,12 @@ def test_both_protocols_give_the_same_report(server: Server, protocol: int) -> N
 def test_failed_authentication_is_a_config_error() -> None:
     """No password, or a wrong one: ConfigError, without the given password."""
     with servers.run("valkey") as server, server.client() as admin:
-        admin.config_set("requirepass", PASSWORD)
+        admin.config_set("requirepass", servers.PASSWORD)
         for url in (server.admin_url, server.admin_url.replace("//", "//:battery-staple@")):
             with pytest.raises(ConfigError, match="redis://USER:PASSWORD@HOST:PORT/0") as raised:
                 on_url(url)
             assert "staple" not in str(raised.value)
-        report = on_url(server.admin_url.replace("//", f"//:{PASSWORD}@"))
+        report = on_url(server.admin_url.replace("//", f"//:{servers.PASSWORD}@"))
     assert on(report, "login") == [("note", "logged in as default, which has all rights unless restricted")]
 
 

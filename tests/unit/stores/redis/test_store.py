@@ -363,10 +363,7 @@ def test_a_reply_that_makes_no_sense_is_a_store_error() -> None:
 
 def test_a_user_without_permission_is_told_so_without_the_key(server: Server) -> None:
     """Access control of a real server: the missing permission is named, the key is not."""
-    with server.client() as client:
-        client.acl_setuser("limited", enabled=True, nopass=True, keys=["other:*"], commands=["+hgetall"])
-    with server.client(username="limited", password="any") as limited:  # noqa: S106 - any will do
-        store = RedisStore(limited)
+    with server.user("limited", "~other:*", "+hgetall") as url, closing(servers.open_store(url)) as store:
         for call in (lambda: store.read(KEY), lambda: store.write(write())):
             with pytest.raises(NotExecuted, match="NoPermission") as raised:
                 call()
