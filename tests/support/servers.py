@@ -82,9 +82,10 @@ class Server:
         return redis.Redis(host="127.0.0.1", port=self.port, **given)  # type: ignore[arg-type]
 
     def flush(self) -> None:
-        """Forget all data, and users that a test left behind; scripts stay."""
+        """Forget all data, slow commands, and users that a test left behind; scripts stay."""
         with self.client() as client:
             client.flushall()
+            client.slowlog_reset()
             own = ("default", USER.partition(":")[0])
             for user in client.acl_users():
                 if user not in own:
