@@ -16,7 +16,7 @@ import redis
 from retarget import NotExecuted, Policy, StoreError
 from retarget.timelines import keys
 from tests.support import nodes
-from tests.support.driving import PROMPT, TIMEOUT, Ads, held, opened, refused, refuses_writes, resumes
+from tests.support.driving import PATIENT, PROMPT, TIMEOUT, Ads, held, opened, refused, refuses_writes, resumes
 from tests.support.nodes import Node
 from tests.support.waiting import until, within
 
@@ -27,8 +27,8 @@ BUSY = "while true do end"
 
 @pytest.fixture
 def ads(sort: str, victim: Node) -> Iterator[Ads]:
-    """A retargeter of each sort on it, that has served already."""
-    with opened(sort, POLICY, victim.url) as ads:
+    """A retargeter of each sort on it that has served already, with time to spare for what the server answers."""
+    with opened(sort, POLICY, victim.url, timeout=PATIENT) as ads:
         until(lambda: ads.record("warm-up", "impression", "a"), "an event recorded")
         yield ads
 

@@ -29,7 +29,7 @@ from tests.support.waiting import until, within
 T = TypeVar("T")
 SORTS = ("sync", "async")
 NOW = 1_795_600_000
-TIMEOUT = 0.2
+TIMEOUT = 0.4
 PATIENT = 2.0
 """The time-out where every call must be answered: a busy machine may be slow."""
 PROMPT = TIMEOUT + 3
