@@ -5,18 +5,21 @@ Also what the run says about itself: which servers it uses, and where `retarget`
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import redis
 from hypothesis import settings
 
 import retarget
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
+from retarget.stores.redis.connection import ConnectionPool
 from retarget.timelines import Store
 from tests.support import clusters, driving, nodes, servers
 from tests.support.clusters import Cluster
@@ -52,6 +55,34 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"redis-server is not installed: {alone} tests passed on Valkey only, none ran on Redis; "
             f"not collected: {', '.join(NEED_REDIS)}"
         )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close at a test's end what it opened and left open: as garbage it would warn in the middle of another test."""
+    opened: list[Callable[[], object]] = []
+    for owner, close in (
+        (ConnectionPool, ConnectionPool.close_idle),
+        (redis.ConnectionPool, redis.ConnectionPool.disconnect),
+    ):
+        monkeypatch.setattr(owner, "__init__", _noting(owner.__init__, close, opened))
+    yield
+    for close_it in opened:
+        with suppress(Exception):
+            close_it()
+
+
+def _noting(
+    make: Callable[..., None], close: Callable[..., object], opened: list[Callable[[], object]]
+) -> Callable[..., None]:
+    """A constructor that notes how to close what it made."""
+
+    @functools.wraps(make)
+    def init(self: object, *given: object, **options: object) -> None:
+        make(self, *given, **options)
+        opened.append(functools.partial(close, self))
+
+    return init
 
 
 @pytest.fixture(scope="session")
