@@ -1,0 +1,59 @@
+"""The record of a reservation: where an impression is reserved, and how it is entered there once it is confirmed.
+
+Rules:
+- The record is kept with the visitor, in pieces that a small hash can hold, and goes with the hold: confirming and
+  releasing read it, not the policy, which may have changed since.
+- Per place: weight, keep, head and the length of the name, 2 bytes each, then the name.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+
+from retarget.errors import StoreError
+from retarget.timelines.keys import PIECE
+from retarget.timelines.timeline import RECORDED
+from retarget.timelines.writes import MARK_BYTES, Reserved
+
+_PLACE = struct.Struct(">HHHH")
+
+
+def pack(places: Iterable[Reserved]) -> bytes:
+    """The record of these places."""
+    return b"".join(_PLACE.pack(p.weight, p.keep, p.head, len(p.field)) + p.field for p in places)
+
+
+def unpack(record: bytes) -> tuple[Reserved, ...]:
+    """The places of a record. Raises StoreError for a corrupt one."""
+    places, at = [], 0
+    while at < len(record):
+        if len(record) - at < _PLACE.size:
+            raise StoreError("the record of a reservation is corrupt")
+        weight, keep, head, length = _PLACE.unpack_from(record, at)
+        at += _PLACE.size + length
+        if at > len(record):
+            raise StoreError("the record of a reservation is corrupt")
+        places.append(Reserved(record[at - length : at], weight, keep, head))
+    return tuple(places)
+
+
+def pieces(mark: bytes, record: bytes) -> dict[bytes, bytes]:
+    """The fields that keep a hold's record."""
+    return {
+        RECORDED + mark + bytes([number]): record[at : at + PIECE]
+        for number, at in enumerate(range(0, len(record), PIECE))
+    }
+
+
+def joined(mark: bytes, state: Mapping[bytes, bytes]) -> bytes:
+    """A hold's record, from its fields; empty where there is none."""
+    record, number = b"", 0
+    while (piece := state.get(RECORDED + mark + bytes([number]))) is not None:
+        record, number = record + piece, number + 1
+    return record
+
+
+def mark_of(field: bytes) -> bytes | None:
+    """The hold's mark in the name of a record's field; None for another field."""
+    return field[len(RECORDED) : len(RECORDED) + MARK_BYTES] if field.startswith(RECORDED) else None
