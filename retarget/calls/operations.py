@@ -342,7 +342,7 @@ def _uniform_verdict(plan: Plan, visitor: str | None, *, consent: bool) -> Verdi
 
 def _decision(plan_at: PlanAt, wanted: _Candidates, state: Mapping[bytes, bytes]) -> Decision:
     if is_full(state, plan_at.now):
-        return Decision(plan_at, wanted, uniform=Verdict(eligible=False, reason="full"))
+        return Decision(plan_at, wanted, full=state)
     return Decision(plan_at, wanted, view=View(plan_at, state))
 
 

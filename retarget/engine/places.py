@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,15 +25,22 @@ _MOST_KEPT = 0xFFFE
 
 @dataclass(slots=True)
 class Asked:
-    """What rules ask of one timeline: entries to keep, seconds they matter, whether a blocking rule asks (a shield)."""
+    """What rules ask of one timeline: entries to keep, seconds they matter, whether a blocking rule asks (a shield).
+
+    `rule` is the text of the blocking rule that looks back furthest, by `reach` seconds.
+    """
 
     keep: int = MIN_KEEP
     horizon: int = 0
     shield: bool = False
+    rule: str | None = None
+    reach: int = 0
 
-    def add(self, keep: int, horizon: int, *, shield: bool) -> None:
+    def add(self, keep: int, horizon: int, *, shield: bool, rule: str | None = None) -> None:
         self.keep, self.horizon = max(self.keep, keep), max(self.horizon, horizon)
         self.shield = self.shield or shield
+        if shield and horizon > self.reach:
+            self.rule, self.reach = rule, horizon
 
 
 class Place(NamedTuple):
@@ -108,26 +115,27 @@ class Places:
         self._asked: dict[bytes, Asked] = {}
         self._patterns = Patterns()
         for rule in book.shared():
-            self.ask(rule.formula)
+            self.ask(rule.formula, rule.text)
         for segment in book.segments:
-            self.ask(segment.who)
+            self.ask(segment.who, segment.name)
 
     # -- what rules ask ---------------------------------------------------------------------------------------------
 
-    def ask(self, formula: Formula, campaign: str = _CAMPAIGN) -> None:
-        """Note what a rule of this campaign asks about."""
+    def ask(self, formula: Formula, rule: str, campaign: str = _CAMPAIGN) -> None:
+        """Note what this rule of this campaign asks about."""
         for clause in formula:
             for term, wanted in clause:
-                self._at(term.topic, campaign).add(term.keep, term.window.horizon, shield=not wanted)
+                asked = self._at(term.topic, campaign)
+                asked.add(term.keep, term.window.horizon, shield=not wanted, rule=rule)
                 if term.anchor is not None:
-                    horizon = self._book.retention
-                    self._at(term.anchor.topic, campaign).add(MIN_KEEP, horizon, shield=not wanted)
+                    asked = self._at(term.anchor.topic, campaign)
+                    asked.add(MIN_KEEP, self._book.retention, shield=not wanted, rule=rule)
 
     def _at(self, topic: Topic, campaign: str) -> Asked:
         subject = topic.subject and topic.subject.replace(_CAMPAIGN, campaign)
         if subject is not None and "{" in subject:
             return self._patterns.asked(Topic(topic.begins, subject))
-        return self._asked.setdefault((topic.begins + (subject or "")).encode(), Asked())
+        return self._asked.setdefault(_name(Topic(topic.begins, subject)), Asked())
 
     # -- where an event enters --------------------------------------------------------------------------------------
 
@@ -168,20 +176,32 @@ class Places:
         """Seconds without an event after which a session is over."""
         return self._book.alive.window.horizon
 
-    def _place(self, topic: Topic, weight: int) -> Place | None:
-        name = (topic.begins + (topic.subject or "")).encode()
-        total = Asked()
-        for part in self._parts(name, topic):
-            total.add(part.keep, part.horizon, shield=part.shield)
-        if not total.horizon:
-            return None
-        return Place(name, weight, total.keep, timeline.head(total.horizon, shield=total.shield), total.horizon)
+    def blocking(self, field: bytes) -> str | None:
+        """The blocking rule that asks about the timeline of this name, of several the one that looks back furthest."""
+        total = self._total(_topic_of(field))
+        return total.rule if total is not None else None
 
-    def _parts(self, name: bytes, topic: Topic) -> Iterable[Asked]:
-        if (exact := self._asked.get(name)) is not None:
-            yield exact
-        if topic.subject:
-            yield from self._patterns.matching(topic, self._book.policy.campaign)
+    def _place(self, topic: Topic, weight: int) -> Place | None:
+        total = self._total(topic)
+        if total is None:
+            return None
+        head = timeline.head(total.horizon, shield=total.shield)
+        return Place(_name(topic), weight, total.keep, head, total.horizon)
+
+    def _total(self, topic: Topic) -> Asked | None:
+        """All that is asked of the timeline about this topic; None if nothing is."""
+        exact = self._asked.get(_name(topic))
+        fitting = self._patterns.matching(topic, self._book.policy.campaign) if topic.subject else ()
+        total = Asked()
+        for part in fitting if exact is None else (exact, *fitting):
+            total.add(part.keep, part.horizon, shield=part.shield)
+            if part.reach > total.reach:
+                total.rule, total.reach = part.rule, part.reach
+        return total if total.horizon else None
+
+
+def _name(topic: Topic) -> bytes:
+    return (topic.begins + (topic.subject or "")).encode()
 
 
 def _topic_of(field: bytes) -> Topic:

@@ -190,7 +190,7 @@ class Plan:
         rules, labels = self.rules(candidate), self.labels(candidate)
         if known:
             for rule in rules:
-                self._places.ask(rule.formula, candidate.campaign)
+                self._places.ask(rule.formula, rule.text, candidate.campaign)
         guards = dict.fromkeys(clause for rule in rules for clause in self.bind_formula(rule.formula, labels))
         requires: set[int] = set()
         forbids: set[int] = set()
@@ -251,6 +251,10 @@ class Plan:
     def place_of(self, field: bytes) -> Place | None:
         """What the policy asks of the timeline of this name; None where it asks nothing."""
         return self._places.of_field(field)
+
+    def blocking(self, field: bytes) -> str | None:
+        """The blocking rule that asks about the timeline of this name, of several the one that looks back furthest."""
+        return self._places.blocking(field)
 
     def activity(self, first: int, last: int) -> tuple[Cover, ...]:
         """The change that notes that the visitor was active from `first` to `last`; none if no rule asks about it."""
