@@ -29,8 +29,8 @@ class Verdict:
 
     `reason` is one of a closed set of words; `rule` is the rule as written, of several the one that stops binding last,
     and for a visitor who is full the one that makes most of their timelines; `seen` of `limit` is what it counted
-    (points for the annoyance threshold); `eligible_at` is the first second at which the candidate is eligible if nothing
-    else happens, None if that takes a new event.
+    (points for the annoyance threshold); `eligible_at` is the first second at which the candidate is eligible if
+    nothing else happens, None if that takes a new event.
     """
 
     eligible: bool
