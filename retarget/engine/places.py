@@ -194,9 +194,8 @@ class Places:
         fitting = self._patterns.matching(topic, self._book.policy.campaign) if topic.subject else ()
         total = Asked()
         for part in fitting if exact is None else (exact, *fitting):
-            total.add(part.keep, part.horizon, shield=part.shield)
-            if part.reach > total.reach:
-                total.rule, total.reach = part.rule, part.reach
+            total.add(part.keep, part.reach, shield=part.shield, rule=part.rule)
+            total.add(part.keep, part.horizon, shield=False)
         return total if total.horizon else None
 
 
