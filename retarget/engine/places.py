@@ -13,8 +13,8 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from retarget.engine.formula import Formula, Topic
-from retarget.engine.rules import THRESHOLD, Rulebook, about, capped, is_label, under
+from retarget.engine.rules import Rulebook
+from retarget.engine.terms import THRESHOLD, Formula, Topic, capped_by, is_label, on_subject, topic_of, under_label
 from retarget.events import Candidate, Subject
 from retarget.policy import labels_in
 from retarget.timelines import ACTIVITY, IMPRESSION, MIN_KEEP, SESSION_AT_MOST, timeline
@@ -135,7 +135,7 @@ class Places:
         subject = topic.subject and topic.subject.replace(_CAMPAIGN, campaign)
         if subject is not None and "{" in subject:
             return self._patterns.asked(Topic(topic.begins, subject))
-        return self._asked.setdefault(_name(Topic(topic.begins, subject)), Asked())
+        return self._asked.setdefault(Topic(topic.begins, subject).field, Asked())
 
     # -- where an event enters --------------------------------------------------------------------------------------
 
@@ -144,13 +144,13 @@ class Places:
         candidate = subject if isinstance(subject, Candidate) else Candidate(subject) if subject is not None else None
         labels = self._book.labels(candidate) if candidate else {}
         rules = self._book.policy.rules(candidate.campaign) if candidate else None
-        topics = {about(event): 1}
+        topics = {on_subject(event): 1}
         if candidate is not None:
             named = [f"{kind}:{value}" for kind, value in labels.items() if kind != "campaign"]
-            topics[about(event, candidate.campaign)] = 1
-            topics |= {under(event, label): 1 for label in (candidate.campaign, *named) if is_label(label)}
+            topics[on_subject(event, candidate.campaign)] = 1
+            topics |= {under_label(event, label): 1 for label in (candidate.campaign, *named) if is_label(label)}
             if event == IMPRESSION and (rules is None or rules.counts):
-                topics |= {capped(label): 1 for label in named}
+                topics |= {capped_by(label): 1 for label in named}
         if event == IMPRESSION and (rules is None or rules.counts):
             topics[THRESHOLD] = self._book.weight(labels)
         places = (self._place(topic, weight) for topic, weight in topics.items())
@@ -158,7 +158,7 @@ class Places:
 
     def of_field(self, field: bytes) -> Place | None:
         """What the policy asks of the timeline of this name; None where it asks nothing."""
-        return self.of_activity() if field == ACTIVITY else self._place(_topic_of(field), 1)
+        return self.of_activity() if field == ACTIVITY else self._place(topic_of(field), 1)
 
     def of_activity(self) -> Place | None:
         """Where the visitor's activity is kept, if a rule asks about sessions.
@@ -178,7 +178,7 @@ class Places:
 
     def blocking(self, field: bytes) -> str | None:
         """The blocking rule that asks about the timeline of this name, of several the one that looks back furthest."""
-        total = self._total(_topic_of(field))
+        total = self._total(topic_of(field))
         return total.rule if total is not None else None
 
     def _place(self, topic: Topic, weight: int) -> Place | None:
@@ -186,27 +186,14 @@ class Places:
         if total is None:
             return None
         head = timeline.head(total.horizon, shield=total.shield)
-        return Place(_name(topic), weight, total.keep, head, total.horizon)
+        return Place(topic.field, weight, total.keep, head, total.horizon)
 
     def _total(self, topic: Topic) -> Asked | None:
         """All that is asked of the timeline about this topic; None if nothing is."""
-        exact = self._asked.get(_name(topic))
+        exact = self._asked.get(topic.field)
         fitting = self._patterns.matching(topic, self._book.policy.campaign) if topic.subject else ()
         total = Asked()
         for part in fitting if exact is None else (exact, *fitting):
             total.add(part.keep, part.reach, shield=part.shield, rule=part.rule)
             total.add(part.keep, part.horizon, shield=False)
         return total if total.horizon else None
-
-
-def _name(topic: Topic) -> bytes:
-    return (topic.begins + (topic.subject or "")).encode()
-
-
-def _topic_of(field: bytes) -> Topic:
-    """What the timeline of this name is about."""
-    text = field.decode(errors="replace")
-    if text[:1] in ("e", "f"):
-        event, space, subject = text.partition(" ")
-        return Topic(event + space, subject or None)
-    return Topic(text[:1], text[1:] or None)

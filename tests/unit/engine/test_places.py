@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retarget.engine.formula import Topic
 from retarget.engine.places import Asked, Patterns, Place, Places
 from retarget.engine.plan import as_candidate
 from retarget.engine.rules import Rulebook
+from retarget.engine.terms import Topic
 from retarget.events import Candidate, Subject
 from retarget.policy import Policy
 from retarget.timelines import ACTIVITY, DAY, IMPRESSION, MIN_KEEP, SESSION_AT_MOST, timeline
@@ -33,7 +33,7 @@ def test_of_rules_that_block_the_one_that_looks_back_furthest_is_named() -> None
     """A rule that requires is not, however far it looks back; of two that look back equally far, the first."""
     asked = Asked()
     asked.add(1, 900, shield=False, rule="audience")
-    assert asked.rule is None
+    assert not asked.rule
     asked.add(1, 100, shield=True, rule="day")
     asked.add(1, 500, shield=True, rule="week")
     asked.add(1, 500, shield=True, rule="other week")
