@@ -53,7 +53,7 @@ class Asked:
     key: bytes | None
     id: bytes
     hold: bytes
-    wanted: Sequence[Subject]
+    wanted: tuple[Subject, ...]
     choices: Sequence[Choice]
     uniform: Verdict | None
     reply: Answer | StoreError | None = None

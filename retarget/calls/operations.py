@@ -219,9 +219,9 @@ class Operations:
     def _due(self, call: Claiming, asked: Asked) -> Write | None:
         """The write that claims; None if the store need not be asked."""
         write = asked.write(call.plan_at.now)
-        if write is None or (not write.id and self._denied(write.key, call.plan_at, asked.wanted) is not None):
-            return None
-        return write
+        if write is None or write.id or self._denied(write.key, call.plan_at, asked.wanted) is None:
+            return write
+        return None
 
     def confirm(self, claim: Claim | str, *, at: When | None) -> Steps[Confirmation]:
         """Count a reserved impression: where it was reserved if that is still open, else late."""
