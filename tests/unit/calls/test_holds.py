@@ -219,14 +219,14 @@ def test_a_bot_that_reserves_without_end_stays_within_bounds(ads: Ads, store: St
     """No rule limits it: at 512 timelines the visitor is full, and free again when the holds have lapsed."""
     shop = ads("[campaign.a]\n[campaign.b]", prefix="rt:bot:")
     claims = [shop.claim("v", ["a"], hold="15 minutes") for _ in range(MOST_TIMELINES + 50)]
-    state = store.read(b"rt:bot:1:v")
+    state = store.read(b"rt:bot:2~v")
     assert len(state) <= MOST_TIMELINES
     assert sum(len(field) + len(raw) for field, raw in state.items()) <= MOST_TIMELINES * 12
     assert claims[-1] is None
     assert shop.decide("v")["b"].reason == "full"
     clock.now += QUARTER + 1
     assert shop.claim("v", ["b"], hold="1 minute") is not None
-    assert len(store.read(b"rt:bot:1:v")) <= 3
+    assert len(store.read(b"rt:bot:2~v")) <= 3
 
 
 def test_lapsed_holds_leave_no_bytes(ads: Ads, store: Store, clock: Clock) -> None:
@@ -235,7 +235,7 @@ def test_lapsed_holds_leave_no_bytes(ads: Ads, store: Store, clock: Clock) -> No
     sizes = set()
     for _ in range(7 * 24):
         hold(shop)
-        sizes.add(sum(len(field) + len(raw) for field, raw in store.read(b"rt:week:1:v").items()))
+        sizes.add(sum(len(field) + len(raw) for field, raw in store.read(b"rt:week:2~v").items()))
         clock.now += HOUR
     assert len(sizes) == 1
 
@@ -368,7 +368,7 @@ def test_a_hold_alone_keeps_the_visitor_no_longer_than_itself(ads: Ads, server: 
     with Retargeter(Policy.from_text(CAP), servers.open_store(server.url), prefix="rt:ttl:") as shop:
         hold(shop)
         with server.client() as client:
-            assert QUARTER - 5 <= client.ttl("rt:ttl:1:v") <= QUARTER + 1
+            assert QUARTER - 5 <= client.ttl("rt:ttl:2~v") <= QUARTER + 1
 
 
 def test_a_hold_alone_keeps_the_visitor_in_memory_no_longer_than_itself(clock: Clock) -> None:
@@ -376,11 +376,11 @@ def test_a_hold_alone_keeps_the_visitor_in_memory_no_longer_than_itself(clock: C
     store = MemoryStore()
     shop = Retargeter(Policy.from_text(CAP), store, clock=clock)
     claim = hold(shop)
-    assert store.ttl(b"rt:1:v", clock.now) == QUARTER + 1
+    assert store.ttl(b"rt:2~v", clock.now) == QUARTER + 1
     store.expire(clock.now + QUARTER + 1)
     assert len(store) == 1
     assert shop.confirm(claim) == "confirmed"
-    assert HOUR < (store.ttl(b"rt:1:v", clock.now) or 0) <= HOUR + 8
+    assert HOUR < (store.ttl(b"rt:2~v", clock.now) or 0) <= HOUR + 8
     other = hold(shop, visitor="w")
     assert shop.release(other)
     store.expire(clock.now + QUARTER + 2)
