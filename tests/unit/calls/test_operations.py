@@ -100,7 +100,7 @@ def test_a_batch_that_fails_in_part_has_every_outcome(clock: Clock) -> None:
     """PartlyExecuted: True, False or its own error for each event, in order."""
     store = Failing(b"rt:2~broken")
     shop = Retargeter(Policy.from_text('[campaign.a]\ncaps = ["1 per day"]'), store, clock=clock)
-    with pytest.raises(PartlyExecuted, match="1 of 4 events failed") as raised:
+    with pytest.raises(PartlyExecuted, match="1 of 4 failed") as raised:
         shop.record_many(
             [
                 ("v", "impression", "a", None, "x"),

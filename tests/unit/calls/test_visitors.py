@@ -13,6 +13,7 @@ from retarget import ConfigError, InputError, MemoryStore, Policy, Retargeter
 from retarget.calls.visitors import PEPPER_BYTES, VISITOR_BYTES, Visitors
 from retarget.timelines import Store
 from tests.support.fixtures import Clock
+from tests.support.holds import SECRET
 
 PEPPER = b"sixteen bytes ok"
 OTHER = b"sixteen bytes no"
@@ -266,7 +267,7 @@ def test_a_rotation_moves_reserved_impressions(clock: Clock) -> None:
     ads = Retargeter(POLICY, store, clock=clock, pepper={1: PEPPER, 2: OTHER})
     assert ads.rotate("v")
     assert ads.claim("v") is None
-    clock.now += 600
+    clock.now += 601
     assert ads.claim("v")
 
 
@@ -295,12 +296,52 @@ def test_a_token_works_in_another_process_with_the_same_pepper(secret: str | Non
     newer = Retargeter(POLICY, store, clock=clock, pepper={1: PEPPER, 2: OTHER}, secret=secret)
     assert newer.release(tokens[1]) is True
     assert newer.rotate("v")
-    assert newer.confirm(tokens[2]) == "late"  # it was moved; it was shown, so it counts, under the old pepper
+    assert newer.confirm(tokens[2]) == "confirmed"  # what was reserved stays where it was, until it is confirmed
     assert newer.confirm(tokens[2]) == "repeated"
-    newer.rotate("v")
+    assert newer.rotate("v")
     clock.now += 601
-    assert newer.decide("v")["a"].eligible
     assert [bool(newer.claim("v")) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("call", ["confirm", "release"])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_token_of_before_the_pepper_is_settled_where_it_was_reserved(
+    store: Store, clock: Clock, call: str, *, rotated: bool
+) -> None:
+    """Confirmed in time, once, and counted once when all is moved; or released."""
+    clear = Retargeter(POLICY, store, clock=clock, secret=SECRET)
+    claim = clear.claim("v", hold="10 minutes")
+    assert claim is not None
+    ads = Retargeter(POLICY, store, clock=clock, secret=SECRET, pepper={0: None, 1: PEPPER})
+    if rotated:
+        assert ads.rotate("v")
+    settle = getattr(ads, call)
+    expected = ("confirmed", "repeated") if call == "confirm" else (True, False)
+    assert (settle(claim.token), settle(claim)) == expected
+    ads.rotate("v")
+    clock.now += 601
+    ads.rotate("v")
+    assert [bool(ads.claim("v")) for _ in range(4)] == [True, True, call == "release", False]
+
+
+def test_a_token_of_before_the_pepper_counts_late_at_the_current_key(store: Store, clock: Clock) -> None:
+    """The hold has lapsed: it counts where the visitor's history is now, once."""
+    claim = Retargeter(POLICY, store, clock=clock, secret=SECRET).claim("v", hold="10 minutes")
+    assert claim is not None
+    ads = Retargeter(POLICY, store, clock=clock, secret=SECRET, pepper={0: None, 1: PEPPER})
+    clock.now += 601
+    assert [ads.confirm(claim), ads.confirm(claim.token), ads.release(claim)] == ["late", "repeated", False]
+    assert [bool(ads.claim("v")) for _ in range(3)] == [True, True, False]
+
+
+def test_a_token_in_clear_puts_no_clear_id_into_the_store_unless_told_that_ids_were_clear(clock: Clock) -> None:
+    """With a pepper and no version 0 it is taken for the visitor's current key: late, and counted there."""
+    store = MemoryStore()
+    claim = Retargeter(POLICY, store, clock=clock, secret=SECRET).claim("v", hold="10 minutes")
+    assert claim is not None
+    ads = Retargeter(POLICY, store, clock=clock, secret=SECRET, pepper=PEPPER)
+    assert [ads.release(claim), ads.confirm(claim), ads.confirm(claim)] == [False, "late", "repeated"]
+    assert [bool(ads.claim("v")) for _ in range(3)] == [True, True, False]
 
 
 def test_another_pepper_is_another_visitor(clock: Clock) -> None:
