@@ -143,3 +143,22 @@ def test_a_label_cap_per_flight_looks_back_as_far_as_anything_is_remembered(ads:
     assert {verdict.reason for verdict in (shop.decide("v")[id_] for id_ in "ab")} == {"cap"}
     assert shop.claim("v", ["b", "a"]) is None
     assert eligible_again(shop, "b") == shown + 60 * DAY + 1
+
+
+def test_an_export_keeps_labels_and_subjects_apart(ads: Ads) -> None:
+    """A campaign, the label of its name, and what a cap on a label counts have names of their own."""
+    shop = ads(
+        '[caps]\nitem = ["3 per day"]\n[campaign."slot:top"]\ncaps = ["3 per day"]\n'
+        '[campaign.x]\nexclude = ["impression slot:{slot}", "click slot:{slot}", "impression item:{item}"]\n'
+        '[campaign.y]\nexclude = ["click slot:top"]'
+    )
+    for event in ("impression", "click"):
+        shop.record("v", event, Candidate("slot:top", slot="top", item="sku"))
+    assert sorted(shop.export("v")["timelines"]) == [
+        "capped impression item:sku",
+        "click labelled slot:top",
+        "click slot:top",
+        "impression labelled item:sku",
+        "impression labelled slot:top",
+        "impression slot:top",
+    ]
