@@ -30,7 +30,6 @@ from retarget.engine import Plan
 from retarget.errors import StoreError
 from retarget.timelines import (
     ACTIVITY,
-    DAY,
     DUE,
     ENTRY,
     HEAD,
@@ -41,7 +40,6 @@ from retarget.timelines import (
     MOST_TIMELINES,
     PARCEL,
     PARCEL_TO,
-    SLACK,
     TAKEN,
     Alternative,
     Change,
@@ -121,10 +119,9 @@ def next_timelines(plan: Plan, state: State, target: State, now: int) -> tuple[d
 
 def announce(parcel: Parcel, now: int) -> Write:
     """Say at the target that the parcel is due, for as long as anything in it matters."""
-    seconds = max(DAY, _ttl(parcel, now)) + SLACK
-    code = timeline.head(seconds, shield=True)
-    announcement = Enter(parcel.due, parcel.announced, 1, 1, code)
-    return Write(parcel.target, now, b"", (Alternative((), (announcement,), timeline.seconds_of(code)),))
+    seconds = _ttl(parcel, now)
+    announcement = Enter(parcel.due, parcel.announced, 1, 1, timeline.head(seconds, shield=True))
+    return Write(parcel.target, now, b"", (Alternative((), (announcement,), seconds),))
 
 
 def withdraw(parcel: Parcel, now: int) -> Write:
@@ -257,7 +254,7 @@ def _collected(parcel: Parcel) -> Remove:
 def _ttl(parcel: Parcel, now: int) -> int:
     """For how many seconds anything in the parcel matters."""
     ends = (timeline.newest(raw) + timeline.horizon_of(raw) + 1 - now for raw in parcel.timelines.values())
-    return min(max(1, *ends, 1), LAST_MOMENT)
+    return min(max(1, *ends), LAST_MOMENT)
 
 
 def _pairs(raw: bytes) -> list[tuple[int, int]]:
