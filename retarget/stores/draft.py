@@ -15,6 +15,7 @@ from retarget.timelines import (
     DELIVERED,
     HELD,
     HOLD,
+    LOOK_EVERY,
     MOST_TIMELINES,
     SLACK,
     Change,
@@ -26,6 +27,7 @@ from retarget.timelines import (
     Settle,
     State,
     Write,
+    keys,
     reservations,
     timeline,
 )
@@ -45,7 +47,8 @@ class Draft:
         self._before = state
         self._now = write.now
         self._hold = write.hold
-        self._begun = False
+        self._has_id = bool(write.id)
+        self._begun = 0
         self._days: set[int] = set()
         self.after = dict(state)
         self.changed: set[bytes] = set()
@@ -75,8 +78,10 @@ class Draft:
 
     @property
     def looks_for_the_dead(self) -> bool:
-        """Whether a timeline begins, or none that was entered has an entry of this day yet."""
-        return self._begun or (bool(self._days) and self._now // DAY not in self._days)
+        """Whether the number of fields passes a multiple of so many, or no timeline entered has one of this day yet."""
+        size = len(self._before)
+        passes = (size + self._begun) // LOOK_EVERY > size // LOOK_EVERY
+        return passes or (bool(self._days) and self._now // DAY not in self._days)
 
     def evict(self, *, full: bool) -> bool:
         """Remove dead timelines and, if the visitor is full, the oldest that no blocking rule asks about.
@@ -111,7 +116,7 @@ class Draft:
     def _enter(self, field: bytes, raw: bytes | None, value: bytes | None) -> None:
         if value is not None:
             self._set(field, value)
-            self._begun = self._begun or raw is None
+            self._begun += raw is None
             self._days.add(0 if raw is None else timeline.newest(raw) // DAY)
 
     def _remove(self, field: bytes, at: int, times: int) -> None:
@@ -124,10 +129,12 @@ class Draft:
         if change.end <= self._now - SLACK:
             return
         self._settle(None)
+        record = reservations.pack(change.places)
+        pieces = reservations.count(record)
         held = [(HELD + place.field, place.weight, _HELD_KEEP) for place in change.places]
-        for field, weight, keep in [*held, (HELD, 1, 1), (HOLD + self._hold, 1, 1)]:
+        for field, weight, keep in [*held, (HELD, 1, 1), (HOLD + self._hold, pieces, pieces)]:
             self.make(Enter(field, change.end, weight, keep, _HELD_HEAD))
-        for field, piece in reservations.pieces(self._hold, reservations.pack(change.places)).items():
+        for field, piece in reservations.pieces(self._hold, record).items():
             self._set(field, piece)
 
     def _settle(self, at: int | None) -> None:
@@ -149,7 +156,9 @@ class Draft:
 
     def _clear(self) -> None:
         for field, raw in self._before.items():
-            if field not in self.changed and not self._is_delivered(field, raw):
+            if self._has_id and field in keys.IDS:  # written anew, with that id alone
+                self.after.pop(field, None)
+            elif field not in self.changed and not self._is_delivered(field, raw):
                 self._set(field, None)
 
     def _is_delivered(self, field: bytes, raw: bytes) -> bool:

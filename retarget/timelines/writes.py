@@ -18,6 +18,9 @@ from retarget.timelines.windows import Anchor
 MOST_TIMELINES = 512
 """A visitor with this many timelines is full: dead ones are evicted, then the oldest no blocking rule asks about."""
 
+LOOK_EVERY = 16
+"""Dead timelines are searched for when the number of a visitor's fields passes a multiple of this: all are read."""
+
 MARK_BYTES = 5
 """The length of what identifies a hold."""
 

@@ -30,16 +30,15 @@
 --            bits, horizon 10 bits. With a horizon of 0, entries are their own ends: these are holds.
 --   h .. X   the holds in timeline X: until they end they count as if they were entries of X
 --   h        the end of the last hold
---   H .. mark  the end of one hold
+--   H .. mark  the end of one hold, once for each piece of its record
 --   #h .. mark .. number (2 bytes)  where it is reserved, in pieces: weight, keep, head u16, name of each place
 --   #0 #1 #2 a deadline u32, then the last IDS_KEPT ids, RECORD bytes each: 5 of the id, 5 of its outcome; in pieces
 --
 -- Rules
 --   No policy is known here. Everything is read and checked before the first write: a script is not rolled back.
 --   Creating a function costs a third of a microsecond in every call: what is used once is written where it is used.
---   HEAD, ENTRY, SLACK and so on are defined in a line that script.py puts before this.
+--   Words in capitals (HEAD, ENTRY, ENTER and so on) are constants: script.py puts their numbers here.
 
-local ID, DEADLINE = 5, 4
 local key, now, id, program, hold = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local call, unpack_bytes, pack_bytes, sub = redis.call, struct.unpack, struct.pack, string.sub
 
@@ -133,11 +132,12 @@ while not applied do
 end
 
 -- 4. Make its changes, in memory.
--- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when a
--- timeline begins, when the visitor is full, or when no timeline entered has an entry of NOW's day yet. That is rare, so
--- it costs little, and it includes the first write of every day, so no dead timeline stays for long.
+-- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when the
+-- number of fields passes a multiple of LOOK_EVERY, when the visitor is full, or when no timeline entered has an entry of
+-- NOW's day yet. That is rare, so it costs little, and it includes the first write of every day, so no dead timeline
+-- stays for long.
 -- Settling comes to further changes, which its record names: they are made next.
-local full, size, prune, any_entered, active_today, changed, changed_names = false, nil, false, false, false, {}, {}
+local full, size, begun, any_entered, active_today, changed, changed_names = false, nil, 0, false, false, {}, {}
 local mark, record, record_changed, pieces = 'H' .. hold, nil, false, 0 -- `pieces` of the record are on the server
 local more, next_more, left = nil, 1, changes
 while left > 0 or (more and more[next_more]) do
@@ -231,7 +231,8 @@ while left > 0 or (more and more[next_more]) do
       if not size then size = call('HLEN', key) end
       full = full or (kind ~= RECORDED and size >= MOST_TIMELINES)
       if changes_timeline then
-        any_entered, prune = true, prune or not raw
+        any_entered = true
+        if not raw then begun = begun + 1 end
         active_today = active_today or math.floor(latest / DAY) == math.floor(now / DAY)
         if kind == RECORDED then ttl = math.max(ttl, horizon(head) + 1 + at - now) end
       end
@@ -259,18 +260,14 @@ while left > 0 or (more and more[next_more]) do
     if held then -- undo what it reserved
       local ends = unpack_bytes('>I4', held, #held - ENTRY + 1)
       if not record then
-        record = ''
-        local found
-        repeat
-          local names = {}
-          for i = 0, 7 do names[i + 1] = '#h' .. hold .. pack_bytes('>I2', pieces + i) end
-          found = call('HMGET', key, unpack(names))
-          local i = 1
-          while found[i] do i, record, pieces = i + 1, record .. found[i], pieces + 1 end
-        until not found[8]
+        local names = {}
+        for i = 0, (#held - HEAD) / ENTRY - 1 do names[i + 1] = '#h' .. hold .. pack_bytes('>I2', i) end
+        local found = call('HMGET', key, unpack(names))
+        while found[pieces + 1] do pieces = pieces + 1 end
+        record = table.concat(found, '', 1, pieces)
       end
       local start, names = 1, {}
-      more, next_more = more or {}, next_more
+      more = more or {}
       while start <= #record do
         if #record - start < 7 then error({ err = 'CORRUPT the record of a hold' }) end
         local place_weight, place_keep, place_head, length = unpack_bytes('>I2I2I2I2', record, start)
@@ -309,7 +306,8 @@ if record_changed then
   end
 end
 if changes > 0 and #changed_names == 0 then return -2 end
-prune = prune or full or (any_entered and not active_today)
+local looks = full or (any_entered and not active_today)
+if begun > 0 then looks = looks or math.floor((size + begun) / LOOK_EVERY) > math.floor(size / LOOK_EVERY) end
 local to_set, to_delete = {}, {}
 for i = 1, #changed_names do
   local name = changed_names[i]
@@ -324,11 +322,12 @@ end
 -- 5. Evict.
 -- Timelines whose entries have all expired; if the visitor is full, the oldest that no blocking rule asks about; and the
 -- records of holds that are gone.
-if prune and size > 0 then
+if looks and size > 0 then
   local all, interests, shields, records, lasts = call('HGETALL', key), {}, 0, {}, {}
   for i = 1, #all, 2 do
     local name, raw = all[i], all[i + 1]
-    if sub(name, 1, 1) ~= '#' then
+    local initial = sub(name, 1, 1)
+    if initial ~= '#' then
       if #raw < HEAD + ENTRY or (#raw - HEAD) % ENTRY ~= 0 then
         error({ err = 'CORRUPT a field of ' .. #name .. ' bytes is not a valid timeline' })
       end
@@ -336,7 +335,7 @@ if prune and size > 0 then
       if latest < now - horizon(head) - SLACK then
         if not changed[name] then to_delete[#to_delete + 1] = name end
       else
-        lasts[name] = true
+        if initial == 'H' then lasts[name] = true end
         if head >= SHIELD then
           shields = shields + 1
         else
