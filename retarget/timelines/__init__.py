@@ -9,6 +9,7 @@ from retarget.timelines.store import AsyncStore, Health, State, Store
 from retarget.timelines.timeline import (
     ACTIVITY,
     DELIVERED,
+    DUE,
     ENTRY,
     HEAD,
     HELD,
@@ -22,6 +23,7 @@ from retarget.timelines.timeline import (
     RECORDED,
     SKEW,
     SLACK,
+    TAKEN,
 )
 from retarget.timelines.windows import (
     DAY,
@@ -68,6 +70,7 @@ __all__ = [
     "DAY",
     "DELIVERED",
     "DENIED",
+    "DUE",
     "ENTRY",
     "FULL",
     "HEAD",
@@ -90,6 +93,7 @@ __all__ = [
     "SESSION_AT_MOST",
     "SKEW",
     "SLACK",
+    "TAKEN",
     "Alternative",
     "Anchor",
     "Answer",

@@ -44,8 +44,11 @@ PARCEL = b"M"
 """The number of a parcel being moved to another visitor; followed by a timeline's name, its entries in the parcel."""
 PARCEL_TO = b"M>"
 """Followed by a key: where the parcel goes."""
-DELIVERED = b"D"
-"""Followed by a parcel's number: that it was delivered here."""
+DUE = b"D"
+"""Followed by a parcel's number: that it may be delivered here, once."""
+DELIVERED = DUE  # until the stores' `Clear` removes everything
+TAKEN = b"d"
+"""Followed by the mark of a call and a hash of a campaign: that a claim of this call was counted for it."""
 IMPRESSION = "impression"
 
 _SHIELD = 0x8000
@@ -75,8 +78,10 @@ def readable(field: bytes) -> str:
         return special[field]
     if field[:2] == PARCEL_TO:
         return "moving to another visitor"
-    if field[:1] == DELIVERED:
-        return f"merge {field[1:].hex()}"
+    if field[:1] == DUE:
+        return f"due {field[1:].hex()}"
+    if field[:1] == TAKEN:
+        return f"distinct {field[1:].hex()}"
     if field[:1] == HELD:
         return f"reserved {readable(field[1:])}"
     if field[:1] == PARCEL:
@@ -86,7 +91,11 @@ def readable(field: bytes) -> str:
     text = field.decode(errors="replace")
     if text[:1] == "c":
         return f"capped {IMPRESSION} {text[1:]}"
-    return f"{IMPRESSION} {text[1:]}".rstrip() if text[:1] in ("i", "l") else text[1:]
+    if text[:1] == "l":
+        return f"{IMPRESSION} labelled {text[1:]}"
+    if text[:1] == "f":
+        return " labelled ".join(text[1:].split(" ", 1))
+    return f"{IMPRESSION} {text[1:]}".rstrip() if text[:1] == "i" else text[1:]
 
 
 def head(horizon: int, *, shield: bool) -> int:
