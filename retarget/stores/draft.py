@@ -17,6 +17,7 @@ from retarget.timelines import (
     HOLD,
     LOOK_EVERY,
     MOST_TIMELINES,
+    ROOM,
     SLACK,
     Change,
     Clear,
@@ -78,7 +79,7 @@ class Draft:
 
     @property
     def looks_for_the_dead(self) -> bool:
-        """Whether the number of fields passes a multiple of so many, or no timeline entered has one of this day yet."""
+        """Whether so many timelines began, or those entered have no entry of this day yet."""
         size = len(self._before)
         passes = (size + self._begun) // LOOK_EVERY > size // LOOK_EVERY
         return passes or (bool(self._days) and self._now // DAY not in self._days)
@@ -95,7 +96,7 @@ class Draft:
             interests = sorted((timeline.newest(raw), f) for f, raw in live.items() if not timeline.is_shield(raw))
             if len(live) - len(interests) >= MOST_TIMELINES:
                 return False
-            gone |= {field for _, field in interests[: len(live) - MOST_TIMELINES + 1]}
+            gone |= {field for _, field in interests[: len(live) - MOST_TIMELINES + ROOM]}
         for field in gone - self.changed:
             self.after.pop(field, None)
         for field in [field for field in self.after if self._is_orphan(field)]:
@@ -116,8 +117,10 @@ class Draft:
     def _enter(self, field: bytes, raw: bytes | None, value: bytes | None) -> None:
         if value is not None:
             self._set(field, value)
-            self._begun += raw is None
-            self._days.add(0 if raw is None else timeline.newest(raw) // DAY)
+            if raw is None:
+                self._begun += 1
+            else:
+                self._days.add(timeline.newest(raw) // DAY)
 
     def _remove(self, field: bytes, at: int, times: int) -> None:
         raw = self._timeline(field)

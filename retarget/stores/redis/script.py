@@ -24,6 +24,7 @@ from retarget.timelines import (
     LOOK_EVERY,
     MOST_TIMELINES,
     RECORD,
+    ROOM,
     SLACK,
     Alternative,
     Change,
@@ -56,7 +57,9 @@ _CONSTANTS = {
     "DAY": DAY,
     "LAST_MOMENT": LAST_MOMENT,
     "MOST_TIMELINES": MOST_TIMELINES,
+    "ROOM": ROOM,
     "LOOK_EVERY": LOOK_EVERY,
+    "MOST_WORDS": 4_000,
     "IDS_KEPT": IDS_KEPT,
     "RECORD": RECORD,
     "PIECE": keys.PIECE,
@@ -70,12 +73,17 @@ _CONSTANTS = {
 }
 
 
-def _filled_in(text: str) -> str:
-    """The script with numbers for its constants: as variables they would cost a microsecond in every call."""
-    return re.sub(r"\b[A-Z_]+\b", lambda word: str(_CONSTANTS.get(word[0], word[0])), text)
+def source(**others: int) -> str:
+    """The script with numbers for its constants: as variables they would cost a microsecond in every call.
+
+    `others` are constants with another value, for measurements.
+    """
+    numbers = _CONSTANTS | others
+    text = files("retarget.stores.redis").joinpath("write.lua").read_text(encoding="utf-8")
+    return re.sub(r"\b[A-Z_]+\b", lambda word: str(numbers.get(word[0], word[0])), text)
 
 
-SCRIPT = _filled_in(files("retarget.stores.redis").joinpath("write.lua").read_text(encoding="utf-8"))
+SCRIPT = source()
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 _ALTERNATIVE = struct.Struct(">III5sI")

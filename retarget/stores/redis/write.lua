@@ -133,9 +133,8 @@ end
 
 -- 4. Make its changes, in memory.
 -- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when the
--- number of fields passes a multiple of LOOK_EVERY, when the visitor is full, or when no timeline entered has an entry of
--- NOW's day yet. That is rare, so it costs little, and it includes the first write of every day, so no dead timeline
--- stays for long.
+-- number of fields passes a multiple of LOOK_EVERY, when the visitor is full, or when the timelines entered have no entry
+-- of NOW's day yet. That is rare, so it costs little.
 -- Settling comes to further changes, which its record names: they are made next.
 local full, size, begun, any_entered, active_today, changed, changed_names = false, nil, 0, false, false, {}, {}
 local mark, record, record_changed, pieces = 'H' .. hold, nil, false, 0 -- `pieces` of the record are on the server
@@ -231,9 +230,12 @@ while left > 0 or (more and more[next_more]) do
       if not size then size = call('HLEN', key) end
       full = full or (kind ~= RECORDED and size >= MOST_TIMELINES)
       if changes_timeline then
-        any_entered = true
-        if not raw then begun = begun + 1 end
-        active_today = active_today or math.floor(latest / DAY) == math.floor(now / DAY)
+        if raw then
+          any_entered = true
+          active_today = active_today or math.floor(latest / DAY) == math.floor(now / DAY)
+        else
+          begun = begun + 1
+        end
         if kind == RECORDED then ttl = math.max(ttl, horizon(head) + 1 + at - now) end
       end
     end
@@ -320,10 +322,11 @@ for i = 1, #changed_names do
 end
 
 -- 5. Evict.
--- Timelines whose entries have all expired; if the visitor is full, the oldest that no blocking rule asks about; and the
--- records of holds that are gone.
+-- Timelines whose entries have all expired; if the visitor is full, the oldest that no blocking rule asks about, to have
+-- room for ROOM more; and the records of holds that are gone.
 if looks and size > 0 then
-  local all, interests, shields, records, lasts = call('HGETALL', key), {}, 0, {}, {}
+  local all, shields, interests, latests, records, lasts = call('HGETALL', key), 0, {}, {}, {}, {}
+  local leasts = {} -- for each head, the oldest entry that keeps a timeline
   for i = 1, #all, 2 do
     local name, raw = all[i], all[i + 1]
     local initial = sub(name, 1, 1)
@@ -332,14 +335,19 @@ if looks and size > 0 then
         error({ err = 'CORRUPT a field of ' .. #name .. ' bytes is not a valid timeline' })
       end
       local head, latest = unpack_bytes('>I2', raw), unpack_bytes('>I4', raw, #raw - ENTRY + 1)
-      if latest < now - horizon(head) - SLACK then
+      local least = leasts[head]
+      if not least then
+        least = now - horizon(head) - SLACK
+        leasts[head] = least
+      end
+      if latest < least then
         if not changed[name] then to_delete[#to_delete + 1] = name end
       else
         if initial == 'H' then lasts[name] = true end
         if head >= SHIELD then
           shields = shields + 1
         else
-          interests[#interests + 1] = { latest, name }
+          interests[#interests + 1], latests[#latests + 1] = name, latest
         end
       end
     elseif sub(name, 1, 2) == '#h' then
@@ -355,12 +363,23 @@ if looks and size > 0 then
   end
   if full and shields + #interests >= MOST_TIMELINES then
     if shields >= MOST_TIMELINES then return -1 end
-    table.sort(interests, function(a, b)
-      if a[1] ~= b[1] then return a[1] < b[1] end
-      return a[2] < b[2]
-    end)
-    for i = 1, shields + #interests - MOST_TIMELINES + 1 do
-      if not changed[interests[i][2]] then to_delete[#to_delete + 1] = interests[i][2] end
+    local excess = math.min(shields + #interests - MOST_TIMELINES + ROOM, #interests)
+    local in_order, equally_old = {}, {}
+    for i = 1, #latests do in_order[i] = latests[i] end
+    table.sort(in_order)
+    local last = in_order[excess]
+    for i = 1, #interests do
+      local name = interests[i]
+      if latests[i] < last then
+        excess = excess - 1
+        if not changed[name] then to_delete[#to_delete + 1] = name end
+      elseif latests[i] == last then
+        equally_old[#equally_old + 1] = name
+      end
+    end
+    table.sort(equally_old) -- by name, so that every store evicts the same
+    for i = 1, excess do
+      if not changed[equally_old[i]] then to_delete[#to_delete + 1] = equally_old[i] end
     end
   end
 end
@@ -383,10 +402,12 @@ end
 
 -- 7. Write.
 -- Nothing can fail from here on: a server out of memory refuses the script before it begins.
-local ttl_left = call('TTL', key)
 if #to_set > 0 then
-  call('HSET', key, unpack(to_set))
+  local ttl_left = call('TTL', key)
+  for i = 1, #to_set, MOST_WORDS do call('HSET', key, unpack(to_set, i, math.min(i + MOST_WORDS - 1, #to_set))) end
   if ttl_left < ttl + SLACK then call('EXPIRE', key, ttl + SLACK) end
 end
-if #to_delete > 0 then call('HDEL', key, unpack(to_delete)) end -- last: a hash that loses all its fields loses its TTL
+for i = 1, #to_delete, MOST_WORDS do -- last: a hash that loses all its fields loses its TTL
+  call('HDEL', key, unpack(to_delete, i, math.min(i + MOST_WORDS - 1, #to_delete)))
+end
 return number
