@@ -12,7 +12,6 @@ from typing import assert_never
 
 from retarget.timelines import (
     DAY,
-    DELIVERED,
     HELD,
     HOLD,
     MOST_TIMELINES,
@@ -148,12 +147,9 @@ class Draft:
             self._set(field, None)
 
     def _clear(self) -> None:
-        for field, raw in self._before.items():
-            if field not in self.changed and not self._is_delivered(field, raw):
+        for field in self._before:
+            if field not in self.changed:
                 self._set(field, None)
-
-    def _is_delivered(self, field: bytes, raw: bytes) -> bool:
-        return field.startswith(DELIVERED) and timeline.is_packed(raw) and timeline.is_live(raw, self._now)
 
     def _is_orphan(self, field: bytes) -> bool:
         """Whether this is a part of the record of a hold that is gone."""

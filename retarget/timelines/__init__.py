@@ -8,7 +8,6 @@ from retarget.timelines.keys import IDS_KEPT, RECORD
 from retarget.timelines.store import AsyncStore, Health, State, Store
 from retarget.timelines.timeline import (
     ACTIVITY,
-    DELIVERED,
     DUE,
     ENTRY,
     HEAD,
@@ -67,7 +66,6 @@ from retarget.timelines.writes import (
 __all__ = [
     "ACTIVITY",
     "DAY",
-    "DELIVERED",
     "DENIED",
     "DUE",
     "ENTRY",

@@ -140,7 +140,8 @@ def values(ads: Retargeter, claim: Claim, event: Event, candidate: Candidate) ->
     assert_type(decision[candidate], Verdict)
     assert_type(list(decision), list[str | Candidate])
     assert_type(len(decision), int)
-    assert_type(decision.at, int)
+    assert_type(decision.at, datetime)
+    assert_type(decision.second, int)
     assert_type(decision.degraded, StoreError | None)
     assert_type(decision.annoyance, AnnoyanceLevel | None)
 

@@ -21,7 +21,7 @@
 --                REMOVE     `at`, at most `weight` times
 --                RESERVE    until `at`, then length u32 and the record of the places; the entries of the reservation follow
 --                SETTLE     what HOLD reserved; with a weight, enter it at `at`
---                CLEAR      everything but the live marks of delivered parcels
+--                CLEAR      everything
 --   HOLD     the mark of one hold, 5 bytes, or empty
 --   NAME     timelines that the first alternative names: read by one command instead of one each
 --
@@ -239,11 +239,8 @@ while left > 0 or (more and more[next_more]) do
   elseif kind == CLEAR then
     local all = call('HGETALL', key)
     for i = 1, #all, 2 do
-      local field, value = all[i], all[i + 1]
+      local field = all[i]
       local stays = changed[field] or (id ~= '' and (field == '#0' or field == '#1' or field == '#2'))
-      if not stays and sub(field, 1, 1) == 'D' and #value >= HEAD + ENTRY and (#value - HEAD) % ENTRY == 0 then
-        stays = unpack_bytes('>I4', value, #value - ENTRY + 1) >= now - horizon(unpack_bytes('>I2', value)) - SLACK
-      end
       if not stays then
         timelines[field], changed[field], changed_names[#changed_names + 1] = false, true, field
       end
