@@ -262,6 +262,10 @@ class Plan:
         place = self.activity_place
         return () if place is None else (Cover(ACTIVITY, first, last, self._places.pause, place.keep, place.head),)
 
+    def asks_activity(self, at: int, now: int) -> bool:
+        """Whether it matters at `now` that the visitor was active at this second."""
+        return self.activity_place is not None and at >= now - self.activity_place.horizon
+
     def reserved(self, subject: Subject) -> tuple[Reserved, ...]:
         """Where an impression is reserved: where it will be counted, and where it keeps a session going meanwhile."""
         counted = (

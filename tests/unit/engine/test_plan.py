@@ -304,6 +304,15 @@ def test_activity_is_an_interval_in_the_visitors_activity() -> None:
     assert plan.place_of(ACTIVITY) == place
 
 
+def test_activity_matters_for_a_day_and_a_pause() -> None:
+    """If a rule asks about sessions; of no event else."""
+    plan = plan_of('session = "20 minutes"\n[campaign.ad]\ncaps = ["2 per session"]')
+    longest = SESSION_AT_MOST + 1_200
+    asked = [plan.asks_activity(9, now) for now in (0, 9, 9 + longest, 10 + longest)]
+    assert asked == [True, True, True, False]
+    assert not plan_of('[campaign.ad]\ncaps = ["2 per day"]').asks_activity(9, 9)
+
+
 def test_a_session_cap_needs_the_session_to_be_going_on() -> None:
     """The cap forbids only while both facts are true; it looks back to the start of the newest interval."""
     plan = plan_of('session = "20 minutes"\n[campaign.ad]\ncaps = ["2 per session"]')
