@@ -240,8 +240,8 @@ while left > 0 or (more and more[next_more]) do
       end
     end
   elseif kind == CLEAR then
-    local all = call('HKEYS', key)
-    for i = 1, #all do
+    local all = call('HGETALL', key) -- HKEYS would do, but is one more right that a user needs
+    for i = 1, #all, 2 do
       local field = all[i]
       local stays = changed[field] or (id ~= '' and (field == '#0' or field == '#1' or field == '#2'))
       if not stays then
