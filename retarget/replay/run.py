@@ -15,15 +15,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from retarget.errors import InputError, LogError
-from retarget.logs import BATCH, UNIT, Log, LogKinds, LogOptions
-from retarget.policy import Policy, Rules, labels_in
+from retarget.logs import BATCH, FIELDS, UNIT, Log, LogKinds, LogOptions
+from retarget.policy import Condition, Policy, Rules, labels_in
 from retarget.replay.by_store import StoreJudge
 from retarget.replay.figures import Denials, Frequency, Losses, Replay, Tally, VisitorLosses, denial
 from retarget.replay.meanings import Meanings, zone_named
@@ -105,16 +105,30 @@ def open_log(options: LogOptions, policy: Policy) -> Log:
 
 
 def labels_of(policy: Policy) -> tuple[str, ...]:
-    """The names of the labels by which the policy can tell two impressions of one campaign apart."""
+    """The names of the labels by which the policy can tell two impressions of one campaign apart.
+
+    A label counts under `name:value`. So what precedes a colon in the subject of a condition may name one, as may a
+    campaign's id, unless that is a field of the log (`visit id:5`); a template names those that fill it.
+    """
     kinds = {key.partition(":")[0]: None for key in policy.caps}
-    conditions = []
-    for rules in (*policy.campaign.values(), *([policy.defaults] if policy.defaults else [])):
-        conditions += [*chain.from_iterable(rules.audience), *rules.exclude]
     if policy.annoyance and policy.annoyance.points:
         kinds["channel"] = None
-    for condition in conditions:
-        kinds |= dict.fromkeys(labels_in(condition.subject or ""))
+    subjects = [condition.subject for condition in _conditions(policy) if condition.subject is not None]
+    for subject in subjects:
+        kinds |= dict.fromkeys(labels_in(subject))
+    for subject in (*subjects, *policy.campaign):
+        literal = subject.partition("{")[0]
+        prefixes = (literal[:end] for end, letter in enumerate(literal) if letter == ":" and end)
+        kinds |= dict.fromkeys(prefix for prefix in prefixes if prefix not in FIELDS)
     return tuple(kind for kind in kinds if kind != "campaign")
+
+
+def _conditions(policy: Policy) -> Iterator[Condition]:
+    """Every condition of the policy: of campaigns, of the defaults and of segments."""
+    for rules in (*policy.campaign.values(), *([policy.defaults] if policy.defaults else [])):
+        yield from (*chain.from_iterable(rules.audience), *rules.exclude)
+    for segment in policy.annoyance.segment.values() if policy.annoyance else ():
+        yield from chain.from_iterable(segment.who)
 
 
 def _replayed(policy: Policy, time_zone: str | None) -> Policy:
