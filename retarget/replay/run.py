@@ -15,18 +15,19 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from retarget.engine import Plan
 from retarget.errors import InputError, LogError
-from retarget.logs import BATCH, FIELDS, UNIT, Log, LogKinds, LogOptions
-from retarget.policy import Condition, Policy, Rules, labels_in
+from retarget.logs import BATCH, UNIT, Log, LogKinds, LogOptions
+from retarget.policy import Policy, Rules
 from retarget.replay.by_store import StoreJudge
 from retarget.replay.figures import Denials, Frequency, Losses, Replay, Tally, VisitorLosses, denial
-from retarget.replay.meanings import Meanings, zone_named
+from retarget.replay.full import FullRules
+from retarget.replay.meanings import Meanings, labels_of, zone_named
 from retarget.replay.workers import losses as chunk_losses
 from retarget.replay.workers import visitor_losses
 from retarget.retargeter import Retargeter, open_store
@@ -87,7 +88,8 @@ def replay(
             count.in_memory(processes)
             return count.result(policy, time.perf_counter() - began, None)
         opened_store = open_store(store, _TIMEOUT)
-        judge = StoreJudge(replayed, opened_store, f"rt:replay-{secrets.token_hex(4)}:")
+        rules = FullRules(Plan(replayed), labels_of(policy))
+        judge = StoreJudge(replayed, opened_store, f"rt:replay-{secrets.token_hex(4)}:", rules)
         try:
             count.on_store(judge)
             seconds = time.perf_counter() - began
@@ -102,33 +104,6 @@ def replay(
 def open_log(options: LogOptions, policy: Policy) -> Log:
     """Open a log with only the labels that the policy asks about, as far as the log has them. Raises as `Log` does."""
     return Log(replace(options, labels=labels_of(policy), optional_labels=True))
-
-
-def labels_of(policy: Policy) -> tuple[str, ...]:
-    """The names of the labels by which the policy can tell two impressions of one campaign apart.
-
-    A label counts under `name:value`. So what precedes a colon in the subject of a condition may name one, as may a
-    campaign's id, unless that is a field of the log (`visit id:5`); a template names those that fill it.
-    """
-    kinds = {key.partition(":")[0]: None for key in policy.caps}
-    if policy.annoyance and policy.annoyance.points:
-        kinds["channel"] = None
-    subjects = [condition.subject for condition in _conditions(policy) if condition.subject is not None]
-    for subject in subjects:
-        kinds |= dict.fromkeys(labels_in(subject))
-    for subject in (*subjects, *policy.campaign):
-        literal = subject.partition("{")[0]
-        prefixes = (literal[:end] for end, letter in enumerate(literal) if letter == ":" and end)
-        kinds |= dict.fromkeys(prefix for prefix in prefixes if prefix not in FIELDS)
-    return tuple(kind for kind in kinds if kind != "campaign")
-
-
-def _conditions(policy: Policy) -> Iterator[Condition]:
-    """Every condition of the policy: of campaigns, of the defaults and of segments."""
-    for rules in (*policy.campaign.values(), *([policy.defaults] if policy.defaults else [])):
-        yield from (*chain.from_iterable(rules.audience), *rules.exclude)
-    for segment in policy.annoyance.segment.values() if policy.annoyance else ():
-        yield from chain.from_iterable(segment.who)
 
 
 def _replayed(policy: Policy, time_zone: str | None) -> Policy:
@@ -179,7 +154,8 @@ class _Count:
                 self._progressed(BATCH)
         for one in visitors.values():
             one.finish()
-        self.losses.dropped = judge.finish()
+        judge.finish()
+        self.losses.dropped, self.losses.full = judge.dropped, judge.full
         self._without_visitor()
 
     def _without_visitor(self) -> None:
@@ -232,6 +208,7 @@ class _Count:
             reached=sum(before.values()) - unreached,
             unknown_visitors=self.unknown,
             dropped=self.losses.dropped,
+            full=self.losses.full.figures(),
             events=self.log.count,
             first=min(moments, default=None),
             last=None if self.rows.last is None else _utc(self.rows.last),

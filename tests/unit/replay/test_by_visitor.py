@@ -15,7 +15,7 @@ from retarget.logs import Kind
 from retarget.logs.log import LogRow
 from retarget.policy import Policy
 from retarget.replay.by_visitor import VisitorJudge
-from retarget.replay.run import labels_of
+from retarget.replay.meanings import labels_of
 from tests.property.oracle import Oracle
 from tests.support.replays import EVERYTHING, MONDAY, row, run, shop_rows
 from tests.support.strategies import events, policies, second_of
@@ -95,6 +95,7 @@ def test_a_bot_with_more_timelines_than_a_visitor_may_have() -> None:
     assert result.total.rules["full", "full"] > 0
     assert result.dropped == 20
     assert result.reached == 2
+    assert result.full.visitors == 1
 
 
 @pytest.mark.parametrize(

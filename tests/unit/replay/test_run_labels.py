@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from retarget.events import Candidate
 from retarget.logs.log import LogRow
 from retarget.policy import Policy
-from retarget.replay.run import labels_of, replay
+from retarget.replay.meanings import labels_of
+from retarget.replay.run import replay
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
 from tests.support.replays import MONDAY, opened, row, run
