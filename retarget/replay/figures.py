@@ -126,7 +126,7 @@ class Replay:
     dropped: int
     """Other events that were not recorded because their visitor was full."""
     full: Fullness
-    """The visitors who became full, and the rules that make so many timelines."""
+    """The visitors who became full, and the rules that make their timelines."""
     events: int
     """Rows of the log."""
     first: datetime | None

@@ -1,7 +1,7 @@
-"""Visitors who became full: how many, and which rules make so many timelines.
+"""Visitors who became full: how many, and which rules make their timelines.
 
 Rules:
-- A visitor is full when so many timelines matter to rules that block that nothing more can be counted.
+- A visitor is full when rules that block ask about `MOST_TIMELINES` of their timelines: nothing more can be counted.
 - Each such timeline is counted under one rule: of those that ask about it, the one that needs it longest.
 - A rule is known by its text, as in a verdict: a cap that a thousand campaigns share is one rule.
 """
