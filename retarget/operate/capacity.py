@@ -312,19 +312,21 @@ def _assumed(workload: Workload, plan: Plan, likely: list[tuple[float, Shape]]) 
     spread = labels_of_candidates(workload, plan.policy)
     if spread:
         values = ", ".join(f"{number:,} of {kind}" for kind, number in spread.items())
-        guessed = [kind for kind in spread if kind not in workload.distinct]
-        cure = f" (--distinct {guessed[0]}=N says how many)" if guessed else ""
-        yield f"How many values of a label your visitors really meet: {values} are assumed for each{cure}."
+        guessed = next((kind for kind in spread if kind not in workload.distinct), None)
+        cure = f": --distinct {guessed}=N says how many" if guessed else ""
+        yield f"How many values of a label your visitors really meet: {values} for each visitor are assumed{cure}."
     asked = [f"{event} {subject}" if subject else event for event, subject in asked_events(plan.policy)]
     if asked:
         named = ", ".join(asked[:_MOST_NAMED]) + (
             f" and {len(asked) - _MOST_NAMED:,} more" * (len(asked) > _MOST_NAMED)
         )
         number = len(other_timelines(workload, plan))
-        assumed = f"{number:,} timeline{'' if number == 1 else 's'} of one entry each" if number else "none"
-        verb = "are" if number > 1 else "is"
-        wanted = f", not {workload.visits:,}: the policy asks about no more" if number < workload.visits else ""
-        yield f"How many other events your visitors really have ({named}): {assumed} {verb} assumed for each{wanted}."
+        assumed = "none are assumed: --visits N says how many"
+        if number:
+            timelines, verb = ("timeline", "is") if number == 1 else ("timelines", "are")
+            assumed = f"{number:,} {timelines} of one entry for each visitor {verb} assumed"
+        fewer = f", not {workload.visits:,}, since the policy asks about no more" if number < workload.visits else ""
+        yield f"How many other events your visitors really have ({named}): {assumed}{fewer}."
     full = sum(share for share, shape in likely if len(shape.fields) > MOST_TIMELINES)
     if full:
         yield (

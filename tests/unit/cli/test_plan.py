@@ -32,10 +32,10 @@ def test_labels_that_come_with_candidates(run: Run, tmp_path: Path) -> None:
     policy.write_text('[caps]\nitem = ["3 per 7 days"]\n[campaign.c]\naudience = ["visit product/{item}"]\n')
     shop = ("plan", "--visitors", "1e6", "--campaigns", 1, "--policy", policy, "--spread", "even")
     assumed = " ".join(run(*shop).out.split())
-    assert "1 of item are assumed for each (--distinct item=N says how many)." in assumed
-    assert "(visit product/{item}): none is assumed for each." in assumed
+    assert "1 of item for each visitor are assumed: --distinct item=N says how many." in assumed
+    assert "(visit product/{item}): none are assumed: --visits N says how many." in assumed
     given = ("--distinct", "item=12", "--visits", 9)
-    assert "really meet: 12 of item are assumed for each." in " ".join(run(*shop, *given).out.split())
+    assert "really meet: 12 of item for each visitor are assumed." in " ".join(run(*shop, *given).out.split())
     few, many = (json.loads(run(*shop, *more, "--json", "-").out) for more in ((), given))
     assert many["timelines"] - few["timelines"] == 11 + 9
 

@@ -200,14 +200,14 @@ ITEMS = Policy.from_text(
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        ({"distinct": {"item": 12, "slot": 3}}, "really meet: 12 of item, 3 of slot are assumed for each."),
+        ({"distinct": {"item": 12, "slot": 3}}, "really meet: 12 of item, 3 of slot for each visitor are assumed."),
         (
             {"distinct": {"item": 12}},
-            ": 12 of item, 4 of slot are assumed for each (--distinct slot=N says how many).",
+            ": 12 of item, 4 of slot for each visitor are assumed: --distinct slot=N says how many.",
         ),
-        ({"visits": 0}, "(visit product/{item}, open, start and 1 more): none is assumed for each."),
-        ({"visits": 1}, "1 more): 1 timeline of one entry each is assumed for each."),
-        ({"visits": 300}, "1 more): 300 timelines of one entry each are assumed for each."),
+        ({"visits": 0}, "(visit product/{item}, open, start and 1 more): none are assumed: --visits N says how many."),
+        ({"visits": 1}, "1 more): 1 timeline of one entry for each visitor is assumed."),
+        ({"visits": 300}, "1 more): 300 timelines of one entry for each visitor are assumed."),
     ],
 )
 def test_the_estimate_says_what_it_assumes(work: dict[str, Any], said: str) -> None:
@@ -222,7 +222,7 @@ def test_no_more_events_than_the_policy_asks_about() -> None:
     assert [
         text
         for text in found.unknown
-        if "2 timelines of one entry each are assumed for each, not 5" in text and "not 5" in text
+        if "2 timelines of one entry for each visitor are assumed, not 5" in text and "not 5" in text
     ]
 
 
