@@ -167,7 +167,7 @@ def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:
         (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),
         (["--store", "unix:///nowhere/at/all"], "retarget: "),
         (["--json", "/nowhere/figures.json"], "retarget: /nowhere/figures.json: No such file or directory"),
-        (["--what"], "No such option"),
+        (["--what"], "no such option"),
         (["nowhere.csv"], "retarget: there is no file nowhere.csv"),
     ],
 )

@@ -21,7 +21,7 @@ from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
 from retarget.stores.redis.protocol import writing
-from retarget.timelines import Answer, Write
+from retarget.timelines import MOST_TIMELINES, Answer, Write
 
 LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
 NOW = 1_794_312_000
@@ -228,7 +228,7 @@ def test_no_more_events_than_the_policy_asks_about() -> None:
 
 def test_visitors_who_would_be_full_are_reported() -> None:
     """More timelines than a visitor has room for are said to be too many."""
-    for visits, full in ((100, False), (500, True)):
+    for visits, full in ((100, False), (MOST_TIMELINES - 10, True)):
         work = replace(LARGE, visits=visits, distinct={"item": 30})
         said = [text for text in estimate_capacity(work, plan=Plan(ITEMS)).unknown if "leave no room" in text]
         assert bool(said) is full

@@ -16,7 +16,7 @@ from retarget.operate.workload import Spread, Workload, labels_of_candidates, ot
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
-from retarget.timelines import keys, timeline
+from retarget.timelines import MOST_TIMELINES, keys, timeline
 
 LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
 NOW = 1_794_312_000
@@ -205,7 +205,7 @@ def test_ids_take_their_length() -> None:
         {"share_of_claims": 0.7, "share_of_records": 0.7},
         {"campaign_bytes": 0},
         {"distinct": {"item": 0}},
-        {"distinct": {"item": 513}},
+        {"distinct": {"item": MOST_TIMELINES + 1}},
     ],
 )
 def test_an_invalid_workload_is_refused(wrong: dict[str, Any]) -> None:
