@@ -7,6 +7,7 @@ that crashed is one that is never resumed: whatever is asserted of every node is
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from retarget import MemoryStore, NotExecuted, OutcomeUnknown, Policy, StoreError
-from retarget.calls import Operations, Steps, merge
+from retarget.calls import Operations, Steps
 from retarget.calls.requests import Apply, Delete
 from retarget.timelines import timeline
 from tests.support.merges import KEYS, NOW
@@ -176,7 +177,7 @@ _numbers = _Numbers()
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Number parcels in order."""
-    with mock.patch.object(merge.secrets, "randbelow", _numbers):
+    with mock.patch.object(secrets, "randbelow", _numbers):
         yield
 
 
