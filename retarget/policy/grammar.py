@@ -226,7 +226,8 @@ def _weekday(word: str, text: str) -> int:
     if word in _WEEKDAYS:
         return _WEEKDAYS[word]
     if len(words := word.split()) > 1 and _WEEKDAYS.keys() >= set(words):
-        raise ValueError(f'{text!r} is not a valid list of days: separate days with commas, "{", ".join(words)}"')
+        separated = re.sub(r"(?<=\w)\s+(?=\w)", ", ", text.lower().strip())
+        raise ValueError(f'{text!r} is not a valid list of days: separate days with commas, "{separated}"')
     raise _invalid_days(text)
 
 

@@ -185,3 +185,42 @@ def implies(one: Condition, other: Condition, lookback: LookbackOf) -> bool:
 def clause_implies(clause: Iterable[Condition], other: Iterable[Condition], lookback: LookbackOf) -> bool:
     """Whether the clause implies the other one: each of its alternatives implies an alternative of the other."""
     return all(any(implies(one, two, lookback) for two in other) for one in clause)
+
+
+Topic: TypeAlias = tuple[str, str | None]
+"""What a condition asks about: an event, and its subject, None for any."""
+
+_EACH = ""
+"""Stands for every subject, where clauses are looked up by what they ask: no subject is empty."""
+
+
+def topics(condition: Condition) -> tuple[Topic, ...]:
+    """What conditions ask that this one may imply."""
+    event, subject = condition.event, condition.subject
+    return ((event, None),) if subject is None else ((event, subject), (event, None))
+
+
+class Clauses:
+    """A list of clauses by what they ask: which of them may imply which, without comparing each with each."""
+
+    def __init__(self, clauses: Iterable[Iterable[Condition]]) -> None:
+        self._asking: dict[Topic, list[int]] = {}
+        self._first: dict[Topic, list[int]] = {}
+        for position, clause in enumerate(clauses):
+            for index, condition in enumerate(clause):
+                self._asking.setdefault((condition.event, condition.subject), []).append(position)
+                if index == 0:
+                    for subject in (condition.subject, _EACH):
+                        self._first.setdefault((condition.event, subject), []).append(position)
+
+    def implied_by(self, clause: Iterable[Condition]) -> list[int]:
+        """The positions of clauses that this one may imply, in order: its first alternative implies one of theirs."""
+        first = next(iter(clause))
+        return sorted({position for topic in topics(first) for position in self._asking.get(topic, ())})
+
+    def implying(self, clause: Iterable[Condition]) -> list[int]:
+        """The positions of clauses that may imply this one, in order: their first alternative implies one of its."""
+        found: set[int] = set()
+        for condition in clause:
+            found.update(self._first.get((condition.event, condition.subject or _EACH), ()))
+        return sorted(found)

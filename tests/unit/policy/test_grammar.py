@@ -219,8 +219,10 @@ RIGHT_DAYS = 'write "mon-sat", "sat, sun" or "mon, wed-fri"'
 WRONG_DAYS = [
     ("monday tuesday", 'separate days with commas, "monday, tuesday"'),
     ("mon tue", 'separate days with commas, "mon, tue"'),
-    ("mon, wed fri", 'separate days with commas, "wed, fri"'),
-    ("mon tue-fri", 'separate days with commas, "mon, tue"'),
+    ("saturday sunday", 'separate days with commas, "saturday, sunday"'),
+    ("mon, wed fri", 'separate days with commas, "mon, wed, fri"'),
+    ("mon tue-fri", 'separate days with commas, "mon, tue-fri"'),
+    ("mon-wed  fri", 'separate days with commas, "mon-wed, fri"'),
     ("mon-someday", RIGHT_DAYS),
     ("mon someday", RIGHT_DAYS),
     ("mo", RIGHT_DAYS),
@@ -281,6 +283,22 @@ def test_templates() -> None:
 def test_label_kinds(text: str, *, valid: bool) -> None:
     """Letters, digits, - and _, not starting with a digit."""
     assert grammar.is_label_kind(text) is valid
+
+
+@given(
+    st.lists(st.sampled_from(["mon", "monday", "Tue", "tuesday", "wed", "SATURDAY", "sun"]), min_size=1, max_size=4),
+    st.lists(
+        st.sampled_from([",", ", ", " ", "  ", "-", " - ", ";", "/", " and ", "\t", "\n", "+", " to ", ""]), min_size=3
+    ),
+)
+def test_no_day_is_ever_dropped(words: list[str], between: list[str]) -> None:
+    """However days are strung together: all of them are read, or the text is refused."""
+    text = "".join(word + gap for word, gap in zip(words, [*between[: len(words) - 1], ""], strict=False))
+    try:
+        days = grammar.parse_days(text).days
+    except ValueError:
+        return
+    assert {grammar.parse_days(word).days for word in words} <= {frozenset({day}) for day in days}
 
 
 # ---- any text --------------------------------------------------------------------------------------------------------

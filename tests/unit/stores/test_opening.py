@@ -62,5 +62,5 @@ def test_clients_of_redis_py_are_taken_as_they_are() -> None:
 def test_a_timeout_out_of_range_is_refused(timeout: Any) -> None:
     """Above 0 and at most 60 seconds."""
     for opens in (open_store, open_async_store):
-        with pytest.raises(ConfigError, match="timeout=.*more than 0 and at most 60"):
+        with pytest.raises(ConfigError, match=r"timeout=.*more than 0 and at most 60"):
             opens("memory://", timeout)
