@@ -9,8 +9,9 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TypeAlias
+from zoneinfo import ZoneInfo
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -34,6 +35,8 @@ class Candidate:
 
 Subject: TypeAlias = str | Candidate
 When: TypeAlias = datetime | float
+Zone: TypeAlias = str | int | ZoneInfo | timezone
+"""A time zone: an IANA name, "+02:00", minutes east of UTC, a ZoneInfo or a fixed `datetime.timezone`."""
 
 
 @dataclass(frozen=True, slots=True)

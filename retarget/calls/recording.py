@@ -22,14 +22,15 @@ _log = logging.getLogger("retarget")
 
 def event_write(plan: Plan, clock: Clock, visitors: Visitors, event: Event) -> Write | bool:
     """The write that counts an event, or the result where there is nothing to write. Raises InputError."""
-    at, now = clock.event_time(event.at)
+    moment = clock.happened(event.at, "at")
+    at, now = moment.second, clock.judged(moment)
     id_ = event_id(event.event, event.id)
     choices = _event_alternatives(plan, clock, event, at, now)
     if event.visitor is None:
         return False
     key = visitors.key(event.visitor)
     if choices is None:
-        _report_too_old(at)
+        report_too_old("record", at)
         return False
     if not (id_ or choices[0].changes):
         return True
@@ -39,7 +40,7 @@ def event_write(plan: Plan, clock: Clock, visitors: Visitors, event: Event) -> W
 def was_counted(answer: Answer) -> bool:
     """Whether the write counted the event; one that was dropped is reported."""
     if answer == LATE:
-        _report_too_old(None)
+        report_too_old("record", None)
     elif answer == FULL:
         _log.warning("record: this visitor's timelines are full; the event was dropped")
     return isinstance(answer, int) and answer > DENIED
@@ -53,7 +54,7 @@ def _event_alternatives(plan: Plan, clock: Clock, event: Event, at: int, now: in
         return known
     places = plan.places(event.event, check_event(event))
     fresh = [place for place in places if at >= now - place.horizon]
-    if places and not fresh:
+    if places and not fresh and not plan.asks_activity(at, now):
         return None
     remembered = outcome(event.subject) if event.subject is not None else NO_OUTCOME
     choices = alternatives(plan, fresh, at, now, outcome=remembered)
@@ -62,10 +63,11 @@ def _event_alternatives(plan: Plan, clock: Clock, event: Event, at: int, now: in
     return choices
 
 
-def _report_too_old(at: int | None) -> None:
+def report_too_old(call: str, at: int | None) -> None:
+    """Log that an event was not counted, since no rule asks about one that old."""
     when = f"of {datetime.fromtimestamp(at, UTC).isoformat()} " if at is not None else ""
     _log.warning(
-        "record: an event %sis older than any rule asks about, and was dropped (for an old log, give a clock= of its "
-        "time)",
+        "%s: an event %sis older than any rule asks about, and was dropped (for an old log, give a clock= of its time)",
+        call,
         when,
     )

@@ -14,19 +14,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from retarget.engine.plan import BoundClause, Fact, Plan, Reason, Rule, compile_subject
+from retarget.engine.fullness import crowding_rule
+from retarget.engine.plan import BoundClause, Counted, Plan, compile_subject
+from retarget.engine.rules import Reason, Rule
 from retarget.engine.view import PlanAt, View
 from retarget.errors import StoreError
 from retarget.events import Subject
+from retarget.timelines import State
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the policy says of one candidate.
 
-    `reason` is one of a closed set of words; `rule` is the rule as written, of several the one that stops binding last;
-    `seen` of `limit` is what it counted (points for the annoyance threshold); `eligible_at` is the first second at
-    which the candidate is eligible if nothing else happens, None if that takes a new event.
+    `reason` is one of a closed set of words; `rule` is the rule as written, of several the one that stops binding last,
+    and for a visitor who is full the one that makes most of their timelines; `seen` of `limit` is what it counted
+    (points for the annoyance threshold); `eligible_at` is the first second at which the candidate is eligible if
+    nothing else happens, None if that takes a new event.
     """
 
     eligible: bool
@@ -53,27 +57,28 @@ class AnnoyanceLevel:
 Pickled: TypeAlias = tuple[
     tuple[Subject, ...], tuple[Subject, ...], int, StoreError | None, AnnoyanceLevel | None, dict[Subject, Verdict]
 ]
-"""What a pickled decision carries: eligible, candidates, at, degraded, annoyance, verdicts."""
+"""What a pickled decision carries: eligible, candidates, second, degraded, annoyance, verdicts."""
 
 
 class Decision:
     """The answer to "what may this visitor be shown?": `eligible`, and `decision[candidate]`, the `Verdict` on each.
 
-    `at` is the epoch second it was judged at. `degraded` is the store's error if the answer is the policy's
-    `on_store_error` instead of one from the visitor's history.
+    `second` is the time it was judged at, in epoch seconds. `degraded` is the store's error if the answer is the
+    policy's `on_store_error` instead of one from the visitor's history.
     """
 
     __slots__ = (
         "_annoyance",
         "_candidates",
+        "_full",
         "_known",
         "_plan_at",
         "_uniform",
         "_verdicts",
         "_view",
-        "at",
         "degraded",
         "eligible",
+        "second",
     )
 
     def __init__(
@@ -82,21 +87,29 @@ class Decision:
         candidates: Sequence[Subject] | None,
         *,
         view: View | None = None,
+        full: State | None = None,
         uniform: Verdict | None = None,
         degraded: StoreError | None = None,
     ) -> None:
+        """Decide by the `view` of a visitor, by the state of one who is `full`, or with one verdict for all."""
         self._plan_at = plan_at
         self._view = view
+        self._full = full
         self._uniform = uniform
         self._candidates = candidates
         self._known: AbstractSet[Subject] | None = None
         self._verdicts: Mapping[Subject, Verdict] | None = None  # set where the decision was unpickled
-        self.at = plan_at.now
+        self.second = plan_at.now
         self.degraded = degraded
         if view is not None:
             self.eligible: tuple[Subject, ...] = tuple(_eligible(plan_at.plan, view, candidates))
         else:  # one verdict for all but those whose hours, days or flight forbid it: that takes no history
             self.eligible = tuple(c for c in self.candidates if uniform and is_open(plan_at, c))
+
+    @property
+    def at(self) -> datetime:
+        """The time it was judged at, in UTC."""
+        return _utc(self.second)
 
     @property
     def candidates(self) -> Sequence[Subject]:
@@ -114,6 +127,9 @@ class Decision:
             raise KeyError(candidate)
         if self._view is not None:
             return verdict(plan, self._view, candidate)
+        if self._full is not None and self._uniform is None:
+            rule = crowding_rule(plan, self._full, self._plan_at.now)
+            self._uniform = Verdict(eligible=False, reason="full", rule=rule)
         assert self._uniform is not None  # noqa: S101 - a decision has a view or a uniform verdict
         if self._uniform and not is_open(self._plan_at, candidate):
             return closed(self._plan_at, candidate)
@@ -126,7 +142,7 @@ class Decision:
         return len(self.candidates)
 
     def __repr__(self) -> str:
-        return f"<Decision {len(self.eligible)} of {len(self)} eligible at {_utc(self.at)}>"
+        return f"<Decision {len(self.eligible)} of {len(self)} eligible at {self.at}>"
 
     @property
     def annoyance(self) -> AnnoyanceLevel | None:
@@ -139,10 +155,10 @@ class Decision:
         """Everything the decision can answer, computed now. Raises StoreError for a corrupt timeline."""
         candidates = tuple(self.candidates)
         verdicts = {candidate: self[candidate] for candidate in candidates}
-        return self.eligible, candidates, self.at, self.degraded, self.annoyance, verdicts
+        return self.eligible, candidates, self.second, self.degraded, self.annoyance, verdicts
 
     def __setstate__(self, state: Pickled) -> None:
-        self.eligible, self._candidates, self.at, self.degraded, self._annoyance, self._verdicts = state
+        self.eligible, self._candidates, self.second, self.degraded, self._annoyance, self._verdicts = state
 
 
 def _eligible(plan: Plan, view: View, candidates: Sequence[Subject] | None) -> list[Subject]:
@@ -173,9 +189,8 @@ def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
     if rule is None:
         return Verdict(eligible=True, reason="eligible", eligible_at=_utc(view.plan_at.now))
     seen = None
-    if rule.limit is not None:
-        labels = plan.labels(compiled.candidate)
-        seen = _seen(view, plan, plan.fact(rule.counted, labels) if rule.counted is not None else None)
+    if rule.counted is not None:
+        seen = _seen(view, plan.counted(rule.counted, plan.labels(compiled.candidate)))
     again = view.next_second(compiled.guards, compiled.openings)
     return Verdict(
         eligible=False,
@@ -220,17 +235,17 @@ def annoyance_level(plan: Plan, view: View) -> AnnoyanceLevel | None:
     """Which threshold is in force for the visitor, and how much of it is used; None without a threshold."""
     for segment in plan.segments:
         if all(map(view.holds_any, plan.bind_formula(segment.who, {}))):
-            used = [(_seen(view, plan, plan.points(cap)), cap) for cap in segment.threshold]
+            used = [(_seen(view, plan.points(cap)), cap) for cap in segment.threshold]
             points, cap = max(used, key=lambda pair: pair[0] / pair[1].limit)
             return AnnoyanceLevel(segment.name, cap.text, points, cap.limit)
     return None
 
 
-def _seen(view: View, plan: Plan, fact: Fact | None) -> int:
-    """How much of a limit is used; 0 if what it counts cannot be named, or its session is over."""
-    if fact is None or (fact.window.anchored and not view.holds(plan.alive)):
+def _seen(view: View, counted: Counted) -> int:
+    """How much of a limit is used; 0 if what it counts cannot be named, or counts nothing now."""
+    if counted.fact is None or not all(map(view.holds_any, counted.provided)):
         return 0
-    return view.count(fact)
+    return view.count(counted.fact)
 
 
 def _is_later(second: int | None, than: int | None) -> bool:

@@ -3,10 +3,12 @@
 Imports `errors` and `events` at most; never a clock, a socket, pydantic or Redis.
 """
 
-from retarget.timelines import keys, timeline
+from retarget.timelines import keys, reservations, timeline
+from retarget.timelines.keys import IDS_KEPT, RECORD
 from retarget.timelines.store import AsyncStore, Health, State, Store
 from retarget.timelines.timeline import (
     ACTIVITY,
+    DUE,
     ENTRY,
     HEAD,
     HELD,
@@ -15,13 +17,17 @@ from retarget.timelines.timeline import (
     LAST_MOMENT,
     MIN_KEEP,
     PARCEL,
+    PARCEL_TO,
     POINTS,
-    SESSIONS,
+    RECORDED,
     SKEW,
+    SLACK,
+    TAKEN,
 )
 from retarget.timelines.windows import (
     DAY,
     SESSION_AT_MOST,
+    Anchor,
     Calendar,
     Days,
     Ends,
@@ -35,24 +41,27 @@ from retarget.timelines.windows import (
     end_instant,
     in_spans,
     instant,
-    session,
 )
 from retarget.timelines.writes import (
     DENIED,
     FULL,
-    IDS_KEPT,
     LATE,
+    LOOK_EVERY,
+    MARK_BYTES,
     MOST_TIMELINES,
     NO_OUTCOME,
-    RECORD,
+    ROOM,
     Alternative,
     Answer,
     Change,
+    Clear,
+    Cover,
     Enter,
     Guard,
     Remove,
     Reserve,
-    Unreserve,
+    Reserved,
+    Settle,
     Write,
 )
 
@@ -60,6 +69,7 @@ __all__ = [
     "ACTIVITY",
     "DAY",
     "DENIED",
+    "DUE",
     "ENTRY",
     "FULL",
     "HEAD",
@@ -69,20 +79,29 @@ __all__ = [
     "IMPRESSION",
     "LAST_MOMENT",
     "LATE",
+    "LOOK_EVERY",
+    "MARK_BYTES",
     "MIN_KEEP",
     "MOST_TIMELINES",
     "NO_OUTCOME",
     "PARCEL",
+    "PARCEL_TO",
     "POINTS",
     "RECORD",
-    "SESSIONS",
+    "RECORDED",
+    "ROOM",
     "SESSION_AT_MOST",
     "SKEW",
+    "SLACK",
+    "TAKEN",
     "Alternative",
+    "Anchor",
     "Answer",
     "AsyncStore",
     "Calendar",
     "Change",
+    "Clear",
+    "Cover",
     "Days",
     "Ends",
     "Enter",
@@ -94,17 +113,28 @@ __all__ = [
     "Opening",
     "Remove",
     "Reserve",
+    "Reserved",
     "Rolling",
+    "Settle",
     "Starts",
     "State",
     "Store",
-    "Unreserve",
     "Window",
     "Write",
     "end_instant",
     "in_spans",
     "instant",
     "keys",
-    "session",
+    "reservations",
     "timeline",
 ]
+
+# Until the rooms above are moved to format 2.
+SESSIONS = b"^"
+
+
+def session() -> Rolling:
+    return Rolling(SESSION_AT_MOST)
+
+
+Unreserve = Remove

@@ -6,6 +6,7 @@ Rules:
 - A rolling window of W seconds still counts an entry exactly W old; the entry leaves one second later.
 - A calendar period begins at the first instant with its local label and ends where the next one begins: a day has 23,
   24 or 25 hours, and begins once, whatever the clocks do at midnight.
+- A window may also begin at another event: an anchor names it. A session is a window with an anchor, and so is `since`.
 - Nothing here reads a clock; the zone is an argument.
 """
 
@@ -13,17 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Literal, Protocol, TypeAlias
-from zoneinfo import ZoneInfo
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 Unit: TypeAlias = Literal["hour", "day", "week", "month"]
 LocalTime: TypeAlias = date | datetime
 
 DAY = 86_400
 SESSION_AT_MOST = DAY
-"""The longest session, in seconds: one that never pauses starts again after this, so that its memory is bounded."""
+"""How far back a session reaches at most, in seconds: one that never pauses is its last 24 hours."""
 
 _MOST_BACK = 8 * 3_600
 """More than any clock has gone back since 1970: seven hours at Vostok in 1994, three at Casey in 2010."""
@@ -36,6 +36,18 @@ _LONGEST = {
 }
 
 
+class Anchor(NamedTuple):
+    """The moment at which a window begins, if it is later: the n-th newest entry of this timeline, and `after` seconds.
+
+    Where there is no such entry, the anchor says nothing. Reserved impressions do not count as entries here: they may
+    yet be released.
+    """
+
+    field: bytes
+    n: int
+    after: int
+
+
 class Window(Protocol):
     """How far back a rule looks."""
 
@@ -43,14 +55,10 @@ class Window(Protocol):
     def horizon(self) -> int:
         """Seconds after which an entry can no longer matter."""
 
-    @property
-    def anchored(self) -> bool:
-        """Whether it starts no earlier than the visitor's current session."""
-
-    def since(self, now: int, zone: ZoneInfo) -> int:
+    def since(self, now: int, zone: tzinfo) -> int:
         """The first second that counts at `now`."""
 
-    def leaves(self, entry: int, zone: ZoneInfo) -> int:
+    def leaves(self, entry: int, zone: tzinfo) -> int:
         """The first second at which `entry`, which counts now, no longer counts if nothing else happens."""
 
 
@@ -59,22 +67,16 @@ class Rolling:
     """The last `seconds`."""
 
     seconds: int
-    anchored: bool = False
 
     @property
     def horizon(self) -> int:
         return self.seconds
 
-    def since(self, now: int, zone: ZoneInfo) -> int:  # noqa: ARG002 - one protocol for all windows
+    def since(self, now: int, zone: tzinfo) -> int:  # noqa: ARG002 - one protocol for all windows
         return now - self.seconds
 
-    def leaves(self, entry: int, zone: ZoneInfo) -> int:  # noqa: ARG002
+    def leaves(self, entry: int, zone: tzinfo) -> int:  # noqa: ARG002
         return entry + self.seconds + 1
-
-
-def session() -> Rolling:
-    """The visitor's current session: callers take the later of this and the session's start."""
-    return Rolling(SESSION_AT_MOST, anchored=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +85,15 @@ class Flight:
 
     start: LocalTime
     seconds: int
-    anchored: bool = False
 
     @property
     def horizon(self) -> int:
         return self.seconds
 
-    def since(self, now: int, zone: ZoneInfo) -> int:
+    def since(self, now: int, zone: tzinfo) -> int:
         return max(instant(self.start, zone), now - self.seconds)
 
-    def leaves(self, entry: int, zone: ZoneInfo) -> int:  # noqa: ARG002
+    def leaves(self, entry: int, zone: tzinfo) -> int:  # noqa: ARG002
         return entry + self.seconds + 1
 
 
@@ -102,19 +103,18 @@ class Calendar:
 
     unit: Unit
     sunday_first: bool = False
-    anchored: bool = False
 
     @property
     def horizon(self) -> int:
         return _LONGEST[self.unit]
 
-    def since(self, now: int, zone: ZoneInfo) -> int:
+    def since(self, now: int, zone: tzinfo) -> int:
         return self._period(now, zone)[0]
 
-    def leaves(self, entry: int, zone: ZoneInfo) -> int:
+    def leaves(self, entry: int, zone: tzinfo) -> int:
         return self._period(entry, zone)[1]
 
-    def _period(self, at: int, zone: ZoneInfo) -> tuple[int, int]:
+    def _period(self, at: int, zone: tzinfo) -> tuple[int, int]:
         """The period that contains `at`: its first instant, and that of the next one."""
         label = self._label(datetime.fromtimestamp(at, zone).replace(tzinfo=None, fold=0))
         following = self._next(label)
@@ -138,7 +138,7 @@ class Calendar:
         return label + {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}[self.unit]
 
 
-def first_instant(local: datetime, zone: ZoneInfo) -> int:
+def first_instant(local: datetime, zone: tzinfo) -> int:
     """The first epoch second at which the zone's clocks show `local` (naive) or, where they skip it, later."""
     at = int(local.replace(tzinfo=zone).timestamp())
     if datetime.fromtimestamp(at - 1, zone).replace(tzinfo=None) < local:
@@ -157,14 +157,14 @@ _begins = lru_cache(4_096)(first_instant)
 """When a calendar period begins. Cached: the same few are asked for over and over, and zone arithmetic is slow."""
 
 
-def instant(moment: LocalTime, zone: ZoneInfo) -> int:
+def instant(moment: LocalTime, zone: tzinfo) -> int:
     """The epoch second of a date (its first instant) or a datetime, in `zone` if it has no offset."""
     if not isinstance(moment, datetime):
         return first_instant(datetime(moment.year, moment.month, moment.day), zone)  # noqa: DTZ001 - local by intent
     return first_instant(moment, zone) if moment.tzinfo is None else int(moment.timestamp())
 
 
-def end_instant(moment: LocalTime, zone: ZoneInfo) -> int:
+def end_instant(moment: LocalTime, zone: tzinfo) -> int:
     """The first epoch second after `moment`: a date is included whole, a datetime is the end itself."""
     return instant(moment if isinstance(moment, datetime) else moment + timedelta(days=1), zone)
 
@@ -172,7 +172,7 @@ def end_instant(moment: LocalTime, zone: ZoneInfo) -> int:
 class Opening(Protocol):
     """A fact of the clock alone: open or not, and when next."""
 
-    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+    def next_open(self, now: int, zone: tzinfo) -> int | None:
         """The first second at or after `now` at which it is open; None if that is never."""
 
 
@@ -182,7 +182,7 @@ class Starts:
 
     start: LocalTime
 
-    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+    def next_open(self, now: int, zone: tzinfo) -> int | None:
         return max(now, instant(self.start, zone))
 
 
@@ -192,7 +192,7 @@ class Ends:
 
     end: LocalTime
 
-    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+    def next_open(self, now: int, zone: tzinfo) -> int | None:
         return now if now < end_instant(self.end, zone) else None
 
 
@@ -202,10 +202,10 @@ class Days:
 
     weekdays: frozenset[int]
 
-    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+    def next_open(self, now: int, zone: tzinfo) -> int | None:
         return _first_open(self._is_open, (0,), now, zone)
 
-    def _is_open(self, at: int, zone: ZoneInfo) -> bool:
+    def _is_open(self, at: int, zone: tzinfo) -> bool:
         return datetime.fromtimestamp(at, zone).weekday() in self.weekdays
 
 
@@ -215,10 +215,10 @@ class Hours:
 
     spans: tuple[tuple[int, int], ...]
 
-    def next_open(self, now: int, zone: ZoneInfo) -> int | None:
+    def next_open(self, now: int, zone: tzinfo) -> int | None:
         return _first_open(self._is_open, tuple(begin for begin, _ in self.spans), now, zone)
 
-    def _is_open(self, at: int, zone: ZoneInfo) -> bool:
+    def _is_open(self, at: int, zone: tzinfo) -> bool:
         local = datetime.fromtimestamp(at, zone)
         return in_spans(self.spans, local.hour * 3_600 + local.minute * 60 + local.second)
 
@@ -232,9 +232,7 @@ _FORTNIGHT = 16
 """Days to look ahead: a weekday comes within a week, or within two if the calendar skips it."""
 
 
-def _first_open(
-    is_open: Callable[[int, ZoneInfo], bool], begins: tuple[int, ...], now: int, zone: ZoneInfo
-) -> int | None:
+def _first_open(is_open: Callable[[int, tzinfo], bool], begins: tuple[int, ...], now: int, zone: tzinfo) -> int | None:
     """The first open second from `now` on. It can only open at these seconds of the day, or when the clocks change."""
     if is_open(now, zone):
         return now
@@ -252,7 +250,7 @@ def _first_open(
     return first
 
 
-def _changes(midnight: datetime, begins: tuple[int, ...], zone: ZoneInfo) -> Iterator[int]:
+def _changes(midnight: datetime, begins: tuple[int, ...], zone: tzinfo) -> Iterator[int]:
     """The instants of a local day at which it may open: at the given seconds, and when the clocks change."""
     for begin in begins:
         local = midnight + timedelta(seconds=begin)
@@ -266,5 +264,5 @@ def _changes(midnight: datetime, begins: tuple[int, ...], zone: ZoneInfo) -> Ite
         yield late
 
 
-def _offset(at: int, zone: ZoneInfo) -> timedelta:
+def _offset(at: int, zone: tzinfo) -> timedelta:
     return datetime.fromtimestamp(at, UTC).astimezone(zone).utcoffset() or timedelta()

@@ -4,6 +4,7 @@ Rules:
 - A guard is the one question about a timeline with the answer that is wanted. A guard marked `more` is joined to the
   next by "or"; the clauses this makes are joined by "and".
 - The first alternative whose guards all hold is applied whole; if none does, nothing is changed.
+- A reservation is undone or counted by the record that it left in the store, never by what a policy says later.
 - Nothing here knows a policy: a store never learns why it is asked.
 """
 
@@ -12,14 +13,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-MOST_TIMELINES = 512
+from retarget.timelines.windows import Anchor
+
+MOST_TIMELINES = 2_048
 """A visitor with this many timelines is full: dead ones are evicted, then the oldest no blocking rule asks about."""
 
-IDS_KEPT = 16
-"""How many event ids are remembered per visitor."""
+ROOM = MOST_TIMELINES // 16
+"""For how many timelines room is made for at once: looking for the oldest costs as much for one."""
 
-RECORD = 8
-"""Bytes remembered of an identified event: five of its id, three of its outcome."""
+LOOK_EVERY = 16
+"""Dead timelines are searched for when the number of a visitor's fields passes a multiple of this: all are read."""
+
+MARK_BYTES = 5
+"""The length of what identifies a hold."""
 
 DENIED = 0
 """Answer to a write: no alternative's guards held; nothing was changed."""
@@ -30,22 +36,22 @@ FULL = -1
 LATE = -2
 """Answer to a write: every entry is too old to matter; nothing was changed."""
 
-NO_OUTCOME = b"\0\0\0"
+NO_OUTCOME = b"\0\0\0\0\0"
 """The outcome of an event without a subject."""
 
 
 class Guard(NamedTuple):
     """Is the n-th newest entry of the timeline at or after `since`? The guard holds if the answer is `wanted`.
 
-    `anchored`: the session's start counts instead of `since` if it is later.
+    With an anchor, the moment it names counts instead of `since` if that is later.
     """
 
     field: bytes
     n: int
     since: int
     wanted: bool
-    more: bool
-    anchored: bool
+    more: bool = False
+    anchor: Anchor | None = None
 
 
 class Enter(NamedTuple):
@@ -66,28 +72,59 @@ class Remove(NamedTuple):
     times: int
 
 
-class Reserve(NamedTuple):
-    """Enter `end` in the timeline that the write names as its `hold`: one alternative serves all visitors."""
+class Cover(NamedTuple):
+    """Unite the interval from `first` to `last` with those in the timeline, joined where at most `pause` seconds lie
+    between them. The newest `keep` entries are kept; `keep` is even.
+    """
 
-    end: int
+    field: bytes
+    first: int
+    last: int
+    pause: int
+    keep: int
     head: int
 
 
-class Unreserve(NamedTuple):
-    """Remove the end stored in the write's `hold` timeline from this timeline, at most `times` times."""
+class Reserved(NamedTuple):
+    """A timeline in which an impression is reserved, and how it is entered there once it is confirmed.
+
+    With a `keep` of 0 it is only reserved: a confirmation enters nothing.
+    """
 
     field: bytes
-    times: int
+    weight: int
+    keep: int
+    head: int
 
 
-Change: TypeAlias = Enter | Remove | Reserve | Unreserve
+class Reserve(NamedTuple):
+    """Reserve an impression in these places until `end`, and leave a record of them under the write's `hold`.
+
+    The write, not the change, names the hold: so one alternative serves all visitors.
+    """
+
+    end: int
+    places: tuple[Reserved, ...]
+
+
+class Settle(NamedTuple):
+    """Remove what the write's `hold` reserved, as its record says; with `at`, enter the impression there instead."""
+
+    at: int | None
+
+
+class Clear(NamedTuple):
+    """Remove everything, whatever it is: fields that are no timelines, and parcels' marks, too."""
+
+
+Change: TypeAlias = Enter | Remove | Cover | Reserve | Settle | Clear
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alternative:
     """If all guards hold, all changes are made, and the visitor is kept for at least `ttl` seconds.
 
-    `outcome` (3 bytes) is remembered with the event's id, and is the answer if the id is repeated.
+    `outcome` (5 bytes) is remembered with the event's id, and is the answer if the id is repeated.
     """
 
     guards: tuple[Guard, ...]
@@ -100,7 +137,7 @@ class Alternative:
 class Write:
     """One write for one visitor. `id` is 5 bytes, or empty for an event without one.
 
-    `hold` is the timeline of the hold that changes refer to, or empty.
+    `hold` is the mark of the hold that changes refer to (`MARK_BYTES` bytes), or empty.
     """
 
     key: bytes

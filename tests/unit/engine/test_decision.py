@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retarget.engine.decision import AnnoyanceLevel, Decision, Verdict, denying_rule
-from retarget.engine.plan import Plan, Reason
+from retarget.engine.plan import Plan
+from retarget.engine.rules import Reason
 from retarget.engine.view import PlanAt, View
 from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Subject
@@ -94,7 +95,7 @@ def test_a_decision_reads_as_its_candidates() -> None:
     decision = decided(plan, candidates=("mail", "shut", "capped", "mail"))
     assert (list(decision), len(decision)) == (["mail", "shut", "capped", "mail"], 4)
     assert decision.eligible == ("mail", "capped", "mail")
-    assert decision.at == NOW
+    assert (decision.at, decision.second) == (utc(NOW), NOW)
     assert repr(decision) == "<Decision 3 of 4 eligible at 2026-11-10 12:00:00+00:00>"
     assert tuple(decided(plan)) == decided(plan).candidates == ("capped", "mail", "shut", "lost")
 
@@ -213,6 +214,39 @@ def test_a_flight_that_is_over_never_opens() -> None:
     assert decision["ad"] == Verdict(eligible=False, reason="end", rule="end 2026-11-01")
 
 
+# ---- full ----
+
+
+def full(plan: Plan, *fields: bytes) -> Decision:
+    """The decision on a visitor who has too many timelines, these among them."""
+    state = {field: packed(NOW, shield=True) for field in fields}
+    return Decision(PlanAt(plan, NOW, plan.zone), None, full=state)
+
+
+def test_a_full_visitor_is_shown_nothing_and_the_rule_is_named() -> None:
+    """The one that most timelines are kept for, on every candidate alike; also in a copy."""
+    decision = full(plan_of(SHOP), b"icapped", b"*")
+    assert decision.eligible == ()
+    assert decision.annoyance is None
+    named = Verdict(eligible=False, reason="full", rule="1 per day")
+    assert [decision[id_] for id_ in decision] == [named] * 4
+    assert copy.copy(decision)["mail"] == pickle.loads(pickle.dumps(decision))["shut"] == named  # noqa: S301
+    with pytest.raises(KeyError, match="stranger"):
+        decision["stranger"]
+
+
+def test_a_full_visitor_of_a_policy_that_asks_nothing_has_no_rule() -> None:
+    """What is kept was kept for another policy."""
+    assert full(plan_of("[campaign.ad]"), b"icapped")["ad"] == Verdict(eligible=False, reason="full")
+
+
+def test_the_rule_of_a_full_visitor_is_looked_for_when_it_is_asked_for() -> None:
+    """A decision on a bot costs no more than another."""
+    decision = full(plan_of(SHOP), b"icapped")
+    decision._full = {b"*": packed(NOW, shield=True)}  # as if asked later
+    assert decision["mail"].rule == "segment customers: 50 per 7 days"
+
+
 # ---- the annoyance level ----
 
 
@@ -250,8 +284,8 @@ def test_holds_use_points_up() -> None:
 def answers(decision: Decision) -> tuple[object, ...]:
     """All that a decision can be asked."""
     verdicts = [decision[candidate] for candidate in decision]
-    same = decision.eligible, tuple(decision.candidates), list(decision), len(decision), decision.at, repr(decision)
-    return *same, decision.annoyance, str(decision.degraded), verdicts
+    same = decision.eligible, tuple(decision.candidates), list(decision), len(decision), repr(decision)
+    return *same, decision.at, decision.second, decision.annoyance, str(decision.degraded), verdicts
 
 
 @pytest.mark.parametrize("copied", COPIES)
