@@ -285,7 +285,9 @@ class Question:
         caps: list[Cap] = []
         if self.rules.obeys:
             caps += self.rules.caps
-            caps += [cap for key, own in self.policy.caps.items() if key.partition(":")[0] in self.labels for cap in own]
+            caps += [
+                cap for key, own in self.policy.caps.items() if key.partition(":")[0] in self.labels for cap in own
+            ]
             if self.rules.gap:
                 yield Span("rolling", self.rules.gap.seconds)
             if annoyance := self.policy.annoyance:
