@@ -9,7 +9,7 @@
     └── StoreError          the store failed
         ├── NotExecuted     the write certainly did not happen
         ├── OutcomeUnknown  the write may have happened; repeating it with the same event id is safe
-        └── PartlyExecuted  some events of a batch failed; `results` has the outcome of each
+        └── PartlyExecuted  some events or claims of a list failed; `results` has the outcome of each
 
 A denial is not an error: it is the value of a `Verdict`.
 
@@ -72,14 +72,14 @@ class OutcomeUnknown(StoreError):  # noqa: N818 - as above
 
 
 class PartlyExecuted(StoreError):  # noqa: N818 - as above
-    """Some events of a batch failed. `results` has for each, in order, True, False or its StoreError."""
+    """Some events or claims of a list failed. `results` has for each, in order, its result or its error."""
 
-    results: list[bool | StoreError]
+    results: list[Any]
 
-    def __init__(self, results: list[bool | StoreError]) -> None:
+    def __init__(self, results: list[Any]) -> None:
         self.results = results
-        failures = [result for result in results if isinstance(result, StoreError)]
-        super().__init__(f"{len(failures)} of {len(results)} events failed, the first with: {failures[0]}")
+        failures = [result for result in results if isinstance(result, RetargetError)]
+        super().__init__(f"{len(failures)} of {len(results)} failed, the first with: {failures[0]}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.results,), self.__dict__

@@ -9,25 +9,17 @@ Rules:
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Self, TypeAlias, TypeVar
-from zoneinfo import ZoneInfo
+from typing import Any, Self, TypeVar
 
-import redis
-import redis.asyncio
-
-from retarget.calls import Claim, Confirmation, Operations, Pepper, Row, Steps, batch_results
+from retarget.calls import Claim, ClaimRow, Confirmation, Operations, Pepper, Row, Steps, batch_results
 from retarget.engine import Decision
-from retarget.errors import ConfigError, StoreError
-from retarget.events import Subject, When
+from retarget.errors import StoreError
+from retarget.events import Subject, When, Zone
 from retarget.policy import Policy
-from retarget.stores import AsyncMemoryStore, MemoryStore
-from retarget.stores.redis import AsyncRedisStore, RedisStore
-from retarget.timelines import AsyncStore, Health, Store
+from retarget.stores import AnyAsyncStore, AnyStore, open_async_store, open_store
+from retarget.timelines import Health
 
 T = TypeVar("T")
-
-AnyStore: TypeAlias = str | redis.Redis | redis.RedisCluster | Store
-AnyAsyncStore: TypeAlias = str | redis.asyncio.Redis | redis.asyncio.RedisCluster | MemoryStore | AsyncStore
 
 
 class Retargeter:
@@ -39,9 +31,10 @@ class Retargeter:
 
     Options:
 
-    - `clock`: gives epoch seconds where a call gives no time. Default: the system's.
+    - `clock`: gives epoch seconds where a call gives no time. Default: the system's. With a clock of your own, a call
+      may give a time that is any distance ahead of it.
     - `timeout`: seconds that one call may take in all, including connecting and retries; above 0, at most 60.
-    - `prefix`: what every key begins with.
+    - `prefix`: what every key begins with; a string without `~` and `!`, which end it.
     - `pepper`: at least 16 bytes; visitors' ids are hashed with it and never stored. To rotate it, give several by
       version: `{1: old, 2: new}`.
     - `secret`: at least 16 bytes; signs the tokens of claims. Give all processes the same.
@@ -90,14 +83,15 @@ class Retargeter:
         candidates: Iterable[Subject] | None = None,
         *,
         now: When | None = None,
-        timezone: str | ZoneInfo | None = None,
+        timezone: Zone | None = None,
         consent: bool = True,
     ) -> Decision:
         """Decide which candidates the visitor may be shown. One round trip; nothing is counted.
 
         `candidates` are campaign ids or Candidates, in the caller's order; None means every campaign of the policy.
         `now` is an aware datetime or epoch seconds (default: the clock's). `timezone` is the visitor's, for calendar
-        windows and hours (default: the policy's). `visitor=None` and `consent=False` get the policy's
+        windows and hours (default: the policy's): an IANA name, "+02:00", minutes east of UTC, a ZoneInfo or a
+        `datetime.timezone`. `visitor=None` and `consent=False` get the policy's
         `on_unknown_visitor` and `on_no_consent`, and no store is asked. If the store fails, the answer is the policy's
         `on_store_error`, and `.degraded` is the error.
 
@@ -112,7 +106,7 @@ class Retargeter:
         candidates: Iterable[Subject] | None = None,
         *,
         now: When | None = None,
-        timezone: str | ZoneInfo | None = None,
+        timezone: Zone | None = None,
     ) -> Iterator[Decision]:
         """Decide for each visitor, in order, a thousand per round trip. All are judged at one `now`.
 
@@ -129,7 +123,7 @@ class Retargeter:
         now: When | None = None,
         id: str | None = None,  # noqa: A002 - the field's word
         hold: str | timedelta | None = None,
-        timezone: str | ZoneInfo | None = None,
+        timezone: Zone | None = None,
         consent: bool = True,
     ) -> Claim | None:
         """Count an impression of the first eligible candidate, atomically; None if none is eligible. One round trip.
@@ -140,26 +134,59 @@ class Retargeter:
         when the bid is lost. The other arguments are those of `decide`.
 
         If the store fails: None with `on_store_error = "block"`, an uncounted claim with `.degraded` set with "allow",
-        StoreError with "raise". Raises InputError for a wrong argument.
+        StoreError with "raise". Raises InputError (nothing was counted) for a wrong argument, a `now` more than 300
+        seconds ahead of the clock (unless a `clock` was given), or an `id` that was counted for a candidate which is
+        neither among those given nor in the policy.
         """
         return self._drive(
             self._operations.claim(visitor, candidates, now=now, id_=id, hold=hold, timezone=timezone, consent=consent)
+        )
+
+    def claim_many(
+        self,
+        requests: Iterable[ClaimRow],
+        *,
+        distinct: bool = False,
+        hold: str | timedelta | None = None,
+        now: When | None = None,
+        timezone: Zone | None = None,
+    ) -> list[Claim | None]:
+        """`claim` for each request, in order, a thousand per round trip; returns one answer for each.
+
+        A request is a tuple of a visitor, candidates (None: every campaign) and, where a repeat must not count, an id.
+        Each is judged after those before it: a page with three places gets three answers that respect gaps and caps
+        together. With `distinct`, no two claims of one call for one visitor name the same campaign, nor do they if the
+        whole call is repeated with its ids within five minutes. The other arguments are those of `claim`, and hold for
+        all.
+
+        If the store fails, each request is answered as `claim` would answer it; with `on_store_error = "raise"`
+        PartlyExecuted has all answers. Raises InputError for a wrong request before anything is counted, and names its
+        position: `requests[2]: ...`.
+        """
+        return self._drive(
+            self._operations.claim_many(requests, distinct=distinct, hold=hold, now=now, timezone=timezone)
         )
 
     def confirm(self, claim: Claim | str, *, at: When | None = None) -> Confirmation:
         """Count a reserved impression, because it was shown. `claim` is the Claim or its token, from any process.
 
         Returns "confirmed"; "late" if the hold had lapsed (it counts all the same: it was shown); "repeated" if it was
-        already counted. Raises TokenError for a token that was altered or made with another secret, NotExecuted or
-        OutcomeUnknown if the store fails; repeating the call is safe.
+        already counted. `at` says when it was shown (default: the clock's time), the clock says whether the hold still
+        lasted. In time, exactly what was reserved is counted, whatever the policy says by now; late, the policy in
+        force decides where.
+
+        Raises TokenError for a token that was altered or made with another secret; InputError for an `at` more than 300
+        seconds ahead of the clock, unless a `clock` was given; NotExecuted or OutcomeUnknown if the store fails:
+        repeating the call is safe.
         """
         return self._drive(self._operations.confirm(claim, at=at))
 
     def release(self, claim: Claim | str, *, now: When | None = None) -> bool:
         """Undo a reserved impression, because it was not shown (the bid was lost). True if it was still reserved.
 
-        `claim` is the Claim or its token, from any process. Raises TokenError for a token that was altered or made with
-        another secret, NotExecuted or OutcomeUnknown if the store fails; repeating the call is safe.
+        `claim` is the Claim or its token, from any process. Exactly what was reserved is undone. `now` says when the
+        impression was lost, the clock says whether the hold still lasted. Raises TokenError, InputError, NotExecuted or
+        OutcomeUnknown as `confirm` does; repeating the call is safe.
         """
         return self._drive(self._operations.release(claim, now=now))
 
@@ -181,8 +208,9 @@ class Retargeter:
         `retarget`. Without a visitor or consent nothing is remembered: False. A past `at` is judged at its own time,
         unless a `clock` was given.
 
-        Raises InputError (nothing was stored) for a wrong argument, or a time more than 300 seconds in the future;
-        NotExecuted or OutcomeUnknown if the store fails: with an `id`, repeating the call is safe.
+        Raises InputError (nothing was stored) for a wrong argument, or an `at` more than 300 seconds ahead of the
+        clock, unless a `clock` was given; NotExecuted or OutcomeUnknown if the store fails: with an `id`, repeating the
+        call is safe.
         """
         return self._drive(self._operations.record(visitor, event, subject, at=at, id_=id, consent=consent))
 
@@ -301,7 +329,7 @@ class AsyncRetargeter:
         candidates: Iterable[Subject] | None = None,
         *,
         now: When | None = None,
-        timezone: str | ZoneInfo | None = None,
+        timezone: Zone | None = None,
         consent: bool = True,
     ) -> Decision:
         """Decide which candidates (None: every campaign) the visitor may be shown. Nothing is counted.
@@ -319,7 +347,7 @@ class AsyncRetargeter:
         candidates: Iterable[Subject] | None = None,
         *,
         now: When | None = None,
-        timezone: str | ZoneInfo | None = None,
+        timezone: Zone | None = None,
     ) -> AsyncIterator[Decision]:
         """Decide for each visitor, in order, a thousand per round trip: `async for decision in ...`.
 
@@ -337,7 +365,7 @@ class AsyncRetargeter:
         now: When | None = None,
         id: str | None = None,  # noqa: A002 - the field's word
         hold: str | timedelta | None = None,
-        timezone: str | ZoneInfo | None = None,
+        timezone: Zone | None = None,
         consent: bool = True,
     ) -> Claim | None:
         """Count an impression of the first eligible candidate, atomically; None if none is eligible.
@@ -345,24 +373,46 @@ class AsyncRetargeter:
         No cap is exceeded, however many claims run at once. Repeated with its `id`, it returns the original claim. With
         `hold` ("15 minutes", at most a day) the impression is only reserved, until it is confirmed or released. If the
         store fails, the policy's `on_store_error` says whether this is None, an uncounted claim with `.degraded` set,
-        or a StoreError. Raises InputError for a wrong argument.
+        or a StoreError. Raises InputError for a wrong argument, or a `now` more than 300 seconds ahead of the clock
+        (unless a `clock` was given).
         """
         return await self._drive(
             self._operations.claim(visitor, candidates, now=now, id_=id, hold=hold, timezone=timezone, consent=consent)
         )
 
+    async def claim_many(
+        self,
+        requests: Iterable[ClaimRow],
+        *,
+        distinct: bool = False,
+        hold: str | timedelta | None = None,
+        now: When | None = None,
+        timezone: Zone | None = None,
+    ) -> list[Claim | None]:
+        """`claim` for each request (visitor, candidates, id), in order, a thousand per round trip.
+
+        Each is judged after those before it. With `distinct`, no two claims of one call for one visitor name the same
+        campaign. Answers and errors are those of `claim`; with `on_store_error = "raise"` PartlyExecuted has all
+        answers. Raises InputError for a wrong request before anything is counted, and names its position.
+        """
+        return await self._drive(
+            self._operations.claim_many(requests, distinct=distinct, hold=hold, now=now, timezone=timezone)
+        )
+
     async def confirm(self, claim: Claim | str, *, at: When | None = None) -> Confirmation:
         """Count a reserved impression, given as a Claim or its token, because it was shown.
 
-        Returns "confirmed", "late" if the hold had lapsed (it counts), or "repeated" if it was already counted. Raises
-        TokenError, NotExecuted or OutcomeUnknown; repeating the call is safe.
+        Returns "confirmed", "late" if the hold had lapsed (it counts), or "repeated" if it was already counted. `at`
+        says when it was shown, the clock says whether the hold still lasted. Raises TokenError, InputError, NotExecuted
+        or OutcomeUnknown; repeating the call is safe.
         """
         return await self._drive(self._operations.confirm(claim, at=at))
 
     async def release(self, claim: Claim | str, *, now: When | None = None) -> bool:
         """Undo a reserved impression, given as a Claim or its token; True if it was still reserved.
 
-        Raises TokenError, NotExecuted or OutcomeUnknown; repeating the call is safe.
+        `now` says when it was lost, the clock says whether the hold still lasted. Raises TokenError, InputError,
+        NotExecuted or OutcomeUnknown; repeating the call is safe.
         """
         return await self._drive(self._operations.release(claim, now=now))
 
@@ -379,8 +429,8 @@ class AsyncRetargeter:
         """Remember that something happened. True; False if this `id` was already counted, or nothing was remembered.
 
         A late event is entered at its own time; one older than anything the policy asks about is dropped. Raises
-        InputError for a wrong argument, or a time more than 300 seconds in the future; NotExecuted or OutcomeUnknown if
-        the store fails: with an `id`, repeating the call is safe.
+        InputError for a wrong argument, or an `at` more than 300 seconds ahead of the clock (unless a `clock` was
+        given); NotExecuted or OutcomeUnknown if the store fails: with an `id`, repeating the call is safe.
         """
         return await self._drive(self._operations.record(visitor, event, subject, at=at, id_=id, consent=consent))
 
@@ -443,38 +493,3 @@ class AsyncRetargeter:
         except StopIteration as stop:
             result: T = stop.value
             return result
-
-
-def open_store(store: AnyStore, timeout: float) -> Store:
-    """The store for a URL, a client, or a store itself. Raises ConfigError."""
-    _check_timeout(timeout)
-    if isinstance(store, str):
-        return MemoryStore() if store == "memory://" else RedisStore.from_url(store, timeout)
-    if isinstance(store, (redis.Redis, redis.RedisCluster)):
-        return RedisStore(store, timeout)
-    if hasattr(store, "write_many"):
-        return store
-    if type(store).__module__.startswith("redis.asyncio"):
-        raise ConfigError(
-            "this client is for asyncio: give it to an AsyncRetargeter, or give this one a redis.Redis or a URL"
-        )
-    raise ConfigError(f"store must be a URL, a redis.Redis or a MemoryStore(), got {type(store).__name__}")
-
-
-def open_async_store(store: AnyAsyncStore, timeout: float) -> AsyncStore:
-    """The store for a URL, an asyncio client, or a store itself. Raises ConfigError."""
-    _check_timeout(timeout)
-    if isinstance(store, str):
-        return AsyncMemoryStore(MemoryStore()) if store == "memory://" else AsyncRedisStore.from_url(store, timeout)
-    if isinstance(store, MemoryStore):
-        return AsyncMemoryStore(store)
-    if isinstance(store, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
-        return AsyncRedisStore(store, timeout)
-    if hasattr(store, "write_many"):
-        return store
-    raise ConfigError(f"store must be a URL, a redis.asyncio.Redis or a MemoryStore(), got {type(store).__name__}")
-
-
-def _check_timeout(timeout: object) -> None:
-    if not isinstance(timeout, int | float) or not 0 < timeout <= 60:
-        raise ConfigError(f"timeout={timeout!r}: give seconds, more than 0 and at most 60")

@@ -2,6 +2,9 @@
 
 Rules:
 - A hold counts at once, in timelines of its own whose entries are dated at their own end: it lapses by itself.
+- A hold lasts at least as long as was asked: times are floored to the second, so its end is one second later.
+- The store keeps where an impression is reserved. Confirmed in time or released, exactly that is counted or undone,
+  whatever the policy says by then; confirmed late, it counts by the policy in force.
 - A claim never shows its token, and never takes the secret out of the process: copied or pickled, its token is sealed.
 """
 
@@ -10,34 +13,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
 from retarget.calls.inputs import duration_seconds
 from retarget.calls.tokens import Unsealed
-from retarget.engine import Place, Plan, PlanAt, alternatives, as_candidate, claim_alternatives, outcome
+from retarget.engine import Plan, PlanAt, alternatives, claim_alternatives, outcome
 from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Subject
 from retarget.timelines import (
-    ACTIVITY,
-    HELD,
     HOLD,
     IMPRESSION,
     LAST_MOMENT,
-    SESSIONS,
     Alternative,
+    Change,
+    Cover,
     Enter,
     Guard,
     Reserve,
-    Unreserve,
+    Reserved,
+    Settle,
     timeline,
 )
+from retarget.timelines.keys import OUTCOME_BYTES
 
 LONGEST = 86_400
 """The longest hold, in seconds."""
-
-_HEAD = timeline.head(0, shield=True)
-_ALL = 0xFFFF
-"""Reserved impressions are never trimmed: they lapse, and the number of a visitor's timelines is bounded."""
 
 Confirmation: TypeAlias = Literal["confirmed", "late", "repeated"]
 """What became of a confirmation: counted in time, counted after the hold had lapsed, or already counted."""
@@ -69,7 +70,7 @@ class Claim:
     @property
     def campaign(self) -> str:
         """The id of the campaign that may be shown."""
-        return self.candidate.campaign if isinstance(self.candidate, Candidate) else self.candidate
+        return campaign_of(self.candidate)
 
     @property
     def at(self) -> datetime:
@@ -80,6 +81,11 @@ class Claim:
         """Copied and pickled with the token sealed."""
         parts = self.candidate, self.second, self.token, self.held_for, self.counted, self.repeated, self.degraded
         return Claim, parts
+
+
+def campaign_of(subject: Subject) -> str:
+    """The id of the candidate's campaign."""
+    return subject.campaign if isinstance(subject, Candidate) else subject
 
 
 def hold_seconds(hold: object) -> int:
@@ -101,53 +107,52 @@ def hold_alternatives(plan_at: PlanAt, subject: Subject, seconds: int) -> tuple[
     counting = claim_alternatives(plan_at, subject)
     known = plan_at.holds.get((subject, seconds))
     if known is None:
-        places = _held_places(plan_at.plan, as_candidate(subject))
-        known = tuple(_hold_alternative(choice, places, plan_at.now, seconds) for choice in counting)
+        known = tuple(_hold_alternative(choice, plan_at.now, seconds) for choice in counting)
         plan_at.holds[subject, seconds] = known
     return known
 
 
-def _hold_alternative(counting: Alternative, places: Iterable[Place], now: int, seconds: int) -> Alternative:
-    end = min(now + seconds, LAST_MOMENT)
-    held = [Enter(HELD + place.field, end, place.weight, _ALL, _HEAD) for place in places]
-    marks = (Enter(HELD, end, 1, 1, _HEAD), Reserve(end, _HEAD))
-    session = [
-        change for change in counting.changes if isinstance(change, Enter) and change.field in (ACTIVITY, SESSIONS)
+def _hold_alternative(counting: Alternative, now: int, seconds: int) -> Alternative:
+    """Reserve what the other one counts. The visitor is active now, and as long as the impression is reserved."""
+    end = min(now + seconds + 1, LAST_MOMENT)
+    covers = _covers(counting.changes)
+    places = [
+        Reserved(change.field, change.weight, change.keep, change.head)
+        for change in counting.changes
+        if isinstance(change, Enter)
     ]
-    ttl = max([seconds + 1, *(timeline.seconds_of(entry.head) + 1 for entry in session)])
-    return Alternative(counting.guards, (*held, *marks, *session), ttl, counting.outcome)
+    places += [Reserved(cover.field, 1, 0, cover.head) for cover in covers]
+    ttl = max([end - now, *(timeline.seconds_of(cover.head) + 1 for cover in covers)])
+    return Alternative(counting.guards, (Reserve(end, tuple(places)), *covers), ttl, held_outcome(counting.outcome))
+
+
+def held_outcome(counted: bytes) -> bytes:
+    """What is remembered with the id of a claim that reserves, given what one that counts would leave.
+
+    So a repeat knows which of the two the original was, and whether there is anything to confirm.
+    """
+    return blake2b(counted, digest_size=OUTCOME_BYTES, person=b"held").digest()
 
 
 def confirm_alternatives(
     plan: Plan, candidate: Candidate, hold: bytes, at: int, now: int
-) -> tuple[tuple[Alternative, ...], tuple[Alternative, ...]]:
-    """What confirms a reserved impression: those that count it in place of its live hold, and those that just count."""
+) -> tuple[Alternative, tuple[Alternative, ...]]:
+    """What confirms a reserved impression: the one that counts what was reserved, and those that count it late."""
     late = alternatives(plan, plan.places(IMPRESSION, candidate), at, now, outcome=outcome(candidate))
-    guard, removals = _is_live(hold, now), _removals(plan, candidate, hold)
-    in_time = tuple(
-        Alternative((*choice.guards, guard), (*choice.changes, *removals), choice.ttl, choice.outcome)
-        for choice in late
-    )
-    return in_time, late
+    covers = _covers(late[0].changes)
+    ttl = max([1, *(timeline.seconds_of(cover.head) + 1 + at - now for cover in covers)])
+    return Alternative((_is_live(hold, now),), (Settle(at), *covers), ttl, outcome(candidate)), late
 
 
-def release_alternative(plan: Plan, candidate: Candidate, hold: bytes, now: int) -> Alternative:
+def release_alternative(hold: bytes, now: int) -> Alternative:
     """What undoes a reserved impression that has not lapsed."""
-    return Alternative((_is_live(hold, now),), _removals(plan, candidate, hold), 1)
+    return Alternative((_is_live(hold, now),), (Settle(None),), 1)
 
 
-def _held_places(plan: Plan, candidate: Candidate) -> tuple[Place, ...]:
-    """Where an impression is reserved: where it would be counted, and where it keeps a session going."""
-    places = plan.places(IMPRESSION, candidate)
-    return (*places, plan.session_places()[0]) if plan.has_sessions else places
+def _covers(changes: Iterable[Change]) -> list[Cover]:
+    return [change for change in changes if isinstance(change, Cover)]
 
 
 def _is_live(hold: bytes, now: int) -> Guard:
     """The guard that holds until the hold lapses."""
-    return Guard(HOLD + hold, 1, now + 1, wanted=True, more=False, anchored=False)
-
-
-def _removals(plan: Plan, candidate: Candidate, hold: bytes) -> tuple[Unreserve, ...]:
-    """What removes a reserved impression; its own mark last, since the entries are found by it."""
-    held = [Unreserve(HELD + place.field, place.weight) for place in _held_places(plan, candidate)]
-    return (*held, Unreserve(HOLD + hold, 1))
+    return Guard(HOLD + hold, 1, now + 1, wanted=True)

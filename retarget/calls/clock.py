@@ -1,21 +1,33 @@
-"""The time that a call is judged at: the clock's or the caller's, and the plan at that second.
+"""Time: when something happened, what is still open, and the plan at a second.
 
 Rules:
-- Time is an argument. The clock is read only where a call gives no time, and to tell how far in the future an event is.
+- `now=` and `at=` say when it happened; the clock says what is still open: whether a hold has lapsed.
+- More than `SKEW` seconds ahead of the clock is an InputError, since what is written then evicts what still counts. A
+  retargeter with a clock of its own has no such limit: its caller says what time it is. A decision changes nothing, and
+  has none either.
+- A past event is judged at its own time; with a clock of the retargeter's own, by that clock.
+- Time is an argument. The clock is read once a call.
 - The plan at one second in one zone is computed once, and shared by all calls of that second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from zoneinfo import ZoneInfo
+from datetime import tzinfo
+from typing import NamedTuple
 
-from retarget.calls.inputs import epoch_second
+from retarget.calls.inputs import as_zone, epoch_second
 from retarget.engine import Plan, PlanAt
 from retarget.errors import InputError
-from retarget.events import When
-from retarget.policy import load_zone
+from retarget.events import When, Zone
 from retarget.timelines import SKEW
+
+
+class Moment(NamedTuple):
+    """The second at which something happened, and the one that the clock shows."""
+
+    second: int
+    clock: int
 
 
 class Clock:
@@ -24,30 +36,32 @@ class Clock:
     def __init__(self, clock: Callable[[], float], *, own: bool) -> None:
         self._clock = clock
         self._own = own
-        self._shared: tuple[Plan | None, int, dict[ZoneInfo, PlanAt]] = (None, 0, {})
+        self._shared: tuple[Plan | None, int, dict[tzinfo, PlanAt]] = (None, 0, {})
 
     def now(self, now: When | None) -> int:
-        """The second a call is judged at: the one it gives, or the clock's. Raises InputError."""
+        """The second a decision is judged at: the one it gives, or the clock's. Raises InputError."""
         return int(self._clock()) if now is None else epoch_second(now, "now")
 
-    def event_time(self, at: When | None) -> tuple[int, int]:
-        """An event's second, and the one it is judged at: its own, or the clock's if the caller supplied the clock.
-
-        Raises InputError for an event further in the future than clock skew explains.
-        """
+    def happened(self, given: When | None, name: str) -> Moment:
+        """When something happened that is to be written. Raises InputError for an argument too far in the future."""
         clock = int(self._clock())
-        if at is None:
-            return clock, clock
-        second = epoch_second(at, "at")
-        if second > clock + SKEW:
+        if given is None:
+            return Moment(clock, clock)
+        second = epoch_second(given, name)
+        if second > clock + SKEW and not self._own:
             raise InputError(
-                f"at={at!r} is {second - clock} seconds in the future; at most {SKEW} are allowed for clock skew"
+                f"{name}={given!r} is {second - clock:,} seconds in the future; at most {SKEW} are allowed for clock "
+                "skew; for times that are not the system's, give the retargeter a clock="
             )
-        return second, clock if self._own else second
+        return Moment(second, clock)
 
-    def plan_at(self, plan: Plan, now: int, timezone: str | ZoneInfo | None) -> PlanAt:
+    def judged(self, moment: Moment) -> int:
+        """The second at which an event is judged: its own, or the clock's if the caller supplied the clock."""
+        return moment.clock if self._own else moment.second
+
+    def plan_at(self, plan: Plan, now: int, timezone: Zone | None) -> PlanAt:
         """The plan at this second, in this zone or the policy's. Raises InputError for an unknown zone."""
-        zone = plan.zone if timezone is None else _zone(timezone)
+        zone = plan.zone if timezone is None else as_zone(timezone)
         shared_plan, shared_now, by_zone = self._shared
         if shared_plan is not plan or shared_now != now:
             by_zone = {}
@@ -56,12 +70,3 @@ class Clock:
         if plan_at is None:
             plan_at = by_zone[zone] = PlanAt(plan, now, zone)
         return plan_at
-
-
-def _zone(timezone: str | ZoneInfo) -> ZoneInfo:
-    if isinstance(timezone, ZoneInfo):
-        return timezone
-    try:
-        return load_zone(timezone)
-    except ValueError as error:
-        raise InputError(f"timezone: {error}") from error

@@ -1,4 +1,4 @@
-"""Validation of what callers pass: candidates, lists, events, ids, times, keys. Done once, here.
+"""Validation of what callers pass: candidates, lists, events, ids, times, zones, keys. Done once, here.
 
 Rules:
 - Wrong input is an InputError (or ConfigError for an option) that names the argument, what was given and what would be
@@ -11,16 +11,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import TypeAlias, TypeVar
+from zoneinfo import ZoneInfo
 
 from retarget.engine import as_candidate
 from retarget.errors import ConfigError, InputError
 from retarget.events import Candidate, Event, Subject
-from retarget.policy import parse_duration
+from retarget.policy import load_zone, parse_duration
 from retarget.timelines import IMPRESSION, LAST_MOMENT, SKEW, keys
 
 T = TypeVar("T")
+
+ClaimRow: TypeAlias = (
+    tuple[str | None, Iterable[Subject] | None] | tuple[str | None, Iterable[Subject] | None, str | None]
+)
+"""What claim_many takes: a visitor, candidates and, where a repeat must not count, an id."""
+
+_OFFSET = re.compile(r"([+-])(\d\d):([0-5]\d)", re.ASCII)
+_WEST, _EAST = -12 * 60, 14 * 60
+"""The offsets that clocks on Earth have, in minutes east of UTC."""
 
 _EVENT_NAME = re.compile(r"[^\W\d][\w.-]{0,63}")
 
@@ -63,6 +73,15 @@ def as_event(row: object) -> Event:
     raise InputError(
         f"an event must be an Event, or a mapping or tuple of its fields; {type(row).__name__} is not a valid event"
     )
+
+
+def as_claim_row(row: object) -> tuple[str | None, Iterable[Subject] | None, str | None]:
+    """A request of `claim_many`: visitor, candidates and id. Raises InputError."""
+    if isinstance(row, tuple | list) and len(row) in (2, 3):
+        visitor, candidates, *rest = row
+        return visitor, candidates, rest[0] if rest else None
+    shown = f"{type(row).__name__} of {len(row)}" if isinstance(row, tuple | list) else type(row).__name__
+    raise InputError(f"give (visitor, candidates) or (visitor, candidates, id), not a {shown}")
 
 
 def event_key(event: Event) -> tuple[str, Subject | None]:
@@ -130,6 +149,44 @@ def epoch_second(moment: object, name: str) -> int:
         shown = f"{moment!r}" if -1e15 < moment < 1e15 else "this number"
         raise InputError(f"{name}={shown} is out of range: give epoch seconds from 1970 to 2106{hint}")
     return int(moment)
+
+
+def as_zone(zone: object) -> tzinfo:
+    """The time zone: an IANA name, `+02:00`, minutes east of UTC, a ZoneInfo or a `datetime.timezone`.
+
+    Raises InputError.
+    """
+    if isinstance(zone, ZoneInfo):
+        return zone
+    if isinstance(zone, str):
+        offset = _OFFSET.fullmatch(zone)
+        if offset is None:
+            return _named_zone(zone)
+        sign, hours, minutes = offset.groups()
+        east: float = (int(hours) * 60 + int(minutes)) * (-1 if sign == "-" else 1)
+    elif isinstance(zone, timezone):
+        east = zone.utcoffset(None).total_seconds() / 60
+    elif isinstance(zone, int) and not isinstance(zone, bool):
+        east = zone
+    else:
+        raise InputError(f"timezone={zone!r:.60}: {_ZONES}")
+    if not (_WEST <= east <= _EAST and east == int(east)):
+        shown = repr(zone) if -(10**9) < east < 10**9 else "this number"  # a long one cannot be written out
+        raise InputError(f"timezone={shown}: an offset is whole minutes, from -12:00 to +14:00 (-720 to 840)")
+    return zone if isinstance(zone, timezone) else timezone(timedelta(minutes=east))
+
+
+_ZONES = (
+    "give an IANA name such as Europe/Zurich, an offset such as +02:00, whole minutes east of UTC such as 120, a "
+    "ZoneInfo or a datetime.timezone"
+)
+
+
+def _named_zone(name: str) -> tzinfo:
+    try:
+        return load_zone(name)
+    except ValueError as error:
+        raise InputError(f"timezone={name!r:.60}: {_ZONES}") from error
 
 
 def _is_finite(moment: float) -> bool:

@@ -10,39 +10,38 @@ Rules:
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from itertools import islice
-from typing import Any, TypeAlias
-from zoneinfo import ZoneInfo
+from typing import Any, TypeAlias, TypeVar
 
+from retarget.calls.claiming import Asked, Claiming
 from retarget.calls.claims import (
     Claim,
     Confirmation,
     confirm_alternatives,
-    hold_alternatives,
     hold_seconds,
     release_alternative,
 )
 from retarget.calls.clock import Clock
 from retarget.calls.denials import denials_for
 from retarget.calls.export import export
-from retarget.calls.inputs import as_event, check_candidates, check_list, event_id
+from retarget.calls.inputs import ClaimRow, as_event, check_candidates, check_list
 from retarget.calls.merge import move_history
 from retarget.calls.recording import event_write, was_counted
 from retarget.calls.requests import Apply, ApplyMany, Batches, Delete, Read, ReadMany, Steps
-from retarget.calls.tokens import HOLD_BYTES, Token, Tokens, Unsealed
+from retarget.calls.tokens import Token, Tokens
 from retarget.calls.visitors import Pepper, Visitors
-from retarget.engine import Decision, Plan, PlanAt, Verdict, View, claim_alternatives, is_full, outcome
-from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted, StoreError
-from retarget.events import Event, Subject, When
+from retarget.engine import Decision, Plan, PlanAt, Verdict, View, is_full
+from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted, RetargetError, StoreError
+from retarget.events import Event, Subject, When, Zone
 from retarget.policy import Policy
-from retarget.timelines import DENIED, FULL, HOLD, IMPRESSION, Alternative, Answer, Write, keys
+from retarget.timelines import DENIED, FULL, Answer, Write, keys
+
+T = TypeVar("T")
 
 BATCH = 1_000
-"""How many visitors or events decide_many and record_many send in one round trip."""
+"""How many visitors, events or claims decide_many, record_many and claim_many send in one round trip."""
 
 Row: TypeAlias = Event | tuple[Any, ...] | dict[str, Any]
 """What record_many takes: an Event, or its fields in order or by name."""
@@ -87,7 +86,7 @@ class Operations:
         candidates: Iterable[Subject] | None,
         *,
         now: When | None,
-        timezone: str | ZoneInfo | None,
+        timezone: Zone | None,
         consent: bool,
     ) -> Steps[Decision]:
         """Decide on the visitor's timelines, those remembered from a denial or those in the store."""
@@ -119,7 +118,7 @@ class Operations:
         candidates: Iterable[Subject] | None,
         *,
         now: When | None,
-        timezone: str | ZoneInfo | None,
+        timezone: Zone | None,
     ) -> Batches[Decision]:
         """Decide for each visitor, in order, a batch per round trip."""
         wanted = check_candidates(candidates)
@@ -168,88 +167,94 @@ class Operations:
         now: When | None,
         id_: str | None,
         hold: str | timedelta | None,
-        timezone: str | ZoneInfo | None,
+        timezone: Zone | None,
         consent: bool,
     ) -> Steps[Claim | None]:
         """Count or reserve an impression of the first eligible candidate, in one write of alternatives."""
-        plan_at = self._clock.plan_at(self.plan, self._clock.now(now), timezone)
-        plan, wanted = plan_at.plan, check_candidates(candidates)
-        wanted = tuple(plan.compiled) if wanted is None else wanted
-        claim_id = event_id(IMPRESSION, id_)
-        held_for = None if hold is None else hold_seconds(hold)
-        mark = b"" if held_for is None else claim_id or secrets.token_bytes(HOLD_BYTES)
-        found = claim_alternatives if held_for is None else partial(hold_alternatives, seconds=held_for)
-        choices = [(subject, choice) for subject in wanted for choice in found(plan_at, subject)]
-        uniform = _uniform_verdict(plan, visitor, consent=consent)
-        if uniform is not None or visitor is None:
-            return self._uncounted(choices, plan_at.now) if uniform else None
-        key = self._visitors.key(visitor)
-        if not claim_id and (not choices or self._denied(key, plan_at, wanted) is not None):
-            return None
-        try:
-            alternatives = tuple(choice for _, choice in choices)
-            answer = yield from self._apply(
-                Write(key, plan_at.now, claim_id, alternatives, HOLD + mark if mark else b"")
-            )
-        except StoreError as error:
-            answer_is = plan.policy.on_store_error
-            if answer_is == "raise":
-                raise
-            _log.warning("claim: the store failed, on_store_error=%s: %s: %s", answer_is, type(error).__name__, error)
-            if answer_is == "block":
-                return None
-            return self._uncounted(choices, plan_at.now, key, mark or secrets.token_bytes(HOLD_BYTES), error)
-        repeated = isinstance(answer, bytes)
-        if isinstance(answer, bytes):
-            subject = _claimed_before(plan, answer, wanted)
-        elif answer > DENIED:
-            subject = choices[answer - 1][0]
-        else:
-            return None
-        token = Unsealed(self._tokens, key, subject, mark)
-        return Claim(subject, plan_at.now, token, held_for=held_for, repeated=repeated)
+        call = self._claiming(now, timezone, hold)
+        asked = call.asked(visitor, candidates, id_, _uniform_verdict(call.plan_at.plan, visitor, consent=consent))
+        write = self._due(call, asked)
+        if write is not None:
+            try:
+                asked.reply = yield from self._apply(write)
+            except StoreError as error:
+                asked.reply = error
+                _report_failed("claim", call.plan_at.plan, [error])
+        return call.result(asked)
 
-    def _uncounted(
+    def claim_many(
         self,
-        choices: Sequence[tuple[Subject, Alternative]],
-        now: int,
-        key: bytes | None = None,
-        mark: bytes = b"",
-        degraded: StoreError | None = None,
-    ) -> Claim | None:
-        """What the policy allows without the visitor's history: the first candidate that could be shown to anybody."""
-        if not choices:
-            return None
-        subject = choices[0][0]
-        token = Unsealed(self._tokens, key, subject, mark)
-        return Claim(subject, now, token, counted=False, degraded=degraded)
+        requests: Iterable[ClaimRow],
+        *,
+        distinct: bool,
+        hold: str | timedelta | None,
+        now: When | None,
+        timezone: Zone | None,
+    ) -> Steps[list[Claim | None]]:
+        """Claim for each request, in order, a batch per round trip. All are checked before the first is sent."""
+        call = self._claiming(now, timezone, hold)
+        unknown = _uniform_verdict(call.plan_at.plan, None, consent=True)
+        rows = check_list(requests, "requests", "a list of (visitor, candidates, id)")
+        claims = call.asked_of(rows, unknown, distinct=distinct)
+        due = [(asked, write) for asked in claims if (write := self._due(call, asked)) is not None]
+        for start in range(0, len(due), BATCH):
+            batch = due[start : start + BATCH]
+            replies: Sequence[Answer | StoreError]
+            try:
+                replies = yield from self._apply_many([write for _, write in batch])
+            except StoreError as error:
+                replies = [error] * len(batch)
+            for (asked, _), reply in zip(batch, replies, strict=True):
+                asked.reply = reply
+        errors = [asked.reply for asked in claims if isinstance(asked.reply, StoreError)]
+        _report_failed("claim_many", call.plan_at.plan, errors)
+        return batch_results(call.results(claims, distinct=distinct))
+
+    def _claiming(self, now: When | None, timezone: Zone | None, hold: str | timedelta | None) -> Claiming:
+        second = self._clock.happened(now, "now").second
+        plan_at = self._clock.plan_at(self.plan, second, timezone)
+        held_for = None if hold is None else hold_seconds(hold)
+        return Claiming(plan_at, self._visitors, self._tokens, held_for)
+
+    def _due(self, call: Claiming, asked: Asked) -> Write | None:
+        """The write that claims; None if the store need not be asked."""
+        write = asked.write(call.plan_at.now)
+        if write is None or write.id or self._denied(write.key, call.plan_at, asked.wanted) is None:
+            return write
+        return None
 
     def confirm(self, claim: Claim | str, *, at: When | None) -> Steps[Confirmation]:
-        """Count a reserved impression, in time or late."""
-        key, token = self._opened(claim)
-        second, now = self._clock.event_time(at)
+        """Count a reserved impression: where it was reserved if that is still open, else late."""
+        keys_, token = self._opened(claim)
+        second, now = self._clock.happened(at, "at")
         if not token.hold:
             return "repeated"
         in_time, late = confirm_alternatives(self.plan, token.candidate, token.hold, second, now)
         id_ = keys.event_id("confirm", token.hold.hex())
-        answer = yield from self._apply(Write(key, now, id_, (*in_time, *late), HOLD + token.hold))
+        answer: Answer = DENIED
+        for key in keys_:
+            choices = (in_time, *late) if key == keys_[-1] else (in_time,)
+            answer = yield from self._apply(Write(key, now, id_, choices, token.hold))
+            if answer != DENIED:
+                break
         if isinstance(answer, bytes):
             return "repeated"
         if answer == FULL:
             raise NotExecuted("this visitor's timelines are full: nothing more can be counted")
-        return "confirmed" if 0 < answer <= len(in_time) else "late"
+        return "confirmed" if answer == 1 else "late"
 
     def release(self, claim: Claim | str, *, now: When | None) -> Steps[bool]:
-        """Undo a reserved impression."""
-        key, token = self._opened(claim)
-        second = self._clock.now(now)
-        if not token.hold:
-            return False
-        choice = release_alternative(self.plan, token.candidate, token.hold, second)
-        answer = yield from self._apply(Write(key, second, b"", (choice,), HOLD + token.hold))
-        return answer == 1
+        """Undo a reserved impression, where it was reserved."""
+        keys_, token = self._opened(claim)
+        second = self._clock.happened(now, "now").clock
+        if token.hold:
+            choices = (release_alternative(token.hold, second),)
+            for key in keys_:
+                if (yield from self._apply(Write(key, second, b"", choices, token.hold))) == 1:
+                    return True
+        return False
 
-    def _opened(self, claim: Claim | str) -> tuple[bytes, Token]:
+    def _opened(self, claim: Claim | str) -> tuple[tuple[bytes, ...], Token]:
         return self._tokens.open(claim.token if isinstance(claim, Claim) else claim)
 
     def _apply(self, write: Write) -> Steps[Answer]:
@@ -257,6 +262,13 @@ class Operations:
             return (yield from Apply(write))
         finally:
             self._changed(write.key)
+
+    def _apply_many(self, writes: Sequence[Write]) -> Steps[list[Answer | StoreError]]:
+        try:
+            return (yield from ApplyMany(writes))
+        finally:
+            for write in writes:
+                self._changed(write.key)
 
     # -- recording --------------------------------------------------------------------------------------------------
 
@@ -283,12 +295,7 @@ class Operations:
 
     def _record_batch(self, events: list[Event]) -> Steps[list[bool | StoreError]]:
         writes = [event_write(self.plan, self._clock, self._visitors, event) for event in events]
-        due = [write for write in writes if isinstance(write, Write)]
-        try:
-            answers = iter((yield from ApplyMany(due)))
-        finally:
-            for write in due:
-                self._changed(write.key)
+        answers = iter((yield from self._apply_many([write for write in writes if isinstance(write, Write)])))
         replies = (next(answers) if isinstance(write, Write) else write for write in writes)
         return [reply if isinstance(reply, bool | StoreError) else was_counted(reply) for reply in replies]
 
@@ -355,17 +362,23 @@ def _degraded(plan_at: PlanAt, wanted: _Candidates, error: StoreError) -> Decisi
     return Decision(plan_at, wanted, uniform=uniform, degraded=error)
 
 
-def _claimed_before(plan: Plan, remembered: bytes, wanted: Sequence[Subject]) -> Subject:
-    """The candidate that a repeated claim was counted for."""
-    for subject in (*wanted, *plan.compiled):
-        if outcome(subject) == remembered:
-            return subject
-    raise InputError("this claim's id was already counted, for a candidate that is not among those given now")
+def _report_failed(call: str, plan: Plan, errors: Sequence[StoreError]) -> None:
+    """Log that the policy answered in place of the store; an error that is raised needs no line in the log."""
+    answer = plan.policy.on_store_error
+    if errors and answer != "raise":
+        _log.warning(
+            "%s: the store failed, on_store_error=%s%s: %s: %s",
+            call,
+            answer,
+            f" for {len(errors):,} claims" if len(errors) > 1 else "",
+            type(errors[0]).__name__,
+            errors[0],
+        )
 
 
-def batch_results(outcomes: list[bool | StoreError]) -> list[bool]:
+def batch_results(outcomes: Sequence[T | RetargetError]) -> list[T]:
     """The results of a batch. Raises PartlyExecuted if some failed."""
-    done = [outcome for outcome in outcomes if isinstance(outcome, bool)]
+    done = [outcome for outcome in outcomes if not isinstance(outcome, RetargetError)]
     if len(done) < len(outcomes):
-        raise PartlyExecuted(outcomes)
+        raise PartlyExecuted([*outcomes])
     return done

@@ -22,7 +22,8 @@ _log = logging.getLogger("retarget")
 
 def event_write(plan: Plan, clock: Clock, visitors: Visitors, event: Event) -> Write | bool:
     """The write that counts an event, or the result where there is nothing to write. Raises InputError."""
-    at, now = clock.event_time(event.at)
+    moment = clock.happened(event.at, "at")
+    at, now = moment.second, clock.judged(moment)
     id_ = event_id(event.event, event.id)
     choices = _event_alternatives(plan, clock, event, at, now)
     if event.visitor is None:

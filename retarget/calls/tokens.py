@@ -20,11 +20,12 @@ from retarget.engine import as_candidate
 from retarget.errors import InputError, TokenError
 from retarget.events import Candidate, Subject
 from retarget.policy import check_text
+from retarget.timelines import MARK_BYTES
 
 SECRET_BYTES = 16
 """The shortest secret, in bytes."""
 
-HOLD_BYTES = 5
+HOLD_BYTES = MARK_BYTES
 """The length of what identifies a hold, in bytes."""
 
 _CLEAR = "1"
@@ -59,11 +60,14 @@ class Tokens:
             return seal(NOBODY, self._secret)
         return seal(Token(self._visitors.name(key), as_candidate(subject), hold), self._secret)
 
-    def open(self, text: object) -> tuple[bytes, Token]:
-        """The visitor's key and what the token says; an empty key if there is no hold. Raises TokenError."""
+    def open(self, text: object) -> tuple[tuple[bytes, ...], Token]:
+        """The keys under which to look for the hold, and what the token says; no key if it has no hold.
+
+        Raises TokenError.
+        """
         token = unseal(text, self._secret)
         try:
-            return (self._visitors.named(token.visitor) if token.hold else b""), token
+            return (self._visitors.named(token.visitor) if token.hold else ()), token
         except InputError as error:
             raise TokenError(_NONSENSE) from error
 

@@ -4,6 +4,7 @@ Rules:
 - Without a pepper the key contains the id as given. With one, it contains a keyed hash of 128 bits instead (BLAKE2b,
   RFC 7693), and the id never leaves the process: not in the store, a token, a log or an error.
 - The key carries the version of the data format and, with a pepper, the pepper's version: peppers can be rotated.
+- A prefix contains neither `~` nor `!`, which end it in a key: so the keys of two prefixes never meet.
 """
 
 from __future__ import annotations
@@ -27,17 +28,14 @@ Pepper: TypeAlias = str | bytes | Mapping[int, str | bytes | None]
 """One pepper, or several by version; the highest is current. Version 0 is None: ids that were stored in clear."""
 
 _HASH_BYTES = 16
-_NAME = re.compile(rb"p[1-9]\d{0,5}:.{16}", re.DOTALL)
+_NAME = re.compile(f"{keys.HASHED}[1-9][0-9]{{0,5}}{keys.CLEAR}.{{{_HASH_BYTES}}}".encode(), re.DOTALL)
 
 
 class Visitors:
     """Derives keys from ids. Raises ConfigError for a prefix or pepper that cannot be used."""
 
     def __init__(self, prefix: str, pepper: Pepper | None) -> None:
-        try:
-            self._prefix = prefix.encode().decode()
-        except (AttributeError, UnicodeError) as error:
-            raise ConfigError(f"prefix={prefix!r:.80}: give a string such as rt:") from error
+        self._prefix = _valid_prefix(prefix)
         self._head = f"{self._prefix}{keys.FORMAT}".encode()
         self._peppers = _peppers(pepper)
         self.key = self._clear_key if max(self._peppers, default=0) == 0 else self._hashed_key
@@ -58,20 +56,37 @@ class Visitors:
         if version == 0:
             return self._clear_key(visitor)
         digest = blake2b(_valid_id(visitor), digest_size=_HASH_BYTES, key=self._peppers[version]).digest()
-        return b"%bp%d:%b" % (self._head, version, digest)
+        return keys.hashed_key(self._prefix, version, digest)
 
     def name(self, key: bytes) -> str | bytes:
         """How a token names a key: by the id, or by the bytes that stand for it."""
         rest = key[len(self._head) :]
-        return rest[1:].decode() if rest.startswith(b":") else rest
+        return rest[1:].decode() if rest.startswith(keys.CLEAR.encode()) else rest
 
-    def named(self, name: str | bytes) -> bytes:
-        """The key that a token names. Raises InputError."""
+    def named(self, name: str | bytes) -> tuple[bytes, ...]:
+        """The keys under which to look for what a token names; the last is the one to count under. Raises InputError.
+
+        A token in clear may be older than the pepper. Its visitor's clear key is asked only if the retargeter was told
+        that ids were once stored in clear.
+        """
         if isinstance(name, str):
-            return self.key(name)  # in clear: the token is older than the pepper
+            clear = (self._clear_key(name),) if 0 in self._peppers else ()
+            return tuple(dict.fromkeys((*clear, self.key(name))))
         if not _NAME.fullmatch(name):
             raise InputError("these bytes do not stand for a visitor")
-        return self._head + name
+        return (self._head + name,)
+
+
+def _valid_prefix(prefix: object) -> str:
+    try:
+        valid = str(prefix.encode().decode()) if isinstance(prefix, str) else None
+    except UnicodeError:
+        valid = None
+    if valid is None:
+        raise ConfigError(f"prefix={prefix!r:.80}: give a string such as 'rt:'")
+    if keys.CLEAR in valid or keys.HASHED in valid:
+        raise ConfigError(f"prefix={prefix!r:.80}: ~ and ! end the prefix in a key; give a string without them: 'rt:'")
+    return valid
 
 
 def _valid_id(visitor: str) -> bytes:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from retarget.engine.plan import BoundClause, Fact, Plan, Reason, Rule, compile_subject
+from retarget.engine.plan import BoundClause, Fact, Plan, compile_subject
+from retarget.engine.rules import Reason, Rule
 from retarget.engine.view import PlanAt, View
 from retarget.errors import StoreError
 from retarget.events import Subject
@@ -228,7 +229,7 @@ def annoyance_level(plan: Plan, view: View) -> AnnoyanceLevel | None:
 
 def _seen(view: View, plan: Plan, fact: Fact | None) -> int:
     """How much of a limit is used; 0 if what it counts cannot be named, or its session is over."""
-    if fact is None or (fact.window.anchored and not view.holds(plan.alive)):
+    if fact is None or (plan.in_session(fact) and not view.holds(plan.alive)):
         return 0
     return view.count(fact)
 

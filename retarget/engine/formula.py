@@ -19,14 +19,32 @@ MOST_CLAUSES = 256
 """The most clauses one rule may have."""
 
 
+class Topic(NamedTuple):
+    """What a timeline is about: how the names of its kind begin, and its subject, which may be a template.
+
+    Without a subject it is about any.
+    """
+
+    begins: str
+    subject: str | None = None
+
+
+class AnchorTerm(NamedTuple):
+    """An anchor whose subject may still be a template: the n-th newest entry about this topic, and `after` seconds."""
+
+    topic: Topic
+    n: int
+    after: int
+
+
 class Term(NamedTuple):
     """A fact whose subject may still be a template; `keep` entries answer it, and say how many there were."""
 
-    event: str
-    subject: str | None
+    topic: Topic
     n: int
     window: Window
     keep: int
+    anchor: AnchorTerm | None = None
 
 
 Clause: TypeAlias = frozenset[tuple[Term, bool]]

@@ -13,8 +13,8 @@ from hashlib import blake2b
 from retarget.engine.places import Place
 from retarget.engine.plan import BoundClause, Plan, compile_subject
 from retarget.engine.view import PlanAt
-from retarget.events import Subject
-from retarget.timelines import ACTIVITY, DAY, IMPRESSION, LAST_MOMENT, NO_OUTCOME, Alternative, Enter, Guard
+from retarget.events import Candidate, Subject
+from retarget.timelines import IMPRESSION, LAST_MOMENT, NO_OUTCOME, Alternative, Enter, Guard, timeline
 
 
 def claim_alternatives(plan_at: PlanAt, subject: Subject) -> tuple[Alternative, ...]:
@@ -40,31 +40,22 @@ def claim_guards(plan_at: PlanAt, subject: Subject) -> tuple[Guard, ...]:
 def alternatives(
     plan: Plan, places: Iterable[Place], at: int, now: int, guards: tuple[Guard, ...] = (), outcome: bytes = NO_OUTCOME
 ) -> tuple[Alternative, ...]:
-    """What enters an event of second `at` in these places: one alternative, or two if a rule asks about sessions.
+    """What enters an event of second `at` in these places: one alternative, as a tuple.
 
-    The first continues the visitor's session, the second starts one.
+    The visitor was active at that second, if a rule asks about it.
     """
-    if not plan.has_sessions:
-        return (_alternative(places, at, now, guards, outcome),)
-    activity, started = plan.session_places()
-    going_on = Guard(ACTIVITY, 1, max(0, at - plan.alive.window.horizon), wanted=True, more=False, anchored=False)
-    return (
-        _alternative([*places, activity], at, now, (*guards, going_on), outcome),
-        _alternative([*places, activity, started], at, now, guards, outcome),
-    )
+    places, activity = tuple(places), plan.activity(at, at)
+    entries = tuple(Enter(place.field, at, place.weight, place.keep, place.head) for place in places)
+    horizons = [*(place.horizon for place in places), *(timeline.seconds_of(cover.head) for cover in activity)]
+    ttl = max((horizon + 1 + at - now for horizon in horizons), default=1)
+    return (Alternative(guards, (*entries, *activity), max(1, ttl), outcome),)
 
 
 def outcome(subject: Subject) -> bytes:
-    """Three bytes that tell the candidates of one claim apart, remembered with the claim's id."""
-    return blake2b(str(subject).encode(), digest_size=3).digest()
-
-
-def _alternative(places: Iterable[Place], at: int, now: int, guards: tuple[Guard, ...], outcome: bytes) -> Alternative:
-    """An id is remembered as long as the entries it counted; for a day if no rule asks about its event."""
-    places = tuple(places)
-    entries = tuple(Enter(place.field, at, place.weight, place.keep, place.head) for place in places)
-    ttl = max((place.horizon + 1 + at - now for place in places), default=DAY)
-    return Alternative(guards, entries, max(1, ttl), outcome)
+    """What tells the candidates of one claim apart, remembered with the claim's id: 5 bytes."""
+    candidate = subject if isinstance(subject, Candidate) else Candidate(subject)
+    texts = [candidate.campaign, *(text for label in candidate.labels for text in label)]
+    return blake2b("\0".join(texts).encode(), digest_size=len(NO_OUTCOME)).digest()
 
 
 def _guards(clause: BoundClause, plan_at: PlanAt) -> Iterator[Guard]:
@@ -72,4 +63,4 @@ def _guards(clause: BoundClause, plan_at: PlanAt) -> Iterator[Guard]:
     for position, (fact, wanted) in enumerate(clause):
         since = min(max(0, fact.window.since(plan_at.now, plan_at.zone)), LAST_MOMENT)
         more = position < len(clause) - 1
-        yield Guard(fact.field, max(0, fact.n), since, wanted, more, fact.window.anchored)
+        yield Guard(fact.field, max(0, fact.n), since, wanted, more, fact.anchor)

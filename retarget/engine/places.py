@@ -2,17 +2,25 @@
 
 Rules:
 - A timeline keeps what the most demanding rule asks of it, and at least `MIN_KEEP` entries.
-- A template such as `product/{item}` asks about every subject that fits it.
+- A template such as `product/{item}` asks about every subject that fits it, whoever that is.
+- Only timelines that a rule asks about are entered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from retarget.timelines import MIN_KEEP
+from retarget.engine.formula import Formula, Topic
+from retarget.engine.rules import THRESHOLD, Rulebook, about, capped, is_label, under
+from retarget.events import Candidate, Subject
+from retarget.policy import labels_in
+from retarget.timelines import ACTIVITY, IMPRESSION, MIN_KEEP, SESSION_AT_MOST, timeline
+
+_CAMPAIGN = "{campaign}"
+_MOST_KEPT = 0xFFFE
 
 
 @dataclass(slots=True)
@@ -38,25 +46,148 @@ class Place(NamedTuple):
     horizon: int
 
 
+class Template(NamedTuple):
+    """A template that rules ask about. `only_campaign`: it has no label but `{campaign}`."""
+
+    pattern: re.Pattern[str]
+    only_campaign: bool
+    asked: Asked
+
+
 @dataclass(slots=True)
 class Patterns:
-    """The templates that rules ask about, by event name."""
+    """The templates that rules ask about, by how names of their kind begin, and by their own first and last letters."""
 
-    by_event: dict[str, dict[str, tuple[re.Pattern[str], Asked]]] = field(default_factory=dict)
+    by_kind: dict[str, dict[str, Template]] = field(default_factory=dict)
+    _by_ends: dict[str, dict[tuple[int, int], dict[tuple[str, str], list[Template]]]] = field(default_factory=dict)
 
-    def asked(self, event: str, template: str) -> Asked:
-        patterns = self.by_event.setdefault(event, {})
-        if template not in patterns:
-            literal = re.split(r"\{[^{}]*\}", template)
-            patterns[template] = (re.compile("(.+)".join(map(re.escape, literal)), re.DOTALL), Asked())
-        return patterns[template][1]
+    def asked(self, topic: Topic) -> Asked:
+        """What is asked about the template's subjects."""
+        text = topic.subject or ""
+        templates = self.by_kind.setdefault(topic.begins, {})
+        known = templates.get(text)
+        if known is None:
+            known = templates[text] = Template(_pattern(text), {*labels_in(text)} == {"campaign"}, Asked())
+            first, last = text.partition("{")[0], text.rpartition("}")[2]
+            by_length = self._by_ends.setdefault(topic.begins, {}).setdefault((len(first), len(last)), {})
+            by_length.setdefault((first, last), []).append(known)
+        return known.asked
 
-    def matching(self, event: str, subject: str, kind: str, *, known: bool) -> Iterable[Asked]:
+    def matching(self, topic: Topic, campaigns: Container[str]) -> Iterator[Asked]:
         """What the templates that fit this subject ask of its timeline.
 
-        A label's subject only fits a template that starts with its kind. Where the policy names the campaign (`known`),
-        `{campaign}` has been filled in already.
+        A template of a campaign alone was filled in already where the policy names the campaign.
         """
-        for template, (pattern, asked) in self.by_event.get(event, {}).items():
-            if template.startswith(kind) and not (known and "{campaign}" in template) and pattern.fullmatch(subject):
-                yield asked
+        subject = topic.subject or ""
+        for (first, last), templates in self._by_ends.get(topic.begins, {}).items():
+            for pattern, only_campaign, asked in templates.get((subject[:first], subject[len(subject) - last :]), ()):
+                fits = pattern.fullmatch(subject)
+                if fits is not None and not (only_campaign and fits["campaign"] in campaigns):
+                    yield asked
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """What fits a template; a label that stands in it twice is the same both times."""
+    parts, groups = [], dict[str, str]()
+    for number, part in enumerate(re.split(r"\{([^{}]*)\}", template)):
+        if number % 2 == 0:
+            parts.append(re.escape(part))
+        elif part in groups:
+            parts.append(f"(?P={groups[part]})")
+        else:
+            groups[part] = "campaign" if part == "campaign" else f"g{number}"
+            parts.append(f"(?P<{groups[part]}>.+)")
+    return re.compile("".join(parts), re.DOTALL)
+
+
+class Places:
+    """The timelines that a policy's rules ask about."""
+
+    def __init__(self, book: Rulebook) -> None:
+        self._book = book
+        self._asked: dict[bytes, Asked] = {}
+        self._patterns = Patterns()
+        for rule in book.shared():
+            self.ask(rule.formula)
+        for segment in book.segments:
+            self.ask(segment.who)
+
+    # -- what rules ask ---------------------------------------------------------------------------------------------
+
+    def ask(self, formula: Formula, campaign: str = _CAMPAIGN) -> None:
+        """Note what a rule of this campaign asks about."""
+        for clause in formula:
+            for term, wanted in clause:
+                self._at(term.topic, campaign).add(term.keep, term.window.horizon, shield=not wanted)
+                if term.anchor is not None:
+                    horizon = self._book.retention
+                    self._at(term.anchor.topic, campaign).add(MIN_KEEP, horizon, shield=not wanted)
+
+    def _at(self, topic: Topic, campaign: str) -> Asked:
+        subject = topic.subject and topic.subject.replace(_CAMPAIGN, campaign)
+        if subject is not None and "{" in subject:
+            return self._patterns.asked(Topic(topic.begins, subject))
+        return self._asked.setdefault((topic.begins + (subject or "")).encode(), Asked())
+
+    # -- where an event enters --------------------------------------------------------------------------------------
+
+    def of_event(self, event: str, subject: Subject | None) -> tuple[Place, ...]:
+        """The timelines that an event enters, but for the visitor's activity."""
+        candidate = subject if isinstance(subject, Candidate) else Candidate(subject) if subject is not None else None
+        labels = self._book.labels(candidate) if candidate else {}
+        rules = self._book.policy.rules(candidate.campaign) if candidate else None
+        topics = {about(event): 1}
+        if candidate is not None:
+            named = [f"{kind}:{value}" for kind, value in labels.items() if kind != "campaign"]
+            topics[about(event, candidate.campaign)] = 1
+            topics |= {under(event, label): 1 for label in (candidate.campaign, *named) if is_label(label)}
+            if event == IMPRESSION and (rules is None or rules.counts):
+                topics |= {capped(label): 1 for label in named}
+        if event == IMPRESSION and (rules is None or rules.counts):
+            topics[THRESHOLD] = self._book.weight(labels)
+        places = (self._place(topic, weight) for topic, weight in topics.items())
+        return tuple(place for place in places if place is not None)
+
+    def of_field(self, field: bytes) -> Place | None:
+        """What the policy asks of the timeline of this name; None where it asks nothing."""
+        return self.of_activity() if field == ACTIVITY else self._place(_topic_of(field), 1)
+
+    def of_activity(self) -> Place | None:
+        """Where the visitor's activity is kept, if a rule asks about sessions.
+
+        As many intervals as fit into the longest session, and one to spare.
+        """
+        if ACTIVITY not in self._asked:
+            return None
+        horizon = SESSION_AT_MOST + self.pause
+        keep = min(_MOST_KEPT, 2 * (SESSION_AT_MOST // self.pause + 2))
+        return Place(ACTIVITY, 1, keep, timeline.head(horizon, shield=True), horizon)
+
+    @property
+    def pause(self) -> int:
+        """Seconds without an event after which a session is over."""
+        return self._book.alive.window.horizon
+
+    def _place(self, topic: Topic, weight: int) -> Place | None:
+        name = (topic.begins + (topic.subject or "")).encode()
+        total = Asked()
+        for part in self._parts(name, topic):
+            total.add(part.keep, part.horizon, shield=part.shield)
+        if not total.horizon:
+            return None
+        return Place(name, weight, total.keep, timeline.head(total.horizon, shield=total.shield), total.horizon)
+
+    def _parts(self, name: bytes, topic: Topic) -> Iterable[Asked]:
+        if (exact := self._asked.get(name)) is not None:
+            yield exact
+        if topic.subject:
+            yield from self._patterns.matching(topic, self._book.policy.campaign)
+
+
+def _topic_of(field: bytes) -> Topic:
+    """What the timeline of this name is about."""
+    text = field.decode(errors="replace")
+    if text[:1] in ("e", "f"):
+        event, space, subject = text.partition(" ")
+        return Topic(event + space, subject or None)
+    return Topic(text[:1], text[1:] or None)

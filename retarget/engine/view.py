@@ -9,22 +9,13 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import tzinfo
 from typing import Generic, TypeVar
-from zoneinfo import ZoneInfo
 
-from retarget.engine.plan import BoundClause, Compiled, Fact, Plan
+from retarget.engine.plan import BoundClause, Compiled, Fact, Lookup, Plan
 from retarget.events import Subject
-from retarget.timelines import (
-    LAST_MOMENT,
-    MOST_TIMELINES,
-    SESSIONS,
-    Alternative,
-    Opening,
-    State,
-    Window,
-    timeline,
-)
+from retarget.timelines import LAST_MOMENT, MOST_TIMELINES, Alternative, Anchor, Opening, State, timeline
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -56,7 +47,7 @@ class Cache(Generic[K, V]):
 class PlanAt:
     """A plan at one second in one zone, with what every visitor of that second shares: window starts, alternatives."""
 
-    def __init__(self, plan: Plan, now: int, zone: ZoneInfo) -> None:
+    def __init__(self, plan: Plan, now: int, zone: tzinfo) -> None:
         self.plan, self.now, self.zone = plan, now, zone
         self.starts: dict[int, bytes] = {}
         self.claims: Cache[Subject, tuple[Alternative, ...]] = Cache()
@@ -64,10 +55,10 @@ class PlanAt:
         self.records: Cache[tuple[str, Subject | None], tuple[Alternative, ...]] = Cache()
 
     def start(self, number: int) -> bytes:
-        """The first second that counts in the plan's window of this number, packed. Computed once."""
+        """The first second that counts in the window of the plan's start of this number, packed. Computed once."""
         start = self.starts.get(number)
         if start is None:
-            start = self.starts[number] = _packed(self.plan.windows[number].since(self.now, self.zone))
+            start = self.starts[number] = _packed(self.plan.starts[number].window.since(self.now, self.zone))
         return start
 
     def is_open(self, openings: tuple[Opening, ...]) -> bool:
@@ -84,15 +75,20 @@ class View:
     def __init__(self, plan_at: PlanAt, state: State) -> None:
         self.plan_at, self.state = plan_at, state
         plan = plan_at.plan
-        starts = plan_at.starts
-        self._session_start = 0
-        if plan.has_sessions:
-            sessions = state.get(SESSIONS)
-            self._session_start = timeline.newest(sessions) if sessions else 0
-            starts = {}  # the visitor's own: the session's window starts with their session
+        self.held = timeline.live_holds(state, plan_at.now)
+        self.true = true = self._true(plan.on, plan_at.starts, plan_at.start)
+        if plan.anchored_on:  # the visitor's own starts: these windows begin at events of theirs
+            true |= self._true(plan.anchored_on, {}, self._anchored_start)
+        for field in self.held:
+            lookups = (*plan.on.get(field, ()), *plan.anchored_on.get(field, ()))
+            true.update(lookup.fact for lookup in lookups if self.holds(plan.numbered[lookup.fact]))
+
+    def _true(
+        self, on: Mapping[bytes, list[Lookup]], starts: dict[int, bytes], start_of: Callable[[int], bytes]
+    ) -> set[int]:
+        """The numbered facts that are true. Fast path, inlined: `holds` per fact would double the cost."""
         true: set[int] = set()
-        on = plan.on
-        for field, raw in state.items():  # fast path, inlined: `holds` per fact would double the cost
+        for field, raw in self.state.items():
             lookups = on.get(field)
             if lookups is not None:
                 length = len(raw)
@@ -101,20 +97,17 @@ class View:
                 for lookup in lookups:
                     if length > lookup.size:
                         try:
-                            start = starts[lookup.window]
+                            start = starts[lookup.start]
                         except KeyError:
-                            start = starts[lookup.window] = self._start(lookup.window)
+                            start = starts[lookup.start] = start_of(lookup.start)
                         if raw[lookup.entry] >= start:
                             true.add(lookup.fact)
-        self.held = timeline.live_holds(state, plan_at.now)
-        self.true = true
-        for field in self.held:
-            true.update(lookup.fact for lookup in on.get(field, ()) if self.holds(plan.numbered[lookup.fact]))
+        return true
 
-    def _start(self, number: int) -> bytes:
-        """The first second that counts for this visitor in the plan's window of this number, packed."""
-        start = self.plan_at.start(number)
-        return max(start, _packed(self._session_start)) if self.plan_at.plan.windows[number].anchored else start
+    def _anchored_start(self, number: int) -> bytes:
+        """The first second that counts for this visitor in the plan's start of this number, packed."""
+        anchor = self.plan_at.plan.starts[number].anchor
+        return max(self.plan_at.start(number), _packed(self._moment(anchor)))
 
     def holds(self, fact: Fact) -> bool:
         """Whether the fact is true, looked up by itself."""
@@ -124,22 +117,28 @@ class View:
         if fact.n <= held:
             return True
         entry = timeline.nth_newest(self._timeline(fact.field), fact.n - held)
-        return entry is not None and entry >= self.first_second(fact.window)
+        return entry is not None and entry >= self.first_second(fact)
 
     def _timeline(self, field: bytes) -> bytes:
         """The packed timeline, empty where there is none. Raises StoreError for a corrupt one."""
         raw = self.state.get(field, b"")
         return timeline.check(field, raw) if raw and len(raw) & 3 != timeline.HEAD else raw
 
-    def first_second(self, window: Window) -> int:
-        """The first second that counts in the window."""
-        since = max(0, window.since(self.plan_at.now, self.plan_at.zone))
-        return max(since, self._session_start) if window.anchored else since
+    def first_second(self, fact: Fact) -> int:
+        """The first second that counts in the fact's window, or the moment of its anchor if that is later."""
+        since = fact.window.since(self.plan_at.now, self.plan_at.zone)
+        return max(0, since, self._moment(fact.anchor))
+
+    def _moment(self, anchor: Anchor | None) -> int:
+        """The moment that the anchor names; 0 where it says nothing."""
+        raw = self._timeline(anchor.field) if anchor is not None else b""
+        entry = timeline.nth_newest(raw, anchor.n) if anchor is not None and raw else None
+        return entry + anchor.after if anchor is not None and entry is not None else 0
 
     def count(self, fact: Fact) -> int:
         """How many kept entries of the fact's timeline count, reserved ones included."""
         raw = self._timeline(fact.field)
-        counted = timeline.count_since(raw, self.first_second(fact.window)) if raw else 0
+        counted = timeline.count_since(raw, self.first_second(fact)) if raw else 0
         return counted + len(self.held.get(fact.field, ()))
 
     def satisfies(self, compiled: Compiled) -> bool:
@@ -214,7 +213,7 @@ class View:
             entry = timeline.nth_newest(raw, fact.n)
             assert entry is not None  # noqa: S101 - the fact holds
             return fact.window.leaves(entry, zone)
-        since = self.first_second(fact.window)
+        since = self.first_second(fact)
         entries = [entry for entry in timeline.moments(raw)[-fact.n :] if entry >= since] if raw else []
         leaving = sorted([*held, *(fact.window.leaves(entry, zone) for entry in entries)])
         if len(leaving) < fact.n:

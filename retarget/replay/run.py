@@ -29,7 +29,8 @@ from retarget.replay.figures import Denials, Frequency, Losses, Replay, Tally, V
 from retarget.replay.meanings import Meanings, zone_named
 from retarget.replay.workers import losses as chunk_losses
 from retarget.replay.workers import visitor_losses
-from retarget.retargeter import Retargeter, open_store
+from retarget.retargeter import Retargeter
+from retarget.stores import open_store
 from retarget.timelines import IMPRESSION, Store
 
 if TYPE_CHECKING:

@@ -4,5 +4,6 @@ Never imports the policy, the engine or the calls.
 """
 
 from retarget.stores.memory import AsyncMemoryStore, MemoryStore
+from retarget.stores.opening import AnyAsyncStore, AnyStore, open_async_store, open_store
 
-__all__ = ["AsyncMemoryStore", "MemoryStore"]
+__all__ = ["AnyAsyncStore", "AnyStore", "AsyncMemoryStore", "MemoryStore", "open_async_store", "open_store"]

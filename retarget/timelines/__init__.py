@@ -22,6 +22,7 @@ from retarget.timelines.timeline import (
     RECORDED,
     SKEW,
     SLACK,
+    TAKEN,
 )
 from retarget.timelines.windows import (
     DAY,
@@ -88,6 +89,7 @@ __all__ = [
     "SESSION_AT_MOST",
     "SKEW",
     "SLACK",
+    "TAKEN",
     "Alternative",
     "Anchor",
     "Answer",

@@ -46,6 +46,8 @@ PARCEL_TO = b"M>"
 """Followed by a key: where the parcel goes."""
 DELIVERED = b"D"
 """Followed by a parcel's number: that it was delivered here."""
+TAKEN = b"d"
+"""Followed by the mark of a call and a hash of a campaign: that a claim of this call was counted for it."""
 IMPRESSION = "impression"
 
 _SHIELD = 0x8000
@@ -77,6 +79,8 @@ def readable(field: bytes) -> str:
         return "moving to another visitor"
     if field[:1] == DELIVERED:
         return f"merge {field[1:].hex()}"
+    if field[:1] == TAKEN:
+        return f"distinct {field[1:].hex()}"
     if field[:1] == HELD:
         return f"reserved {readable(field[1:])}"
     if field[:1] == PARCEL:
