@@ -115,8 +115,8 @@ def openings(
 ) -> tuple[int, ...]:
     """The whole minutes of a day of UTC at which hours and days begin to let a campaign run.
 
-    Tried are the beginning of each quarter of an hour, where a day may begin or the clocks change, and each minute in it
-    at which a span begins.
+    Tried are the beginning of each quarter of an hour, where a day may begin or the clocks change, and each minute in
+    it at which a span begins.
     """
 
     def is_open(shown: int) -> bool:

@@ -1,19 +1,19 @@
 """The oracle: a second implementation of what `retarget` promises, so naive that it is obviously right.
 
-It keeps every event of every visitor for ever and answers by scanning them (`oracle_rules`). It shares the parsed policy
-with the library (`policy`, `events`) and nothing else: no timelines, no facts, no windows; local time has its own plain
-implementation in `local_time`. What it does is what `docs/` promises:
+It keeps every event of every visitor for ever and answers by scanning them (`oracle_rules`). It shares the parsed
+policy with the library (`policy`, `events`) and nothing else: no timelines, no facts, no windows; local time has its
+own plain implementation in `local_time`. What it does is what `docs/` promises:
 
 - *Events.* Each is placed at its own time. It has the labels and points that the policy gives it when it is recorded.
   The same id twice counts once per event name and visitor, among the 16 latest, for a day at least. More than 300
   seconds ahead is refused. What is older than everything the policy asks about is dropped; a dropped event uses no id.
 - *Claims.* The first eligible candidate counts. Repeated with its id it is the same, and nothing counts. A denied one
   uses nothing up, its id included.
-- *Holds.* A reserved impression counts at once, in every window, for at least as long as was asked: the second of its end
-  is the claim's plus the hold's plus one. The clock says whether it is still open. Confirmed while it is, it takes the
-  place of the reservation exactly where that was made, whatever the policy says by now, at the time it was shown;
-  afterwards it is "late" and counts as an impression recorded now would; a second time it changes nothing. Released, it is
-  gone from where it was reserved.
+- *Holds.* A reserved impression counts at once, in every window, for at least as long as was asked: the second of its
+  end is the claim's plus the hold's plus one. The clock says whether it is still open. Confirmed while it is, it takes
+  the place of the reservation exactly where that was made, whatever the policy says by now, at the time it was shown;
+  afterwards it is "late" and counts as an impression recorded now would; a second time it changes nothing. Released, it
+  is gone from where it was reserved.
 - *Merges.* History, activity and what is reserved move to the target; ids and tokens stay with the source: a token that
   is confirmed there counts there, and what moved goes on until its end. The source keeps having been active.
 - *Forgetting* leaves nothing: not the ids, not the reservations. A token of before is late.
@@ -106,6 +106,8 @@ class Oracle:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.visitors: dict[str, Visitor] = {}
+        self.taken: dict[tuple[str, object], set[str]] = {}
+        """The campaigns that a visitor was given in one call."""
 
     @property
     def policy(self) -> Policy:
@@ -265,13 +267,15 @@ class Oracle:
     def claim_many(
         self, requests: Sequence[tuple[str, Sequence[Target], str | None]], now: int, *, distinct: bool
     ) -> list[Target | None]:
-        """Claims in their order. `distinct`: what one request of a visitor was given is not offered in their others."""
-        given: dict[str, set[str]] = {}
+        """Claims in their order. `distinct`: what one of them was given is not offered to the visitor's others.
+
+        Neither is it if the whole call is repeated with its ids.
+        """
+        call = tuple(id_ for _, _, id_ in requests if id_ is not None) or object()
         claimed: list[Target | None] = []
         for visitor, candidates, id_ in requests:
-            taken = given.setdefault(visitor, set())
-            left = [c for c in candidates if not (distinct and _campaign(c) in taken)]
-            found = self.claim(visitor, left, now, id_)
+            taken = self.taken.setdefault((visitor, call), set()) if distinct else set()
+            found = self.claim(visitor, [c for c in candidates if _campaign(c) not in taken], now, id_)
             if found is not None:
                 taken.add(_campaign(found))
             claimed.append(found)
@@ -318,7 +322,7 @@ class Oracle:
         return held
 
     def confirm(self, hold: Hold, now: int, at: int | None = None, *, late_for: str | None = None) -> str:
-        """Count a reserved impression, shown at `at`. `late_for`: the visitor's current key, if it is another by now."""
+        """Count a reserved impression, shown at `at`. `late_for`: the visitor's key by now, if it is another."""
         at = now if at is None else at
         late_for = late_for or hold.visitor
         key = "confirm", hold.mark

@@ -9,8 +9,8 @@ Each rule is written from its sentence in `docs/reference/policy.md` (and `verdi
 - A threshold of N points forbids an impression of w points while more than N - w are used; the first segment that the
   visitor is in replaces the threshold.
 - A condition holds if its event happened N times on its subject within its window; a subject that needs a label that is
-  missing makes it false. A subject that begins like a label (`channel:email`) means whatever carries that label, and what
-  is itself called so; any other means what is called so. A label never counts for a campaign of that name.
+  missing makes it false. A subject that begins like a label (`channel:email`) means whatever carries that label, and
+  what is itself called so; any other means what is called so. A label never counts for a campaign of that name.
 - `since EVENT [SUBJECT]` counts what is strictly after the newest such event, and like `lifetime` where there is none.
   A subject that needs a label that is missing never happened.
 - A session is what belongs together without a pause of more than `session`, whatever the order in which it was

@@ -214,7 +214,7 @@ _ANYTHING = ["", " {any}", *(f" {kind}:{{{kind}}}" for kind in [*_KINDS, "slot"]
 
 
 def keeping(data: Data) -> Data:
-    """The policy with rules that never bind and ask about everything, so that another policy finds all that happened."""
+    """The policy with rules that never bind and ask about everything, so that the next policy finds all of it."""
     kept = {**data, "caps": {kind: [] for kind in _KINDS} | data.get("caps", {})}
     for kind in _KINDS:
         kept["caps"] = {**kept["caps"], kind: [*kept["caps"][kind], "10000 per lifetime"]}
@@ -228,7 +228,7 @@ def keeping(data: Data) -> Data:
 
 @st.composite
 def changed(draw: st.DrawFn, data: Data, *, rolling_only: bool = False) -> Data:
-    """The policy with one change: a campaign's labels or rules, a campaign gone or back, points, label caps, defaults."""
+    """The policy with one change: a campaign's labels or rules, a campaign gone or back, points, thresholds, caps."""
     words = _ROLLING_WORDS if rolling_only else _ANY_WORDS
     what = draw(st.sampled_from(["labels", "points", "campaign", "rules", "caps", "threshold"]))
     new: Data = {**data, "campaign": dict(data["campaign"])}
