@@ -3,8 +3,8 @@
 Random policies of every kind of rule, which change on the way; visitors; events on time, late, early and repeated;
 callers whose clocks differ; claims, one and many, with and without ids; reservations that are confirmed, late and
 again, and released; visitors' zones; merges; peppers that are replaced; visitors who are forgotten; time that passes in
-steps from a second to weeks; and SCRIPT FLUSH in between. After each step the stores must answer as the oracle does, "when
-again" included: just before it blocked, at it free.
+steps from a second to weeks; and SCRIPT FLUSH in between. After each step the stores must answer as the oracle does,
+"when again" included: just before it blocked, at it free.
 """
 
 from __future__ import annotations
