@@ -26,10 +26,11 @@ from retarget.calls.claims import (
 from retarget.calls.clock import Clock
 from retarget.calls.denials import denials_for
 from retarget.calls.export import export
+from retarget.calls.forgetting import forget_key
 from retarget.calls.inputs import ClaimRow, as_event, check_candidates, check_list
 from retarget.calls.merge import move_history
 from retarget.calls.recording import event_write, was_counted
-from retarget.calls.requests import Apply, ApplyMany, Batches, Delete, Read, ReadMany, Steps
+from retarget.calls.requests import Apply, ApplyMany, Batches, Read, ReadMany, Steps
 from retarget.calls.tokens import Token, Tokens
 from retarget.calls.visitors import Pepper, Visitors
 from retarget.engine import Decision, Plan, PlanAt, Verdict, View, is_full
@@ -306,11 +307,11 @@ class Operations:
         return export(visitor, (yield from ReadMany(self._visitors.all_keys(visitor))))
 
     def forget(self, visitor: str) -> Steps[bool]:
-        """Delete the visitor's keys, the oldest first."""
-        known = False
+        """Forget what is kept under the visitor's keys, the oldest first: a rotation moves it to the current one."""
+        known, now = False, self._clock.now(None)
         for key in self._visitors.all_keys(visitor):
             try:
-                known = (yield from Delete(key)) or known
+                known = (yield from forget_key(key, now, self._apply)) or known
             finally:
                 self._changed(key)
         return known
@@ -320,22 +321,16 @@ class Operations:
         key, target = self._visitors.key(source), self._visitors.key(into)
         if key == target:
             raise InputError("merge: source and into are the same visitor")
-        return (yield from self._move(key, target, now))
+        second = self._clock.happened(now, "now").second
+        return (yield from move_history(self.plan, key, target, second, self._apply))
 
     def rotate(self, visitor: str, *, now: When | None) -> Steps[bool]:
         """Move a visitor's history from the old keys to the current one."""
         *old, target = self._visitors.all_keys(visitor)
-        moved = False
+        moved, second = False, self._clock.happened(now, "now").second
         for key in old:
-            moved = (yield from self._move(key, target, now)) or moved
+            moved = (yield from move_history(self.plan, key, target, second, self._apply)) or moved
         return moved
-
-    def _move(self, key: bytes, target: bytes, now: When | None) -> Steps[bool]:
-        try:
-            return (yield from move_history(self.plan, key, target, self._clock.now(now)))
-        finally:
-            self._changed(key)
-            self._changed(target)
 
 
 def _uniform_verdict(plan: Plan, visitor: str | None, *, consent: bool) -> Verdict | None:
@@ -349,7 +344,7 @@ def _uniform_verdict(plan: Plan, visitor: str | None, *, consent: bool) -> Verdi
 
 def _decision(plan_at: PlanAt, wanted: _Candidates, state: Mapping[bytes, bytes]) -> Decision:
     if is_full(state, plan_at.now):
-        return Decision(plan_at, wanted, uniform=Verdict(eligible=False, reason="full"))
+        return Decision(plan_at, wanted, full=state)
     return Decision(plan_at, wanted, view=View(plan_at, state))
 
 

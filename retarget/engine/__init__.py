@@ -4,11 +4,12 @@ Never imports Redis, a store, a socket or a clock.
 """
 
 from retarget.engine.decision import AnnoyanceLevel, Decision, Verdict, denying_rule
+from retarget.engine.fullness import is_full
 from retarget.engine.guards import alternatives, claim_alternatives, outcome
 from retarget.engine.places import Place
 from retarget.engine.plan import BoundClause, Fact, Plan, as_candidate, compile_subject
 from retarget.engine.rules import Reason, Rule
-from retarget.engine.view import PlanAt, View, is_full
+from retarget.engine.view import PlanAt, View
 
 __all__ = [
     "AnnoyanceLevel",

@@ -14,20 +14,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from retarget.engine.fullness import crowding_rule
 from retarget.engine.plan import BoundClause, Fact, Plan, compile_subject
 from retarget.engine.rules import Reason, Rule
 from retarget.engine.view import PlanAt, View
 from retarget.errors import StoreError
 from retarget.events import Subject
+from retarget.timelines import State
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the policy says of one candidate.
 
-    `reason` is one of a closed set of words; `rule` is the rule as written, of several the one that stops binding last;
-    `seen` of `limit` is what it counted (points for the annoyance threshold); `eligible_at` is the first second at
-    which the candidate is eligible if nothing else happens, None if that takes a new event.
+    `reason` is one of a closed set of words; `rule` is the rule as written, of several the one that stops binding last,
+    and for a visitor who is full the one that makes most of their timelines; `seen` of `limit` is what it counted
+    (points for the annoyance threshold); `eligible_at` is the first second at which the candidate is eligible if
+    nothing else happens, None if that takes a new event.
     """
 
     eligible: bool
@@ -67,6 +70,7 @@ class Decision:
     __slots__ = (
         "_annoyance",
         "_candidates",
+        "_full",
         "_known",
         "_plan_at",
         "_uniform",
@@ -83,11 +87,14 @@ class Decision:
         candidates: Sequence[Subject] | None,
         *,
         view: View | None = None,
+        full: State | None = None,
         uniform: Verdict | None = None,
         degraded: StoreError | None = None,
     ) -> None:
+        """Decide by the `view` of a visitor, by the state of one who is `full`, or with one verdict for all."""
         self._plan_at = plan_at
         self._view = view
+        self._full = full
         self._uniform = uniform
         self._candidates = candidates
         self._known: AbstractSet[Subject] | None = None
@@ -115,6 +122,9 @@ class Decision:
             raise KeyError(candidate)
         if self._view is not None:
             return verdict(plan, self._view, candidate)
+        if self._full is not None and self._uniform is None:
+            rule = crowding_rule(plan, self._full, self._plan_at.now)
+            self._uniform = Verdict(eligible=False, reason="full", rule=rule)
         assert self._uniform is not None  # noqa: S101 - a decision has a view or a uniform verdict
         if self._uniform and not is_open(self._plan_at, candidate):
             return closed(self._plan_at, candidate)

@@ -9,12 +9,12 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from retarget.engine.formula import Formula, Topic
-from retarget.engine.rules import THRESHOLD, Rulebook, about, capped, is_label, under
+from retarget.engine.rules import Rulebook
+from retarget.engine.terms import THRESHOLD, Formula, Topic, capped_by, is_label, on_subject, topic_of, under_label
 from retarget.events import Candidate, Subject
 from retarget.policy import labels_in
 from retarget.timelines import ACTIVITY, IMPRESSION, MIN_KEEP, SESSION_AT_MOST, timeline
@@ -25,15 +25,22 @@ _MOST_KEPT = 0xFFFE
 
 @dataclass(slots=True)
 class Asked:
-    """What rules ask of one timeline: entries to keep, seconds they matter, whether a blocking rule asks (a shield)."""
+    """What rules ask of one timeline: entries to keep, seconds they matter, whether a blocking rule asks (a shield).
+
+    `rule` is the text of the blocking rule that looks back furthest, by `reach` seconds.
+    """
 
     keep: int = MIN_KEEP
     horizon: int = 0
     shield: bool = False
+    rule: str | None = None
+    reach: int = 0
 
-    def add(self, keep: int, horizon: int, *, shield: bool) -> None:
+    def add(self, keep: int, horizon: int, *, shield: bool, rule: str | None = None) -> None:
         self.keep, self.horizon = max(self.keep, keep), max(self.horizon, horizon)
         self.shield = self.shield or shield
+        if shield and horizon > self.reach:
+            self.rule, self.reach = rule, horizon
 
 
 class Place(NamedTuple):
@@ -108,26 +115,27 @@ class Places:
         self._asked: dict[bytes, Asked] = {}
         self._patterns = Patterns()
         for rule in book.shared():
-            self.ask(rule.formula)
+            self.ask(rule.formula, rule.text)
         for segment in book.segments:
-            self.ask(segment.who)
+            self.ask(segment.who, segment.name)
 
     # -- what rules ask ---------------------------------------------------------------------------------------------
 
-    def ask(self, formula: Formula, campaign: str = _CAMPAIGN) -> None:
-        """Note what a rule of this campaign asks about."""
+    def ask(self, formula: Formula, rule: str, campaign: str = _CAMPAIGN) -> None:
+        """Note what this rule of this campaign asks about."""
         for clause in formula:
             for term, wanted in clause:
-                self._at(term.topic, campaign).add(term.keep, term.window.horizon, shield=not wanted)
+                asked = self._at(term.topic, campaign)
+                asked.add(term.keep, term.window.horizon, shield=not wanted, rule=rule)
                 if term.anchor is not None:
-                    horizon = self._book.retention
-                    self._at(term.anchor.topic, campaign).add(MIN_KEEP, horizon, shield=not wanted)
+                    asked = self._at(term.anchor.topic, campaign)
+                    asked.add(MIN_KEEP, self._book.retention, shield=not wanted, rule=rule)
 
     def _at(self, topic: Topic, campaign: str) -> Asked:
         subject = topic.subject and topic.subject.replace(_CAMPAIGN, campaign)
         if subject is not None and "{" in subject:
             return self._patterns.asked(Topic(topic.begins, subject))
-        return self._asked.setdefault((topic.begins + (subject or "")).encode(), Asked())
+        return self._asked.setdefault(Topic(topic.begins, subject).field, Asked())
 
     # -- where an event enters --------------------------------------------------------------------------------------
 
@@ -136,13 +144,13 @@ class Places:
         candidate = subject if isinstance(subject, Candidate) else Candidate(subject) if subject is not None else None
         labels = self._book.labels(candidate) if candidate else {}
         rules = self._book.policy.rules(candidate.campaign) if candidate else None
-        topics = {about(event): 1}
+        topics = {on_subject(event): 1}
         if candidate is not None:
             named = [f"{kind}:{value}" for kind, value in labels.items() if kind != "campaign"]
-            topics[about(event, candidate.campaign)] = 1
-            topics |= {under(event, label): 1 for label in (candidate.campaign, *named) if is_label(label)}
+            topics[on_subject(event, candidate.campaign)] = 1
+            topics |= {under_label(event, label): 1 for label in (candidate.campaign, *named) if is_label(label)}
             if event == IMPRESSION and (rules is None or rules.counts):
-                topics |= {capped(label): 1 for label in named}
+                topics |= {capped_by(label): 1 for label in named}
         if event == IMPRESSION and (rules is None or rules.counts):
             topics[THRESHOLD] = self._book.weight(labels)
         places = (self._place(topic, weight) for topic, weight in topics.items())
@@ -150,7 +158,7 @@ class Places:
 
     def of_field(self, field: bytes) -> Place | None:
         """What the policy asks of the timeline of this name; None where it asks nothing."""
-        return self.of_activity() if field == ACTIVITY else self._place(_topic_of(field), 1)
+        return self.of_activity() if field == ACTIVITY else self._place(topic_of(field), 1)
 
     def of_activity(self) -> Place | None:
         """Where the visitor's activity is kept, if a rule asks about sessions.
@@ -168,26 +176,24 @@ class Places:
         """Seconds without an event after which a session is over."""
         return self._book.alive.window.horizon
 
+    def blocking(self, field: bytes) -> str | None:
+        """The blocking rule that asks about the timeline of this name, of several the one that looks back furthest."""
+        total = self._total(topic_of(field))
+        return total.rule if total is not None else None
+
     def _place(self, topic: Topic, weight: int) -> Place | None:
-        name = (topic.begins + (topic.subject or "")).encode()
-        total = Asked()
-        for part in self._parts(name, topic):
-            total.add(part.keep, part.horizon, shield=part.shield)
-        if not total.horizon:
+        total = self._total(topic)
+        if total is None:
             return None
-        return Place(name, weight, total.keep, timeline.head(total.horizon, shield=total.shield), total.horizon)
+        head = timeline.head(total.horizon, shield=total.shield)
+        return Place(topic.field, weight, total.keep, head, total.horizon)
 
-    def _parts(self, name: bytes, topic: Topic) -> Iterable[Asked]:
-        if (exact := self._asked.get(name)) is not None:
-            yield exact
-        if topic.subject:
-            yield from self._patterns.matching(topic, self._book.policy.campaign)
-
-
-def _topic_of(field: bytes) -> Topic:
-    """What the timeline of this name is about."""
-    text = field.decode(errors="replace")
-    if text[:1] in ("e", "f"):
-        event, space, subject = text.partition(" ")
-        return Topic(event + space, subject or None)
-    return Topic(text[:1], text[1:] or None)
+    def _total(self, topic: Topic) -> Asked | None:
+        """All that is asked of the timeline about this topic; None if nothing is."""
+        exact = self._asked.get(topic.field)
+        fitting = self._patterns.matching(topic, self._book.policy.campaign) if topic.subject else ()
+        total = Asked()
+        for part in fitting if exact is None else (exact, *fitting):
+            total.add(part.keep, part.reach, shield=part.shield, rule=part.rule)
+            total.add(part.keep, part.horizon, shield=False)
+        return total if total.horizon else None

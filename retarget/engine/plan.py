@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from retarget.engine.formula import AnchorTerm, Formula, Term, Topic
 from retarget.engine.places import Place, Places
 from retarget.engine.rules import SESSION_START, Rule, Rulebook
+from retarget.engine.terms import Formula, Term
 from retarget.errors import InputError
 from retarget.events import Candidate, Subject
-from retarget.policy import Cap, Policy, check_text, fill
+from retarget.policy import Cap, Policy, check_text
 from retarget.timelines import ACTIVITY, IMPRESSION, Anchor, Cover, Opening, Reserved, Window, timeline
 
 CACHE_SIZE = 4_096
@@ -142,8 +142,9 @@ class Plan:
 
     def fact(self, term: Term, labels: dict[str, str]) -> Fact | None:
         """The term about these labels; None (false) if one is missing."""
-        field = _field(term.topic, labels)
-        return None if field is None else Fact(field, term.n, term.window, _anchor(term.anchor, labels))
+        field = term.topic.about(labels)
+        anchor = None if term.anchor is None else term.anchor.about(labels)
+        return None if field is None else Fact(field, term.n, term.window, anchor)
 
     def points(self, cap: Cap) -> Fact:
         """The fact that a threshold is used up; its window says which points count."""
@@ -190,7 +191,7 @@ class Plan:
         rules, labels = self.rules(candidate), self.labels(candidate)
         if known:
             for rule in rules:
-                self._places.ask(rule.formula, candidate.campaign)
+                self._places.ask(rule.formula, rule.text, candidate.campaign)
         guards = dict.fromkeys(clause for rule in rules for clause in self.bind_formula(rule.formula, labels))
         requires: set[int] = set()
         forbids: set[int] = set()
@@ -252,6 +253,10 @@ class Plan:
         """What the policy asks of the timeline of this name; None where it asks nothing."""
         return self._places.of_field(field)
 
+    def blocking(self, field: bytes) -> str | None:
+        """The blocking rule that asks about the timeline of this name, of several the one that looks back furthest."""
+        return self._places.blocking(field)
+
     def activity(self, first: int, last: int) -> tuple[Cover, ...]:
         """The change that notes that the visitor was active from `first` to `last`; none if no rule asks about it."""
         place = self.activity_place
@@ -266,19 +271,7 @@ class Plan:
         return (*counted, *going_on)
 
 
-def _field(topic: Topic, labels: dict[str, str]) -> bytes | None:
-    """The name of the timeline about these labels; None if one is missing."""
-    subject = "" if topic.subject is None else fill(topic.subject, labels)
-    return None if subject is None else (topic.begins + subject).encode()
-
-
-def _anchor(term: AnchorTerm | None, labels: dict[str, str]) -> Anchor | None:
-    """The anchor about these labels; none if one is missing: what cannot be named has not happened."""
-    field = None if term is None else _field(term.topic, labels)
-    return None if term is None or field is None else Anchor(field, term.n, term.after)
-
-
-_SESSION = _anchor(SESSION_START, {})
+_SESSION = SESSION_START.about({})
 
 
 def compile_subject(plan: Plan, subject: Subject) -> Compiled:

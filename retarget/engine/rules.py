@@ -3,26 +3,46 @@
 Rules:
 - A rule's formula is about topics that may be templates: `{item}` is filled from the candidate's labels when the rule
   is bound to one.
-- Subjects, labels and what label caps count are three kinds of timelines, whose names never meet. A condition whose
-  subject is written `kind:value` asks about the label, unless the policy names a campaign of exactly that id.
+- A condition whose subject is written `kind:value` asks about the label, unless the policy names a campaign of exactly
+  that id.
 - A window that begins at another event is a window with an anchor. A session is one, too: it begins where the visitor's
   newest interval of activity does, and counts nothing unless that is going on.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from retarget.engine.formula import TRUE, AnchorTerm, Formula, Term, Topic, all_of, any_of, negated
+from retarget.engine.terms import (
+    BEING_ACTIVE,
+    THRESHOLD,
+    AnchorTerm,
+    Formula,
+    Term,
+    Topic,
+    capped_by,
+    is_label,
+    on_subject,
+    under_label,
+)
 from retarget.events import Candidate
-from retarget.policy import Campaign, Cap, Condition, Policy, Span, load_zone
+from retarget.policy import (
+    TRUE,
+    Campaign,
+    Cap,
+    Condition,
+    Policy,
+    Span,
+    all_of,
+    any_of,
+    literal,
+    load_zone,
+    negated,
+)
 from retarget.timelines import (
-    ACTIVITY,
     IMPRESSION,
-    POINTS,
     SESSION_AT_MOST,
     Calendar,
     Days,
@@ -35,7 +55,6 @@ from retarget.timelines import (
     Window,
     end_instant,
     instant,
-    timeline,
 )
 
 Reason: TypeAlias = Literal[
@@ -44,13 +63,8 @@ Reason: TypeAlias = Literal[
 ]  # fmt: skip
 """Why a candidate may be shown or not. In the docs: `docs/reference/verdicts.md`."""
 
-THRESHOLD = Topic(POINTS.decode())
-BEING_ACTIVE = Topic(ACTIVITY.decode())
 SESSION_START = AnchorTerm(BEING_ACTIVE, n=2, after=0)
 """The newest interval of activity: its start is the second newest entry."""
-
-
-_LABEL = re.compile(r"[^\W\d][\w-]*:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +95,6 @@ class Lookback(NamedTuple):
 
     window: Window
     anchor: AnchorTerm | None = None
-
-
-def about(event: str, subject: str | None = None) -> Topic:
-    """`event` on this subject, or on any."""
-    return Topic(timeline.name(event, None if subject is None else "").decode(), subject)
-
-
-def under(event: str, label: str) -> Topic:
-    """`event` under this label, written `kind:value`."""
-    return Topic(timeline.label_name(event, "").decode(), label)
-
-
-def capped(label: str) -> Topic:
-    """The impressions that a cap on this label counts."""
-    return Topic(timeline.capped_name("").decode(), label)
-
-
-def is_label(subject: str) -> bool:
-    """Whether a subject is written as a label is: `kind:value`."""
-    return _LABEL.match(subject) is not None
 
 
 class Rulebook:
@@ -166,7 +160,7 @@ class Rulebook:
         """The campaign's caps and gap, the caps on its labels, and the threshold."""
         if not rules.obeys:
             return
-        own = about(IMPRESSION, "{campaign}")
+        own = on_subject(IMPRESSION, "{campaign}")
         for cap in rules.caps:
             yield from self._cap(cap, own, rules)
         if rules.gap is not None:
@@ -182,7 +176,7 @@ class Rulebook:
         kind, _, value = key.partition(":")
         label = key if value and "{" not in value else f"{kind}:{{{kind}}}"
         for cap in self.policy.caps[key]:
-            yield from self._cap(cap, capped(label), _NO_RULES, prefix=f"{key}: ")
+            yield from self._cap(cap, capped_by(label), _NO_RULES, prefix=f"{key}: ")
 
     def _cap(self, cap: Cap, topic: Topic, rules: Campaign, prefix: str = "") -> Iterable[Rule]:
         window, anchor = self._lookback(cap.window, rules)
@@ -237,17 +231,17 @@ class Rulebook:
     def _topic(self, event: str, subject: str | None) -> Topic:
         """What a condition asks about: a label where its subject is written as one, and no campaign has that id."""
         if subject is None or not is_label(subject) or subject in self.policy.campaign:
-            return about(event, subject)
-        return under(event, subject)
+            return on_subject(event, subject)
+        return under_label(event, subject)
 
     def _reached(self, term: Term) -> Formula:
         """The formula of a term being true. What counts within a session needs the session to be going on."""
-        reached = frozenset([frozenset([(term, True)])])
+        reached = literal(term)
         if (
             term.anchor != SESSION_START or term.n < 1
         ):  # what costs more than the whole limit is too much in any session
             return reached
-        return all_of([reached, frozenset([frozenset([(self.alive, True)])])])
+        return all_of([reached, literal(self.alive)])
 
     def _lookback(self, span: Span, rules: Campaign) -> Lookback:
         match span.period:

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from retarget.engine.plan import BoundClause, Compiled, Fact, Lookup, Plan
 from retarget.events import Subject
-from retarget.timelines import LAST_MOMENT, MOST_TIMELINES, Alternative, Anchor, Opening, State, timeline
+from retarget.timelines import LAST_MOMENT, Alternative, Anchor, Opening, State, timeline
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -219,14 +219,6 @@ class View:
         if len(leaving) < fact.n:
             raise timeline.corrupt(fact.field, "it is not in order")
         return leaving[-fact.n]
-
-
-def is_full(state: State, now: int) -> bool:
-    """Whether the timelines that still matter leave no room to count. Raises StoreError for a corrupt one."""
-    if len(state) < MOST_TIMELINES:
-        return False
-    kept = [timeline.check(field, raw) for field, raw in state.items() if not field.startswith(b"#")]
-    return sum(timeline.is_shield(raw) and timeline.is_live(raw, now) for raw in kept) >= MOST_TIMELINES
 
 
 def _packed(second: int) -> bytes:

@@ -3,20 +3,30 @@
 Never imports the engine, a store, Redis or a clock.
 """
 
+from retarget.policy.formula import FALSE, MOST_CLAUSES, TRUE, Clause, Formula, all_of, any_of, literal, negated
 from retarget.policy.grammar import Cap, Condition, Span, fill, labels_in, parse_duration
 from retarget.policy.load import Policy
 from retarget.policy.models import Campaign, Rules, check_text, load_zone
 
 __all__ = [
+    "FALSE",
+    "MOST_CLAUSES",
+    "TRUE",
     "Campaign",
     "Cap",
+    "Clause",
     "Condition",
+    "Formula",
     "Policy",
     "Rules",
     "Span",
+    "all_of",
+    "any_of",
     "check_text",
     "fill",
     "labels_in",
+    "literal",
     "load_zone",
+    "negated",
     "parse_duration",
 ]

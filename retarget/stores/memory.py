@@ -12,28 +12,27 @@ from collections.abc import Sequence
 from threading import Lock
 
 from retarget.errors import StoreError
+from retarget.stores.draft import Draft
 from retarget.timelines import (
     DAY,
     DENIED,
     FULL,
-    IDS_KEPT,
+    LAST_MOMENT,
     LATE,
     MOST_TIMELINES,
-    RECORD,
+    SLACK,
     Alternative,
     Answer,
+    Cover,
     Enter,
     Guard,
     Health,
-    Remove,
     Reserve,
     State,
-    Unreserve,
     Write,
+    keys,
     timeline,
 )
-
-_ID = 5
 
 
 class MemoryStore:
@@ -54,7 +53,7 @@ class MemoryStore:
         return [self.read(key) for key in keys]
 
     def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
-        return [self.write(write) for write in writes]
+        return [self._answer(write) for write in writes]
 
     def delete(self, key: bytes) -> bool:
         with self._lock:
@@ -80,58 +79,44 @@ class MemoryStore:
     def write(self, write: Write) -> Answer:
         with self._lock:
             state = self._visitors.get(write.key, {})
-            ids = state.get(b"#0", b"") + state.get(b"#1", b"")
+            known = b""
             if write.id:
-                for start in range(0, len(ids), RECORD):
-                    if ids[start : start + _ID] == write.id:
-                        return ids[start + _ID : start + RECORD]
+                known = keys.remembered(state, write.now)
+                outcome = keys.outcome_of(known, write.id)
+                if outcome is not None:
+                    return outcome
             held = timeline.live_holds(state, write.now)
             for number, alternative in enumerate(write.alternatives, 1):
                 if _hold(state, held, alternative.guards):
-                    return self._apply(write, state, ids, alternative) or number
+                    return self._apply(write, state, known, alternative) or number
             return DENIED
 
-    def _apply(self, write: Write, state: dict[bytes, bytes], ids: bytes, alternative: Alternative) -> int:
+    def _answer(self, write: Write) -> Answer | StoreError:
+        try:
+            return self.write(write)
+        except StoreError as error:
+            return error
+
+    def _apply(self, write: Write, state: dict[bytes, bytes], known: bytes, alternative: Alternative) -> int:
         """Apply the alternative and return 0, or return `LATE` or `FULL`."""
-        full = len(state) >= MOST_TIMELINES and any(isinstance(c, Enter | Reserve) for c in alternative.changes)
-        prune, after, days = full, dict(state), set[int]()
-        changed, removed = set(), set()
-        hold = state.get(write.hold)
+        draft = Draft(state, write)
         for change in alternative.changes:
-            field = write.hold if isinstance(change, Reserve) else change.field
-            raw = after.get(field)
-            if isinstance(change, Remove | Unreserve):
-                moment = change.at if isinstance(change, Remove) else timeline.newest(hold) if hold else None
-                left = raw if raw is None or moment is None else timeline.remove(raw, moment, change.times)
-                if raw is not None and left is None:
-                    removed.add(field)
-                    del after[field]
-                elif left is not None and left != raw:
-                    changed.add(field)
-                    after[field] = left
-                continue
-            entry = Enter(field, change.end, 1, 1, change.head) if isinstance(change, Reserve) else change
-            value = timeline.add(raw, entry.at, entry.weight, entry.keep, entry.head, write.now)
-            if value is not None:
-                after[field] = value
-                changed.add(field)
-                prune = prune or raw is None
-                days.add(0 if raw is None else timeline.newest(raw) // DAY)
-        if alternative.changes and not (changed or removed):
+            draft.make(change)
+        if alternative.changes and not draft.changed:
             return LATE
-        if prune or (days and write.now // DAY not in days):
-            dead = _to_prune(state, write.now, full=full)
-            if dead is None:
-                return FULL
-            for field in dead - changed - removed:
-                after.pop(field, None)
+        full = len(state) >= MOST_TIMELINES and any(isinstance(c, Enter | Cover | Reserve) for c in alternative.changes)
+        if (full or draft.looks_for_the_dead) and not draft.evict(full=full):
+            return FULL
+        after, ttl = draft.after, max(alternative.ttl, draft.ttl)
         if write.id:
-            ids = (ids + write.id + alternative.outcome)[-IDS_KEPT * RECORD :]
-            after[b"#0"] = ids[:64]
-            if len(ids) > 64:
-                after[b"#1"] = ids[64:]
-        if changed or write.id:
-            self._until[write.key] = max(self._until.get(write.key, 0), write.now + alternative.ttl)
+            ttl = max(ttl, DAY)
+            until = min(max(keys.deadline(after), write.now + ttl), LAST_MOMENT)
+            records = known if any(field in after for field in keys.IDS) else b""
+            for field in keys.IDS:
+                after.pop(field, None)
+            after |= keys.remember(records, write.id, alternative.outcome, until)
+        if write.id or not draft.changed.isdisjoint(after):
+            self._until[write.key] = max(self._until.get(write.key, 0), write.now + ttl + SLACK)
         if after:
             self._visitors[write.key] = after
         else:
@@ -183,23 +168,13 @@ def _at_least(state: State, guard: Guard, held: int) -> bool:
     if guard.n <= held:
         return True
     since = guard.since
-    if guard.anchored and timeline.SESSIONS in state:
-        since = max(since, timeline.newest(state[timeline.SESSIONS]))
-    entry = timeline.nth_newest(state.get(guard.field, b""), guard.n - held)
+    if guard.anchor:
+        begun = _nth_newest(state, guard.anchor.field, guard.anchor.n)
+        since = since if begun is None else max(since, begun + guard.anchor.after)
+    entry = _nth_newest(state, guard.field, guard.n - held)
     return entry is not None and entry >= since
 
 
-def _to_prune(state: State, now: int, *, full: bool) -> set[bytes] | None:
-    """What to evict: dead timelines and, if the visitor is full, the oldest that no blocking rule asks about.
-
-    None if that is not enough.
-    """
-    timelines = {field: raw for field, raw in state.items() if not field.startswith(b"#")}
-    live = {field: raw for field, raw in timelines.items() if timeline.is_live(raw, now)}
-    dead = timelines.keys() - live.keys()
-    if full and len(live) >= MOST_TIMELINES:
-        interests = sorted((timeline.newest(raw), field) for field, raw in live.items() if not timeline.is_shield(raw))
-        if len(live) - len(interests) >= MOST_TIMELINES:
-            return None
-        dead |= {field for _, field in interests[: len(live) - MOST_TIMELINES + 1]}
-    return dead
+def _nth_newest(state: State, field: bytes, n: int) -> int | None:
+    raw = state.get(field)
+    return None if raw is None else timeline.nth_newest(timeline.check(field, raw), n)

@@ -9,6 +9,7 @@ from retarget.timelines.store import AsyncStore, Health, State, Store
 from retarget.timelines.timeline import (
     ACTIVITY,
     DELIVERED,
+    DUE,
     ENTRY,
     HEAD,
     HELD,
@@ -68,6 +69,7 @@ __all__ = [
     "DAY",
     "DELIVERED",
     "DENIED",
+    "DUE",
     "ENTRY",
     "FULL",
     "HEAD",

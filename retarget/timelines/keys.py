@@ -58,17 +58,21 @@ def event_id(event: str, id_: str) -> bytes:
 
 def remembered(state: Mapping[bytes, bytes], now: int) -> bytes:
     """The records of the ids still known at `now`, the oldest first. Raises StoreError for a corrupt one."""
-    raw = b"".join(state.get(field, b"") for field in IDS)
+    raw = _joined(state)
     if not raw:
         return b""
     if len(raw) < _DEADLINE or (len(raw) - _DEADLINE) % RECORD:
         raise StoreError(f"the remembered ids are corrupt: {len(raw)} bytes")
-    return raw[_DEADLINE:] if now <= deadline(state) else b""
+    return raw[_DEADLINE:] if now <= int.from_bytes(raw[:_DEADLINE]) else b""
 
 
 def deadline(state: Mapping[bytes, bytes]) -> int:
     """The last second at which the remembered ids are known; 0 if there are none."""
-    return int.from_bytes(state.get(IDS[0], b"")[:_DEADLINE])
+    return int.from_bytes(_joined(state)[:_DEADLINE])
+
+
+def _joined(state: Mapping[bytes, bytes]) -> bytes:
+    return b"".join(state.get(field, b"") for field in IDS)
 
 
 def outcome_of(records: bytes, id_: bytes) -> bytes | None:

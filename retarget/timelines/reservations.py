@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from itertools import count, takewhile
 
 from retarget.errors import StoreError
 from retarget.timelines.keys import PIECE
@@ -41,17 +42,20 @@ def unpack(record: bytes) -> tuple[Reserved, ...]:
 def pieces(mark: bytes, record: bytes) -> dict[bytes, bytes]:
     """The fields that keep a hold's record."""
     return {
-        RECORDED + mark + bytes([number]): record[at : at + PIECE]
+        RECORDED + mark + number.to_bytes(2): record[at : at + PIECE]
         for number, at in enumerate(range(0, len(record), PIECE))
     }
 
 
 def joined(mark: bytes, state: Mapping[bytes, bytes]) -> bytes:
     """A hold's record, from its fields; empty where there is none."""
-    record, number = b"", 0
-    while (piece := state.get(RECORDED + mark + bytes([number]))) is not None:
-        record, number = record + piece, number + 1
-    return record
+    return b"".join(state[field] for field in fields(mark, state))
+
+
+def fields(mark: bytes, state: Mapping[bytes, bytes]) -> list[bytes]:
+    """The fields that keep a hold's record, in order, as far as there is none missing."""
+    names = (RECORDED + mark + number.to_bytes(2) for number in count())
+    return list(takewhile(state.__contains__, names))
 
 
 def mark_of(field: bytes) -> bytes | None:

@@ -39,13 +39,14 @@ HELD = b"h"
 HOLD = b"H"
 """Followed by the hold's mark: the end of one hold."""
 RECORDED = b"#h"
-"""Followed by the hold's mark and a piece's number: where one hold is reserved (see `reservations`)."""
+"""Followed by the hold's mark and a piece's number (2 bytes): where one hold is reserved (see `reservations`)."""
 PARCEL = b"M"
 """The number of a parcel being moved to another visitor; followed by a timeline's name, its entries in the parcel."""
 PARCEL_TO = b"M>"
 """Followed by a key: where the parcel goes."""
-DELIVERED = b"D"
-"""Followed by a parcel's number: that it was delivered here."""
+DUE = b"D"
+"""Followed by a parcel's number: that it may be delivered here, once."""
+DELIVERED = DUE  # until the stores' `Clear` removes everything
 TAKEN = b"d"
 """Followed by the mark of a call and a hash of a campaign: that a claim of this call was counted for it."""
 IMPRESSION = "impression"
@@ -77,8 +78,8 @@ def readable(field: bytes) -> str:
         return special[field]
     if field[:2] == PARCEL_TO:
         return "moving to another visitor"
-    if field[:1] == DELIVERED:
-        return f"merge {field[1:].hex()}"
+    if field[:1] == DUE:
+        return f"due {field[1:].hex()}"
     if field[:1] == TAKEN:
         return f"distinct {field[1:].hex()}"
     if field[:1] == HELD:
@@ -132,6 +133,13 @@ def check(field: bytes, raw: bytes) -> bytes:
     return raw
 
 
+def check_intervals(field: bytes, raw: bytes) -> bytes:
+    """`raw`, if it is a packed timeline of pairs. Raises StoreError naming the field."""
+    if (len(raw) - HEAD) % (2 * ENTRY):
+        raise corrupt(field, f"{len(raw)} bytes")
+    return check(field, raw)
+
+
 def corrupt(field: bytes, why: str) -> StoreError:
     """The error for a timeline that cannot be one."""
     return StoreError(f"the timeline {readable(field)!r} is corrupt: {why}")
@@ -180,19 +188,35 @@ def cover(raw: bytes | None, first: int, last: int, pause: int, keep: int, code:
     """The intervals with the one from `first` to `last` united, joined where at most `pause` seconds lie between them.
 
     Cut to the newest `keep` entries of intervals that matter; None if this one is too old. The order in which intervals
-    arrive makes no difference.
+    arrive makes no difference. The timeline has been checked with `check_intervals`.
     """
     entries = list(moments(raw)) if raw else []
     oldest = _oldest(entries, code, now)
     if last < oldest:
         return None
-    joined: list[int] = []
-    for begin, end in sorted([*zip(entries[::2], entries[1::2], strict=True), (first, last)]):
-        if joined and begin - joined[-1] <= pause:
-            joined[-1] = max(joined[-1], end)
-        elif end >= oldest:
-            joined += (begin, end)
-    return _packed(code, joined[-keep:])
+    earlier, later = entries, list[int]()
+    while earlier:
+        begin, end = earlier[-2:]
+        if first - end > pause:
+            break
+        if begin - last > pause:
+            later = [begin, end, *later]
+        else:
+            first, last = min(first, begin), max(last, end)
+        earlier = earlier[:-2]
+    entries = [*earlier, first, last, *later]
+    while entries[1] < oldest:
+        del entries[:2]
+    return _packed(code, entries[-keep:])
+
+
+def widest(raw: bytes | None, keep: int, code: int) -> tuple[int, int]:
+    """The keep and the head with which a recorded entry is made: a record never cuts what a newer policy keeps."""
+    if not raw:
+        return keep, code
+    known = int.from_bytes(raw[:HEAD])
+    wider = known if seconds_of(known) > seconds_of(code) else code
+    return max(keep, (len(raw) - HEAD) // ENTRY), wider | known & _SHIELD | code & _SHIELD
 
 
 def _oldest(entries: list[int], code: int, now: int) -> int:

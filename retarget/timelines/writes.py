@@ -108,7 +108,7 @@ class Settle(NamedTuple):
 
 
 class Clear(NamedTuple):
-    """Remove everything but the live marks of delivered parcels: they keep a late merge from bringing it back."""
+    """Remove everything, whatever it is: fields that are no timelines, and parcels' marks, too."""
 
 
 Change: TypeAlias = Enter | Remove | Cover | Reserve | Settle | Clear

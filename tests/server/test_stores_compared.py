@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from retarget.errors import StoreError
 from retarget.stores import MemoryStore
 from retarget.timelines import (
+    MOST_TIMELINES,
     Alternative,
     Answer,
     Enter,
@@ -46,6 +47,15 @@ def compared(fleet: dict[str, Server]) -> Iterator[list[Store]]:
         yield stores
 
 
+def answer(store: Store, write: Write) -> Answer | str:
+    """What the store answers; a refusal of what is corrupt is an answer too."""
+    try:
+        return store.write(write)
+    except StoreError as error:
+        assert "corrupt" in str(error).lower()
+        return "corrupt"
+
+
 def same_everywhere(stores: list[Store], crowd: tuple[Enter, ...], steps: list[Step]) -> None:
     """Run the writes on every store: one answer each, and one hash after each, byte for byte.
 
@@ -54,22 +64,22 @@ def same_everywhere(stores: list[Store], crowd: tuple[Enter, ...], steps: list[S
     key = b"rt:differential:%d" % next(numbers)
     writes = [Write(key, NOW, b"", (Alternative((), (entry(b"i"), *crowd), 500 * DAY),))]
     writes += [Write(key, now, id_, choices, hold) for now, id_, choices, hold in steps]
-    seen: list[list[tuple[Answer | StoreError, State]]] = []
+    seen: list[list[tuple[Answer | str, State]]] = []
     for store in stores:
-        seen.append([(store.write(each), dict(store.read(key))) for each in writes])
+        seen.append([(answer(store, each), dict(store.read(key))) for each in writes])
         store.delete(key)
     for others in seen[1:]:
         assert others == seen[0]
 
 
-@given(steps(0, 20))
+@given(steps(20))
 @settings(max_examples=150, deadline=None)
 def test_every_store_answers_the_same_and_holds_the_same_bytes(compared: list[Store], steps: list[Step]) -> None:
     """Random programs of writes on a fresh visitor."""
     same_everywhere(compared, (), steps)
 
 
-@given(st.integers(506, 514), st.integers(1, 8), steps(1, 4))
+@given(st.integers(MOST_TIMELINES - 6, MOST_TIMELINES + 2), st.integers(1, 8), steps(4))
 @settings(max_examples=30, deadline=None)
 def test_every_store_makes_the_same_room(compared: list[Store], filling: int, shields: int, steps: list[Step]) -> None:
     """Random programs of writes on a crowded visitor, of whose timelines a part or all are shields."""

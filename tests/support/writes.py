@@ -8,23 +8,32 @@ from hypothesis import strategies as st
 
 from retarget.stores import MemoryStore
 from retarget.timelines import (
-    SESSIONS,
+    ACTIVITY,
+    HELD,
+    HOLD,
+    LAST_MOMENT,
     Alternative,
+    Anchor,
     Change,
+    Clear,
+    Cover,
     Enter,
     Guard,
     Remove,
+    Reserve,
+    Reserved,
+    Settle,
     State,
     Store,
-    Unreserve,
     Write,
+    keys,
     timeline,
 )
 from tests.support.servers import Server
 
 NOW = 1_794_312_000
 HOUR, DAY = 3_600, 86_400
-KEY = b"rt:1:v"
+KEY = keys.key("rt:", "v")
 DAY_LONG = timeline.head(DAY, shield=False)
 SHIELD = timeline.head(DAY, shield=True)
 
@@ -35,10 +44,15 @@ def entry(field: bytes, at: int = NOW, weight: int = 1, keep: int = 16, head: in
 
 
 def guard(
-    field: bytes, n: int, since: int, *, wanted: bool = True, more: bool = False, anchored: bool = False
+    field: bytes, n: int, since: int, *, wanted: bool = True, more: bool = False, anchor: Anchor | None = None
 ) -> Guard:
     """A guard, with defaults for what does not matter."""
-    return Guard(field, n, since, wanted, more, anchored)
+    return Guard(field, n, since, wanted, more, anchor)
+
+
+def cover(first: int, last: int | None = None, pause: int = 60, keep: int = 100, field: bytes = ACTIVITY) -> Cover:
+    """An interval of activity of the last day."""
+    return Cover(field, first, first if last is None else last, pause, keep, timeline.head(DAY + pause, shield=True))
 
 
 def write(
@@ -64,19 +78,34 @@ def fill(store: Store, fields: list[bytes], head: int, at: int = NOW) -> None:
 
 
 HELD_HEAD = timeline.head(0, shield=True)
-MARK, OTHER = b"H12345", b"H67890"
+HOLD_ID, OTHER_ID = b"12345", b"67890"
+MARK, OTHER = HOLD + HOLD_ID, HOLD + OTHER_ID
 
 
-def reserve(store: Store, end: int, mark: bytes = MARK, *fields: bytes, weight: int = 1, now: int = NOW) -> None:
+def place(field: bytes, weight: int = 1, keep: int = 16, head: int = SHIELD) -> Reserved:
+    """A place of a reservation, with defaults for what does not matter."""
+    return Reserved(field, weight, keep, head)
+
+
+def reserving(end: int, *fields: bytes, hold: bytes = HOLD_ID, weight: int = 1, now: int = NOW) -> Write:
     """Reserve an impression in these timelines (`ia` if none is given), as the library does."""
-    held = [entry(b"h" + field, end, weight, head=HELD_HEAD) for field in fields or (b"ia",)]
-    marks = [entry(b"h", end, keep=1, head=HELD_HEAD), entry(mark, end, keep=1, head=HELD_HEAD)]
-    assert store.write(write(*held, *marks, now=now, ttl=end - now + 1)) == 1
+    places = tuple(place(field, weight) for field in fields or (b"ia",))
+    return write(Reserve(end, places), now=now, ttl=end - now + 1, hold=hold)
 
 
-def take_out(*fields: bytes, weight: int = 1, mark: bytes = MARK, hold: bytes = MARK) -> Write:
-    """Undo a hold, its mark last."""
-    return write(*(Unreserve(field, weight) for field in (*fields, mark)), hold=hold, ttl=1)
+def reserve(store: Store, end: int, *fields: bytes, hold: bytes = HOLD_ID, weight: int = 1, now: int = NOW) -> None:
+    """`reserving`, done."""
+    assert store.write(reserving(end, *fields, hold=hold, weight=weight, now=now)) == 1
+
+
+def settle(at: int | None = None, hold: bytes = HOLD_ID, now: int = NOW) -> Write:
+    """Release a hold or, with `at`, count it."""
+    return write(Settle(at), hold=hold, ttl=1, now=now)
+
+
+def recorded(state: State) -> int:
+    """How many fields of holds' records there are."""
+    return sum(field.startswith(b"#h") for field in state)
 
 
 def names(count: int, kind: str = "e") -> list[bytes]:
@@ -93,9 +122,10 @@ def kept_for(store: Store, server_or_none: Server | None) -> int:
         return int(client.ttl(KEY.decode()))
 
 
-FIELDS = [b"ia", b"ib", b"evisit x", b"*", SESSIONS, b"@", b"i\xc3\xa4", b"i\0\xff"]
-HELD = [b"h", b"hia", b"hib", b"h*", b"h^"]
-MARKS = [MARK, OTHER]
+FIELDS = [b"ia", b"ib", b"evisit x", b"*", b"lchannel:email", b"i\xc3\xa4", b"i\0\xff"]
+DELIVERIES = [b"D\0\0\0\1", b"D\0\0\0\2"]
+PLACES = [b"ia", b"ib", b"*", ACTIVITY]
+HOLDS = [HOLD_ID, OTHER_ID]
 HORIZONS = [0, 60, HOUR, DAY, 400 * DAY]
 TIMES = st.one_of(
     st.sampled_from(
@@ -106,47 +136,72 @@ TIMES = st.one_of(
 HEADS = st.builds(
     lambda seconds, shield: timeline.head(seconds, shield=shield), st.sampled_from(HORIZONS), st.booleans()
 )
-SOON = st.one_of(st.integers(NOW - 70, NOW + 70), TIMES)
-ENTRIES = st.one_of(
-    st.builds(Enter, st.sampled_from(FIELDS), TIMES, st.integers(1, 5), st.integers(1, 18), HEADS),
-    st.builds(Enter, st.sampled_from([*HELD, *MARKS]), SOON, st.integers(1, 5), st.integers(1, 18), st.just(HELD_HEAD)),
-    st.builds(Remove, st.sampled_from([*FIELDS, *HELD, *HELD]), TIMES.filter(bool), st.integers(1, 5)),
-    st.builds(Unreserve, st.sampled_from([*FIELDS, *HELD, *HELD]), st.integers(1, 5)),
+ANCHORS = st.one_of(
+    st.none(),
+    st.builds(Anchor, st.sampled_from([*FIELDS, ACTIVITY]), st.integers(1, 3), st.integers(0, 1)),
 )
 GUARDS = st.builds(
-    Guard, st.sampled_from([*FIELDS, *MARKS]), st.integers(0, 6), TIMES, st.booleans(), st.booleans(), st.booleans()
+    Guard,
+    st.sampled_from([*FIELDS, MARK, OTHER, ACTIVITY]),
+    st.integers(0, 6),
+    TIMES,
+    st.booleans(),
+    st.booleans(),
+    ANCHORS,
+)
+WEIGHTS, KEEPS = st.integers(1, 5), st.integers(1, 18)
+COVERS = st.builds(
+    lambda at, longer, pause, keep, horizon: Cover(
+        ACTIVITY, at, min(at + longer, LAST_MOMENT), pause, 2 * keep, timeline.head(horizon, shield=True)
+    ),
+    TIMES,
+    st.sampled_from([0, 0, 0, 30, 3_000]),
+    st.sampled_from([30, 30, 30, 60]),
+    st.sampled_from([1, 2, 100]),
+    st.sampled_from([DAY, DAY, HOUR]),
+)
+RESERVES = st.builds(
+    Reserve,
+    st.one_of(st.integers(NOW - 601, NOW + 70), TIMES),
+    st.lists(
+        st.builds(Reserved, st.sampled_from(PLACES), WEIGHTS, st.sampled_from([0, 1, 3, 16]), HEADS), max_size=6
+    ).map(tuple),
+)
+CHANGES = st.one_of(
+    st.builds(Enter, st.sampled_from(FIELDS), TIMES, WEIGHTS, KEEPS, HEADS),
+    st.builds(Enter, st.sampled_from(DELIVERIES), TIMES, st.just(1), st.just(1), st.just(SHIELD)),
+    st.builds(Remove, st.sampled_from([*FIELDS, *(HELD + field for field in PLACES)]), TIMES, WEIGHTS),
+    COVERS,
+    COVERS,
+    RESERVES,
+    st.builds(Settle, st.one_of(st.none(), TIMES)),
+    st.just(Clear()),
 )
 IDS = st.one_of(st.just(b""), st.integers(0, 19).map(lambda n: b"%05d" % n))
 Step: TypeAlias = tuple[int, bytes, tuple[Alternative, ...], bytes]
 """A write: now, id, alternatives, hold."""
 
 
-def marks_last(entries: list[Enter | Remove | Unreserve]) -> tuple[Change, ...]:
-    """In the library's order: removals come last, and no write makes the mark that it removes by."""
-    taken = [each for each in entries if not isinstance(each, Enter)]
-    entered = [each for each in entries if isinstance(each, Enter) and not (taken and each.field in MARKS)]
-    return (*entered, *taken)
-
-
-@st.composite
-def reservations(draw: st.DrawFn) -> Alternative:
-    """A hold as the library makes it."""
-    end, mark = draw(st.integers(NOW + 1, NOW + 70)), draw(st.sampled_from(MARKS))
-    held = draw(st.lists(st.sampled_from(HELD[1:]), min_size=1, max_size=3, unique=True))
-    fields = [*[(field, draw(st.integers(1, 3))) for field in held], (b"h", 1), (mark, 1)]
-    entries = tuple(entry(field, end, weight, 16 if field in held else 1, HELD_HEAD) for field, weight in fields)
-    return Alternative(tuple(draw(st.lists(GUARDS, max_size=2))), entries, 500 * DAY)
-
-
-def steps(fewest_entries: int, most: int) -> st.SearchStrategy[list[Step]]:
-    """Random writes."""
+def steps(most: int, changes: st.SearchStrategy[Change] = CHANGES) -> st.SearchStrategy[list[Step]]:
+    """Random writes, by callers whose clocks differ, over days."""
     alternatives = st.builds(
         Alternative,
         st.lists(GUARDS, max_size=4).map(tuple),
-        st.lists(ENTRIES, min_size=fewest_entries, max_size=4, unique_by=lambda e: e.field).map(marks_last),
+        st.lists(changes, max_size=4).map(tuple),
         st.integers(1, 500 * DAY),
-        st.binary(min_size=3, max_size=3),
+        st.binary(min_size=5, max_size=5),
     )
-    choices = st.lists(st.one_of(alternatives, alternatives, reservations()), max_size=3).map(tuple)
-    step = st.tuples(st.one_of(TIMES, st.just(NOW)), IDS, choices, st.sampled_from([b"", *MARKS, *MARKS]))
+    open_ = st.builds(
+        Alternative, st.just(()), st.lists(changes, min_size=1, max_size=4).map(tuple), st.sampled_from([1, DAY])
+    )
+    choices = st.lists(st.one_of(alternatives, open_), max_size=3).map(tuple)
+    now = st.one_of(TIMES, st.integers(NOW - 300, NOW + 300), st.just(NOW))
+    step = st.tuples(now, IDS, choices, st.sampled_from([b"", *HOLDS, *HOLDS])).map(named)
     return st.lists(step, min_size=1, max_size=most)
+
+
+def named(step: Step) -> Step:
+    """A write that reserves or settles names its hold."""
+    now, id_, choices, hold = step
+    refers = any(isinstance(change, Reserve | Settle) for choice in choices for change in choice.changes)
+    return now, id_, choices, hold or (HOLD_ID if refers else b"")

@@ -4,21 +4,25 @@
 --                                                       0  denied: no alternative's guards hold
 --                                                      -1  full: the visitor has no room and nothing can be evicted
 --                                                      -2  late: every change is too old, or its entry is not there
---                                                       3 bytes: the id is known; the outcome remembered with it
+--                                                       5 bytes: the id is known; the outcome remembered with it
 --
 -- Arguments
 --   KEY      the visitor's hash, the only key touched
 --   NOW      the time everything is judged at, epoch seconds. The server's clock is never read.
 --   ID       5 bytes, or empty
 --   PROGRAM  alternatives, one after the other; numbers are big-endian:
---              alternative  guards u16, changes u16 (counts), ttl u32 (seconds), outcome 3 bytes,
+--              alternative  guards u32, changes u32 (counts), ttl u32 (seconds), outcome 5 bytes,
 --                           length u32 (bytes of the guards and changes, which follow)
---              guard        flags u8, n u16, since u32, name
---                           flags: 1 wanted, 2 or the next guard, 4 since no earlier than the session's start
---              change       at u32, weight u16, keep u16, head u16, name        name: length u16, bytes
---                           enters `at` `weight` times and keeps the newest `keep`; with keep 0 it removes `at`, at
---                           most `weight` times, where an `at` of 0 is the newest entry of HOLD
---   HOLD     the timeline of one hold, or empty; a change without a name is for this timeline
+--              guard        flags u8, n u16, since u32, name; with flag 4 also n u16, after u32, name of its anchor
+--                           flags: 1 wanted, 2 or the next guard, 4 since no earlier than its anchor
+--              change       kind u8, at u32, weight u16, keep u16, head u16, name         name: length u16, bytes
+--                ENTER      `at` `weight` times, keep the newest `keep`; without a name in the timeline of HOLD
+--                COVER      then first u32, pause u32: the interval from `first` to `at`
+--                REMOVE     `at`, at most `weight` times
+--                RESERVE    until `at`, then length u32 and the record of the places; the entries of the reservation follow
+--                SETTLE     what HOLD reserved; with a weight, enter it at `at`
+--                CLEAR      everything but the live marks of delivered parcels
+--   HOLD     the mark of one hold, 5 bytes, or empty
 --   NAME     timelines that the first alternative names: read by one command instead of one each
 --
 -- Fields of KEY
@@ -26,15 +30,16 @@
 --            bits, horizon 10 bits. With a horizon of 0, entries are their own ends: these are holds.
 --   h .. X   the holds in timeline X: until they end they count as if they were entries of X
 --   h        the end of the last hold
---   ^        starts of sessions
---   #0 #1    the last IDS_KEPT ids, RECORD bytes each: 5 of the id, 3 of its outcome
+--   H .. mark  the end of one hold
+--   #h .. mark .. number (2 bytes)  where it is reserved, in pieces: weight, keep, head u16, name of each place
+--   #0 #1 #2 a deadline u32, then the last IDS_KEPT ids, RECORD bytes each: 5 of the id, 5 of its outcome; in pieces
 --
 -- Rules
 --   No policy is known here. Everything is read and checked before the first write: a script is not rolled back.
 --   Creating a function costs a third of a microsecond in every call: what is used once is written where it is used.
---   HEAD, ENTRY, SKEW, DAY, MOST_TIMELINES, IDS_KEPT and RECORD are defined in a line that script.py puts before this.
+--   HEAD, ENTRY, SLACK and so on are defined in a line that script.py puts before this.
 
-local ID = 5
+local ID, DEADLINE = 5, 4
 local key, now, id, program, hold = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local call, unpack_bytes, pack_bytes, sub = redis.call, struct.unpack, struct.pack, string.sub
 
@@ -56,49 +61,63 @@ local function horizon(head)
   return (head % 1024) * 2 ^ (math.floor(head / 1024) % 32)
 end
 
--- 1. Is the id known?
--- Then nothing is changed, and the answer is the outcome remembered with it.
-local ids = ''
-if id ~= '' then
-  local parts = call('HMGET', key, '#0', '#1')
-  ids = (parts[1] or '') .. (parts[2] or '')
-  if #ids % RECORD ~= 0 then error({ err = 'CORRUPT the remembered ids are not records of ' .. RECORD .. ' bytes' }) end
-  for i = 1, #ids, RECORD do
-    if sub(ids, i, i + ID - 1) == id then return sub(ids, i + ID, i + RECORD - 1) end
-  end
+-- 1. Read what the first alternative names, whether any hold is left, and the ids.
+-- One command. Other timelines are read when they are needed.
+local first_read, ids, deadline, at_name
+if id == '' then
+  first_read, at_name = call('HMGET', key, 'h', unpack(ARGV, 5)), -3
+else
+  first_read, at_name = call('HMGET', key, 'h', '#0', '#1', '#2', unpack(ARGV, 5)), 0
 end
 
--- 2. Read what the first alternative names, and whether any hold is left.
--- One command. Other timelines are read when they are needed.
-local first_read = call('HMGET', key, 'h', unpack(ARGV, 5))
-for i = 5, #ARGV do check(ARGV[i], first_read[i - 3]) end
+-- 2. Is the id known?
+-- Then nothing is changed, and the answer is the outcome remembered with it.
+if id ~= '' then
+  ids, deadline = (first_read[2] or '') .. (first_read[3] or '') .. (first_read[4] or ''), 0
+  if ids ~= '' then
+    if #ids < DEADLINE or (#ids - DEADLINE) % RECORD ~= 0 then
+      error({ err = 'CORRUPT the remembered ids are not records of ' .. RECORD .. ' bytes' })
+    end
+    deadline = unpack_bytes('>I4', ids)
+    ids = now <= deadline and sub(ids, DEADLINE + 1) or ''
+    local found = string.find(ids, id, 1, true)
+    while found do
+      if found % RECORD == 1 then return sub(ids, found + ID, found + RECORD - 1) end
+      found = string.find(ids, id, found + 1, true)
+    end
+  end
+end
+for i = 5, #ARGV do check(ARGV[i], first_read[i + at_name]) end
 local holds_left = check('h', first_read[1])
 holds_left = holds_left and unpack_bytes('>I4', holds_left, #holds_left - ENTRY + 1) > now
 
 -- 3. Find the first alternative whose guards hold.
--- A guard asks: is the n-th newest entry at or after `since`? Holds that have not ended count as the newest entries.
+-- A guard asks: is the n-th newest entry at or after `since`? Holds that have not ended count as the newest entries. With
+-- flag 4, `since` is no earlier than the n-th newest entry of the anchor and `after` seconds, if there is one.
 -- A guard with flag 2 forms a clause with the next one. In each clause one guard must hold.
 local pos, number, applied, changes, ttl, outcome = 1, 0, false, 0, 0, ''
 while not applied do
   if pos > #program then return 0 end
   local guards, length
-  guards, changes, ttl, outcome, length, pos = unpack_bytes('>I2I2I4c3I4', program, pos)
+  guards, changes, ttl, outcome, length, pos = unpack_bytes('>I4I4I4c5I4', program, pos)
   local next_alternative, clause_holds = pos + length, false
   number, applied = number + 1, true
   for _ = 1, guards do
-    local flags, n, since, name
+    local flags, n, since, name, anchor_n, after, anchor
     flags, n, since, name, pos = unpack_bytes('>BI2I4I2c0', program, pos)
+    if flags >= 4 then anchor_n, after, anchor, pos = unpack_bytes('>I2I4I2c0', program, pos) end
     if not clause_holds then
       local holds = holds_left and timeline('h' .. name)
       if holds then
         local last = #holds - ENTRY + 1
         while n > 0 and last > HEAD and unpack_bytes('>I4', holds, last) > now do n, last = n - 1, last - ENTRY end
       end
-      local raw = n > 0 and timeline(name)
-      if flags >= 4 then
-        local sessions = timeline('^')
-        if sessions then since = math.max(since, (unpack_bytes('>I4', sessions, #sessions - ENTRY + 1))) end
+      local begun = n > 0 and anchor and timeline(anchor)
+      if begun then
+        local nth = #begun - ENTRY * anchor_n + 1
+        if nth > HEAD then since = math.max(since, unpack_bytes('>I4', begun, nth) + after) end
       end
+      local raw = n > 0 and timeline(name)
       local nth = raw and #raw - ENTRY * n + 1
       local answer = n == 0 or (nth and nth > HEAD and unpack_bytes('>I4', raw, nth) >= since) or false
       clause_holds = answer == (flags % 2 == 1)
@@ -117,69 +136,180 @@ end
 -- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when a
 -- timeline begins, when the visitor is full, or when no timeline entered has an entry of NOW's day yet. That is rare, so
 -- it costs little, and it includes the first write of every day, so no dead timeline stays for long.
-local full, size, prune, any_entered, active_today, changed, changed_names = nil, 0, false, false, false, {}, {}
-for _ = 1, changes do
-  local at, weight, keep, head, name
-  at, weight, keep, head, name, pos = unpack_bytes('>I4I2I2I2I2c0', program, pos)
-  if name == '' then name = hold end
-  local raw = timeline(name)
-  local latest = raw and unpack_bytes('>I4', raw, #raw - ENTRY + 1) or 0
-  if keep > 0 and full == nil then
-    size = call('HLEN', key)
-    full = size >= MOST_TIMELINES
-    prune = prune or full
+-- Settling comes to further changes, which its record names: they are made next.
+local full, size, prune, any_entered, active_today, changed, changed_names = false, nil, false, false, false, {}, {}
+local mark, record, record_changed, pieces = 'H' .. hold, nil, false, 0 -- `pieces` of the record are on the server
+local more, next_more, left = nil, 1, changes
+while left > 0 or (more and more[next_more]) do
+  local kind, at, weight, keep, head, name, changes_timeline, raw
+  if more and more[next_more] then
+    kind, at, weight, keep, head, name = unpack(more[next_more])
+    next_more = next_more + 1
+  else
+    kind, at, weight, keep, head, name, pos = unpack_bytes('>BI4I2I2I2I2c0', program, pos)
+    left = left - 1
+    if name == '' then name = mark end
   end
-  local oldest = head % 1024 == 0 and now + 1 or math.max(now, latest) - horizon(head) - SKEW
-  if at == 0 and keep == 0 then
-    local held = timeline(hold)
-    at = held and unpack_bytes('>I4', held, #held - ENTRY + 1) or -1
-  end
-  local done, place = false, raw and #raw or HEAD -- bytes before the entry's place: after all that are not later
-  if raw and at < latest then
-    local low, high = 0, (#raw - HEAD) / ENTRY - 1
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if unpack_bytes('>I4', raw, HEAD + middle * ENTRY + 1) > at then high = middle else low = middle + 1 end
+  if kind <= REMOVE then
+    raw = timeline(name)
+    local latest = raw and unpack_bytes('>I4', raw, #raw - ENTRY + 1) or 0
+    if kind == RECORDED and raw then -- a record never cuts what a newer policy keeps
+      local known = unpack_bytes('>I2', raw)
+      local shield = known >= SHIELD or head >= SHIELD
+      keep = math.max(keep, (#raw - HEAD) / ENTRY)
+      if horizon(known) > horizon(head) then head = known end
+      if shield and head < SHIELD then head = head + SHIELD end
     end
-    place = HEAD + high * ENTRY
-  end
-  if keep == 0 then -- remove
-    local first = place
-    while first > HEAD and first > place - weight * ENTRY and unpack_bytes('>I4', raw, first - ENTRY + 1) == at do
-      first = first - ENTRY
-    end
-    done = first < place
-    if done then
-      raw = sub(raw, 1, first) .. sub(raw, place + 1)
-      timelines[name] = #raw > HEAD and raw
-    end
-  elseif at >= oldest then -- enter
-    local new = pack_bytes('>I4', at)
-    if weight > 1 then new = string.rep(new, weight) end
-    local old_head, earliest
-    if raw then old_head, earliest = unpack_bytes('>I2I4', raw) end
-    if raw and at >= latest and old_head == head and earliest >= oldest and #raw - HEAD + #new <= keep * ENTRY then
-      timelines[name] = raw .. new -- fast path, nearly always taken: nothing to place, nothing to cut
-    else
-      local body, first = new, 1
-      if raw then
-        body = sub(raw, HEAD + 1, place) .. new .. sub(raw, place + 1)
-        first = math.max(1, #body - keep * ENTRY + 1)
-        while unpack_bytes('>I4', body, first) < oldest do first = first + ENTRY end
-      elseif weight > keep then
-        first = #body - keep * ENTRY + 1
+    local oldest = head % 1024 == 0 and now - SLACK + 1 or math.max(now, latest) - horizon(head) - SLACK
+    if kind == REMOVE or kind <= ENTER and at >= oldest then
+      local place = raw and #raw or HEAD -- bytes before the entry's place: after all that are not later
+      if raw and at < latest then
+        local low, high = 0, (#raw - HEAD) / ENTRY - 1
+        while low < high do
+          local middle = math.floor((low + high) / 2)
+          if unpack_bytes('>I4', raw, HEAD + middle * ENTRY + 1) > at then high = middle else low = middle + 1 end
+        end
+        place = HEAD + high * ENTRY
       end
-      timelines[name] = pack_bytes('>I2', head) .. sub(body, first)
+      if kind == REMOVE then
+        local first = place
+        while first > HEAD and first > place - weight * ENTRY and unpack_bytes('>I4', raw, first - ENTRY + 1) == at do
+          first = first - ENTRY
+        end
+        changes_timeline = first < place
+        if changes_timeline then
+          raw = sub(raw, 1, first) .. sub(raw, place + 1)
+          timelines[name] = #raw > HEAD and raw
+        end
+      else
+        local new = pack_bytes('>I4', at)
+        if weight > 1 then new = string.rep(new, weight) end
+        local old_head, earliest
+        if raw then old_head, earliest = unpack_bytes('>I2I4', raw) end
+        if raw and at >= latest and old_head == head and earliest >= oldest and #raw - HEAD + #new <= keep * ENTRY then
+          timelines[name] = raw .. new -- fast path, nearly always taken: nothing to place, nothing to cut
+        else
+          local body, first = new, 1
+          if raw then
+            body = sub(raw, HEAD + 1, place) .. new .. sub(raw, place + 1)
+            first = math.max(1, #body - keep * ENTRY + 1)
+            while unpack_bytes('>I4', body, first) < oldest do first = first + ENTRY end
+          elseif weight > keep then
+            first = #body - keep * ENTRY + 1
+          end
+          timelines[name] = pack_bytes('>I2', head) .. sub(body, first)
+        end
+        changes_timeline = true
+      end
+    elseif kind == COVER then
+      local first, pause
+      first, pause, pos = unpack_bytes('>I4I4', program, pos)
+      if raw and (#raw - HEAD) % (2 * ENTRY) ~= 0 then
+        error({ err = 'CORRUPT a field of ' .. #name .. ' bytes is not a timeline of intervals' })
+      end
+      if at >= oldest then
+        local last, place, later = at, raw and #raw or HEAD, raw and #raw or HEAD -- bytes before it, and before what is later
+        while place > HEAD do
+          local begins, ends = unpack_bytes('>I4I4', raw, place - 2 * ENTRY + 1)
+          if first - ends > pause then break end
+          place = place - 2 * ENTRY
+          if begins - last > pause then
+            later = place
+          else
+            first, last = math.min(first, begins), math.max(last, ends)
+          end
+        end
+        local body = pack_bytes('>I4I4', first, last)
+        if raw then body = sub(raw, HEAD + 1, place) .. body .. sub(raw, later + 1) end
+        local from = 1
+        while unpack_bytes('>I4', body, from + ENTRY) < oldest do from = from + 2 * ENTRY end
+        timelines[name] = pack_bytes('>I2', head) .. sub(body, math.max(from, #body - keep * ENTRY + 1))
+        changes_timeline = true
+      end
     end
-    done, any_entered, prune = true, true, prune or not raw
-    active_today = active_today or math.floor(latest / DAY) == math.floor(now / DAY)
+    if kind ~= REMOVE then
+      if not size then size = call('HLEN', key) end
+      full = full or (kind ~= RECORDED and size >= MOST_TIMELINES)
+      if changes_timeline then
+        any_entered, prune = true, prune or not raw
+        active_today = active_today or math.floor(latest / DAY) == math.floor(now / DAY)
+        if kind == RECORDED then ttl = math.max(ttl, horizon(head) + 1 + at - now) end
+      end
+    end
+  elseif kind == CLEAR then
+    local all = call('HGETALL', key)
+    for i = 1, #all, 2 do
+      local field, value = all[i], all[i + 1]
+      local stays = changed[field] or (id ~= '' and (field == '#0' or field == '#1' or field == '#2'))
+      if not stays and sub(field, 1, 1) == 'D' and #value >= HEAD + ENTRY and (#value - HEAD) % ENTRY == 0 then
+        stays = unpack_bytes('>I4', value, #value - ENTRY + 1) >= now - horizon(unpack_bytes('>I2', value)) - SLACK
+      end
+      if not stays then
+        timelines[field], changed[field], changed_names[#changed_names + 1] = false, true, field
+      end
+    end
+    ids, deadline = '', 0
+  else -- RESERVE or SETTLE
+    local reserved
+    if kind == RESERVE then
+      reserved, pos = unpack_bytes('>I4c0', program, pos)
+      if at <= now - SLACK then reserved = nil end
+    end
+    local held = (reserved or kind == SETTLE) and timeline(mark)
+    if held then -- undo what it reserved
+      local ends = unpack_bytes('>I4', held, #held - ENTRY + 1)
+      if not record then
+        record = ''
+        local found
+        repeat
+          local names = {}
+          for i = 0, 7 do names[i + 1] = '#h' .. hold .. pack_bytes('>I2', pieces + i) end
+          found = call('HMGET', key, unpack(names))
+          local i = 1
+          while found[i] do i, record, pieces = i + 1, record .. found[i], pieces + 1 end
+        until not found[8]
+      end
+      local start, names = 1, {}
+      more, next_more = more or {}, next_more
+      while start <= #record do
+        if #record - start < 7 then error({ err = 'CORRUPT the record of a hold' }) end
+        local place_weight, place_keep, place_head, length = unpack_bytes('>I2I2I2I2', record, start)
+        start = start + 8 + length
+        if start > #record + 1 then error({ err = 'CORRUPT the record of a hold' }) end
+        local field = sub(record, start - length, start - 1)
+        if timelines['h' .. field] == nil then names[#names + 1] = 'h' .. field end
+        more[#more + 1] = { REMOVE, ends, place_weight, 0, 0, 'h' .. field }
+        if weight > 0 and place_keep > 0 then
+          if timelines[field] == nil then names[#names + 1] = field end
+          more[#more + 1] = { RECORDED, at, place_weight, place_keep, place_head, field }
+        end
+      end
+      if #names > 0 then
+        local found = call('HMGET', key, unpack(names))
+        for i = 1, #names do check(names[i], found[i]) end
+      end
+      timelines[mark], record, record_changed = false, '', true
+      if not changed[mark] then
+        changed[mark], changed_names[#changed_names + 1] = true, mark
+      end
+    end
+    if reserved then record, record_changed = reserved, true end
   end
-  if done and not changed[name] then
+  if changes_timeline and not changed[name] then
     changed[name], changed_names[#changed_names + 1] = true, name
   end
 end
+if record_changed then
+  for i = 0, math.max(pieces, math.ceil(#record / PIECE)) - 1 do
+    local name, piece = '#h' .. hold .. pack_bytes('>I2', i), sub(record, i * PIECE + 1, (i + 1) * PIECE)
+    timelines[name] = piece ~= '' and piece
+    if not changed[name] then
+      changed[name], changed_names[#changed_names + 1] = true, name
+    end
+  end
+end
 if changes > 0 and #changed_names == 0 then return -2 end
-prune = prune or (any_entered and not active_today)
+prune = prune or full or (any_entered and not active_today)
 local to_set, to_delete = {}, {}
 for i = 1, #changed_names do
   local name = changed_names[i]
@@ -192,9 +322,10 @@ for i = 1, #changed_names do
 end
 
 -- 5. Evict.
--- Timelines whose entries have all expired; and, if the visitor is full, the oldest that no blocking rule asks about.
+-- Timelines whose entries have all expired; if the visitor is full, the oldest that no blocking rule asks about; and the
+-- records of holds that are gone.
 if prune and size > 0 then
-  local all, interests, shields = call('HGETALL', key), {}, 0
+  local all, interests, shields, records, lasts = call('HGETALL', key), {}, 0, {}, {}
   for i = 1, #all, 2 do
     local name, raw = all[i], all[i + 1]
     if sub(name, 1, 1) ~= '#' then
@@ -202,14 +333,26 @@ if prune and size > 0 then
         error({ err = 'CORRUPT a field of ' .. #name .. ' bytes is not a valid timeline' })
       end
       local head, latest = unpack_bytes('>I2', raw), unpack_bytes('>I4', raw, #raw - ENTRY + 1)
-      if latest < now - horizon(head) then
+      if latest < now - horizon(head) - SLACK then
         if not changed[name] then to_delete[#to_delete + 1] = name end
-      elseif head >= 32768 then
-        shields = shields + 1
       else
-        interests[#interests + 1] = { latest, name }
+        lasts[name] = true
+        if head >= SHIELD then
+          shields = shields + 1
+        else
+          interests[#interests + 1] = { latest, name }
+        end
       end
+    elseif sub(name, 1, 2) == '#h' then
+      records[#records + 1] = name
     end
+  end
+  for i = 1, #records do
+    local name = records[i]
+    local its_hold = 'H' .. sub(name, 3, 7)
+    local lives = lasts[its_hold]
+    if changed[its_hold] then lives = timelines[its_hold] end
+    if not lives and not changed[name] then to_delete[#to_delete + 1] = name end
   end
   if full and shields + #interests >= MOST_TIMELINES then
     if shields >= MOST_TIMELINES then return -1 end
@@ -225,12 +368,17 @@ end
 
 -- 6. Remember the id.
 if id ~= '' then
-  ids = sub(ids .. id .. outcome, -IDS_KEPT * RECORD)
-  to_set[#to_set + 1] = '#0'
-  to_set[#to_set + 1] = sub(ids, 1, 64)
-  if #ids > 64 then
-    to_set[#to_set + 1] = '#1'
-    to_set[#to_set + 1] = sub(ids, 65)
+  ttl = math.max(ttl, DAY)
+  deadline = math.min(math.max(deadline, now + ttl), LAST_MOMENT)
+  ids = pack_bytes('>I4', deadline) .. sub(ids .. id .. outcome, -IDS_KEPT * RECORD)
+  for i = 0, 2 do
+    local piece = sub(ids, i * PIECE + 1, (i + 1) * PIECE)
+    if piece ~= '' then
+      to_set[#to_set + 1] = '#' .. i
+      to_set[#to_set + 1] = piece
+    elseif first_read[i + 2] then
+      to_delete[#to_delete + 1] = '#' .. i
+    end
   end
 end
 
@@ -239,7 +387,7 @@ end
 local ttl_left = call('TTL', key)
 if #to_set > 0 then
   call('HSET', key, unpack(to_set))
-  if ttl_left < ttl then call('EXPIRE', key, ttl) end
+  if ttl_left < ttl + SLACK then call('EXPIRE', key, ttl + SLACK) end
 end
 if #to_delete > 0 then call('HDEL', key, unpack(to_delete)) end -- last: a hash that loses all its fields loses its TTL
 return number
