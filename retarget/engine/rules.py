@@ -249,16 +249,18 @@ class Rulebook:
                 return Lookback(Rolling(span.seconds))
             case "session":
                 return Lookback(Rolling(SESSION_AT_MOST), SESSION_START)
+            case "since" if span.event is not None:
+                return Lookback(Rolling(self.retention), AnchorTerm(self._topic(span.event, span.subject), n=1, after=1))
             case "flight" if rules.start is not None:
                 seconds = self.retention
                 if rules.end is not None:  # two days to spare: the flight may begin and end in different zones
                     flight = end_instant(rules.end, self.zone) - instant(rules.start, self.zone)
                     seconds = min(seconds, flight + 2 * 86_400)
                 return Lookback(Flight(rules.start, seconds))
-            case "flight" | "lifetime":
-                return Lookback(Rolling(self.retention))
-            case _:
+            case "hour" | "day" | "week" | "month":
                 return Lookback(Calendar(span.period, sunday_first=self.policy.week_start == "sunday"))
+            case _:
+                return Lookback(Rolling(self.retention))
 
 
 _NO_RULES = Campaign()

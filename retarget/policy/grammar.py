@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Period: TypeAlias = Literal["rolling", "hour", "day", "week", "month", "flight", "lifetime", "session"]
+Period: TypeAlias = Literal["rolling", "hour", "day", "week", "month", "flight", "lifetime", "session", "since"]
 
 MAX_COUNT = 10_000
 """The largest limit or count of a rule. A timeline keeps that many entries, four bytes each."""
@@ -60,10 +60,15 @@ _WINDOW_EXAMPLE = 'a duration such as "90 minutes" or "30 days", "calendar day",
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A window as written: rolling, with its length in seconds, or another period, whose `seconds` is 0."""
+    """A window as written: rolling, with its length in seconds, or another period, whose `seconds` is 0.
+
+    One that begins at another event has that event, and its subject if it is on one.
+    """
 
     period: Period
     seconds: int = 0
+    event: str | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

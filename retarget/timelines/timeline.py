@@ -91,7 +91,11 @@ def readable(field: bytes) -> str:
     text = field.decode(errors="replace")
     if text[:1] == "c":
         return f"capped {IMPRESSION} {text[1:]}"
-    return f"{IMPRESSION} {text[1:]}".rstrip() if text[:1] in ("i", "l") else text[1:]
+    if text[:1] == "l":
+        return f"{IMPRESSION} labelled {text[1:]}"
+    if text[:1] == "f":
+        return " labelled ".join(text[1:].split(" ", 1))
+    return f"{IMPRESSION} {text[1:]}".rstrip() if text[:1] == "i" else text[1:]
 
 
 def head(horizon: int, *, shield: bool) -> int:

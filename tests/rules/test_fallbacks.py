@@ -19,6 +19,7 @@ from retarget import (
     Retargeter,
     StoreError,
 )
+from retarget.timelines import SLACK
 from tests.support.fixtures import Ads, Clock
 from tests.support.verdicts import DAY, see
 
@@ -43,13 +44,13 @@ def test_a_visitor_full_of_impressions_is_blocked_with_that_reason(
     shop.record_many([("bot", "impression", f"c{n}") for n in range(512)])
     decision = shop.decide("bot", ["c1", "new"])
     assert decision.eligible == ()
-    assert [decision[c].reason for c in decision] == ["full", "full"]
+    assert [(decision[c].reason, decision[c].rule) for c in decision] == [("full", "2 per day")] * 2
     assert shop.claim("bot", ["c1", "new"]) is None
     with caplog.at_level(logging.WARNING, "retarget"):
         assert shop.record("bot", "impression", "new") is False
     assert "full" in caplog.text
     assert "bot" not in caplog.text
-    clock.now += DAY + 200
+    clock.now += DAY + SLACK + 200
     assert shop.claim("bot", ["c1", "new"]) is not None
 
 

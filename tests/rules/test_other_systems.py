@@ -13,6 +13,7 @@ from retarget import (
     Policy,
     PolicyError,
 )
+from retarget.timelines import SLACK
 from tests.support.fixtures import Ads, Clock
 from tests.support.verdicts import DAY, HOUR, MINUTE, at, eligible_again, see
 
@@ -194,7 +195,7 @@ def test_pl4_and_pl8_events_are_kept_for_the_widest_window(ads: Ads, clock: Cloc
     shop = ads('[campaign.a]\ncaps = ["3 per second", "5 per 5 seconds"]')
     see(shop, "a", 0, clock=clock)
     assert shop.export("v")["timelines"]["impression a"]["matters_for_seconds"] == 5
-    clock.now += 5 + 300
+    clock.now += 5 + SLACK
     see(shop, "a", 0, clock=clock)
     assert len(shop.export("v")["timelines"]["impression a"]["at"]) == 2
     clock.now += 1

@@ -286,9 +286,11 @@ def test_lifetime(history: list[str], now: str, expected: str) -> None:
         # After the pause a new one begins.
         (["12:00 impression ad", "12:30:01 visit"], "12:30:01", "yes"),
         (["12:00 impression ad", "12:30:01 visit", "12:40 impression ad"], "12:50", "13:10:01"),
-        # An event that comes late joins no two sessions that have been taken for two, and counts in its own time.
-        (["12:00 impression ad", "12:50 visit", "12:25 visit"], "12:55", "yes"),
-        (["12:00 visit", "12:50 visit", "12:20 impression ad"], "12:55", "yes"),
+        # The order of arrival makes no difference: what comes late counts in its own time, and may join two sessions.
+        (["12:00 impression ad", "12:50 visit", "12:25 visit"], "12:55", "13:20:01"),
+        (["12:00 visit", "12:50 visit", "12:20 impression ad"], "12:55", "13:20:01"),
+        (["12:00 impression ad", "12:50 visit", "12:19:59 visit"], "12:55", "yes"),
+        (["12:50 visit", "12:00 impression ad"], "12:55", "yes"),
         (["12:00 visit", "12:50 visit", "12:52 visit", "12:51 impression ad"], "12:55", "13:22:01"),
     ],
 )
@@ -306,12 +308,14 @@ def test_the_policy_says_what_a_pause_is() -> None:
 
 
 def test_a_session_that_never_pauses() -> None:
-    """A session may go on for days, but looks back at most one day."""
-    world = World(capped("1 per session"), "2026-03-04T00:00 impression ad")
+    """A session may go on for days, but looks back at most 24 hours from now; it does not begin anew."""
+    world = World(capped("2 per session"), "2026-03-04T00:00 impression ad", "2026-03-04T12:00 impression ad")
     for minutes in range(20, 24 * 60 + 1, 20):
         world.happens(f"{_iso(world.second('2026-03-04T00:00') + 60 * minutes)} visit")
-    assert world.line("2026-03-05T00:00") == "cap: 1 per session (1 of 1), again 2026-03-05 00:00:01"
+    assert world.line("2026-03-05T00:00") == "cap: 2 per session (2 of 2), again 2026-03-05 00:00:01"
     assert world.line("2026-03-05T00:00:01") == "yes"
+    world.happens("2026-03-05T00:00:01 impression ad")
+    assert world.line("2026-03-05T00:00:01").startswith("cap: 2 per session (2 of 2)")
 
 
 def test_conditions_within_the_session() -> None:

@@ -105,7 +105,7 @@ def storm(ads: Retargeter, store: Store, behind: Server | None, kind: str, batch
         before = sum(behind.commands().values()) if behind else 0
         ads.record_many(islice(events, size))
         cost.append((sum(behind.commands().values()) - before) / size if behind else 0)
-        assert bounded(store, behind, b"rt:bots:1:" + kind.encode()) >= MOST_TIMELINES / 2
+        assert bounded(store, behind, b"rt:bots:2~" + kind.encode()) >= MOST_TIMELINES / 2
     return cost
 
 
@@ -136,7 +136,7 @@ def rage(ads: Retargeter, store: Store, behind: Server | None, batches: int, siz
     assert ads.decide("somebody", ["c1"]).eligible == ("c1",)
     for kind in BOTS:
         assert ads.forget(kind) is True
-        assert dict(store.read(b"rt:bots:1:" + kind.encode())) == {}
+        assert dict(store.read(b"rt:bots:2~" + kind.encode())) == {}
 
 
 def test_a_bot_stays_bounded_in_every_store(ads: Ads, store: Store, behind: Server | None) -> None:

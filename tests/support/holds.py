@@ -11,6 +11,8 @@ from retarget.timelines import Answer, State, Store, Write
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 QUARTER = 15 * MINUTE
+LAPSED = QUARTER + 1
+"""When a hold of a quarter of an hour is over: times are whole seconds, and it lasts at least as long as was asked."""
 SECRET = "sixteen bytes or more"  # noqa: S105 - of these tests only
 CAP = '[campaign.a]\ncaps = ["1 per hour"]'
 SHOP = 'labels = { advertiser = "acme", channel = "email" }'

@@ -19,13 +19,14 @@ from retarget import (
     StoreError,
 )
 from retarget.events import Subject
-from retarget.timelines import MOST_TIMELINES, Store
+from retarget.timelines import MOST_TIMELINES, SLACK, Store
 from tests.support import servers
 from tests.support.fixtures import Ads, Clock
 from tests.support.holds import (
     CAP,
     DAY,
     HOUR,
+    LAPSED,
     MINUTE,
     QUARTER,
     SHOP,
@@ -74,7 +75,7 @@ def test_a_hold_counts_at_once_and_lapses_exactly_at_its_end(
     ads: Ads, clock: Clock, policy: str, held: Subject, asked: Subject, reason: str
 ) -> None:
     """Every kind of cap, gaps, labels and points: blocked until the last second of the hold, free at its end."""
-    shop, end = ads(policy), clock.now + QUARTER
+    shop, end = ads(policy), clock.now + LAPSED
     assert free(shop, asked)
     hold(shop, held)
     verdict = shop.decide("v", [asked])[asked]
@@ -94,7 +95,7 @@ def test_a_hold_begins_a_session_and_counts_in_it(ads: Ads, clock: Clock) -> Non
     hold(shop)
     assert not free(shop)
     assert shop.claim("v", ["a"], hold="15 minutes") is None
-    clock.now += QUARTER
+    clock.now += LAPSED
     assert free(shop)
 
 
@@ -117,7 +118,7 @@ def test_points_of_holds_show_in_the_level_of_annoyance(ads: Ads, clock: Clock) 
     level = shop.decide("v").annoyance
     assert level is not None
     assert (level.points, level.limit) == (4, 5)
-    clock.now += QUARTER
+    clock.now += LAPSED
     level = shop.decide("v").annoyance
     assert level is not None
     assert level.points == 1
@@ -138,7 +139,7 @@ def test_a_hold_counts_across_a_calendar_boundary(ads: Ads, clock: Clock) -> Non
     clock.now += 12 * HOUR - 5 * MINUTE
     claim = hold(shop)
     clock.now += 10 * MINUTE
-    assert again(shop) == clock.now + 5 * MINUTE
+    assert again(shop) == clock.now + 5 * MINUTE + 1
     assert shop.confirm(claim) == "confirmed"
     assert again(shop) == clock.now - 5 * MINUTE + DAY
 
@@ -147,10 +148,10 @@ def test_a_hold_counts_across_a_calendar_boundary(ads: Ads, clock: Clock) -> Non
     ("ages", "lengths", "wait"),
     [
         ([50 * MINUTE], ["15 minutes"], 10 * MINUTE + 1),  # the impression expires first
-        ([50 * MINUTE], ["1 minute"], MINUTE),  # the hold lapses first
-        ([], ["15 minutes", "5 minutes"], 5 * MINUTE),
-        ([], ["5 minutes", "15 minutes"], 5 * MINUTE),
-        ([61 * MINUTE], ["15 minutes", "1 day"], QUARTER),  # an old impression does not matter
+        ([50 * MINUTE], ["1 minute"], MINUTE + 1),  # the hold lapses first
+        ([], ["15 minutes", "5 minutes"], 5 * MINUTE + 1),
+        ([], ["5 minutes", "15 minutes"], 5 * MINUTE + 1),
+        ([61 * MINUTE], ["15 minutes", "1 day"], LAPSED),  # an old impression does not matter
         ([59 * MINUTE, 50 * MINUTE], [], MINUTE + 1),
     ],
 )
@@ -182,7 +183,7 @@ def test_the_shortest_and_the_longest_hold(ads: Ads, clock: Clock, length: str |
     claim = shop.claim("v", ["a"], hold=length)
     assert claim is not None
     assert claim.held_for in (1, DAY)
-    assert again(shop) == clock.now + (claim.held_for or 0)
+    assert again(shop) == clock.now + (claim.held_for or 0) + 1
 
 
 def test_the_first_eligible_candidate_is_reserved(ads: Ads) -> None:
@@ -205,7 +206,7 @@ def test_forty_holds_on_one_campaign_are_forty(ads: Ads, clock: Clock) -> None:
     claims = [hold(shop, length=f"{600 + n % 7} seconds") for n in range(40)]
     assert shop.claim("v", ["a"]) is None
     verdict = shop.decide("v")["a"]
-    assert (verdict.seen, again(shop)) == (40, clock.now + 600)
+    assert (verdict.seen, again(shop)) == (40, clock.now + 601)
     assert [shop.release(claim) for claim in claims[::2]] == [True] * 20
     assert {shop.confirm(claim) for claim in claims[1::2]} == {"confirmed"}
     assert len(shown(shop)) == 20
@@ -219,14 +220,14 @@ def test_a_bot_that_reserves_without_end_stays_within_bounds(ads: Ads, store: St
     """No rule limits it: at 512 timelines the visitor is full, and free again when the holds have lapsed."""
     shop = ads("[campaign.a]\n[campaign.b]", prefix="rt:bot:")
     claims = [shop.claim("v", ["a"], hold="15 minutes") for _ in range(MOST_TIMELINES + 50)]
-    state = store.read(b"rt:bot:1:v")
+    state = store.read(b"rt:bot:2~v")
     assert len(state) <= MOST_TIMELINES
     assert sum(len(field) + len(raw) for field, raw in state.items()) <= MOST_TIMELINES * 12
     assert claims[-1] is None
     assert shop.decide("v")["b"].reason == "full"
-    clock.now += QUARTER + 1
+    clock.now += LAPSED + SLACK + 1
     assert shop.claim("v", ["b"], hold="1 minute") is not None
-    assert len(store.read(b"rt:bot:1:v")) <= 3
+    assert len(store.read(b"rt:bot:2~v")) <= 3
 
 
 def test_lapsed_holds_leave_no_bytes(ads: Ads, store: Store, clock: Clock) -> None:
@@ -235,7 +236,7 @@ def test_lapsed_holds_leave_no_bytes(ads: Ads, store: Store, clock: Clock) -> No
     sizes = set()
     for _ in range(7 * 24):
         hold(shop)
-        sizes.add(sum(len(field) + len(raw) for field, raw in store.read(b"rt:week:1:v").items()))
+        sizes.add(sum(len(field) + len(raw) for field, raw in store.read(b"rt:week:2~v").items()))
         clock.now += HOUR
     assert len(sizes) == 1
 
@@ -289,7 +290,7 @@ def test_holds_and_plain_claims_mixed_never_exceed_a_cap(ads: Ads, clock: Clock,
                 claim = shop.claim("v", ["a"], hold=timedelta(seconds=length))
                 assert (claim is not None) is (used < 4)
                 if claim is not None:
-                    live[claim.token] = clock.now + length
+                    live[claim.token] = clock.now + length + 1
             case 3 if live:
                 token = chance.choice(list(live))
                 assert shop.confirm(token) == "confirmed"
@@ -342,7 +343,7 @@ def test_an_export_shows_reservations_readably(ads: Ads, clock: Clock) -> None:
     shop = ads('[annoyance]\nthreshold = ["9 per day"]\n[campaign.a]\ncaps = ["5 per day"]')
     hold(shop)
     exported = shop.export("v")
-    end = datetime.fromtimestamp(clock.now + QUARTER, UTC).isoformat()
+    end = datetime.fromtimestamp(clock.now + LAPSED, UTC).isoformat()
     marks = [name for name in exported["timelines"] if name.startswith("reservation ")]
     assert len(marks) == 1
     assert re.fullmatch(r"reservation [0-9a-f]{10}", marks[0])
@@ -368,7 +369,7 @@ def test_a_hold_alone_keeps_the_visitor_no_longer_than_itself(ads: Ads, server: 
     with Retargeter(Policy.from_text(CAP), servers.open_store(server.url), prefix="rt:ttl:") as shop:
         hold(shop)
         with server.client() as client:
-            assert QUARTER - 5 <= client.ttl("rt:ttl:1:v") <= QUARTER + 1
+            assert QUARTER - 5 <= client.ttl("rt:ttl:2~v") - SLACK <= LAPSED
 
 
 def test_a_hold_alone_keeps_the_visitor_in_memory_no_longer_than_itself(clock: Clock) -> None:
@@ -376,31 +377,27 @@ def test_a_hold_alone_keeps_the_visitor_in_memory_no_longer_than_itself(clock: C
     store = MemoryStore()
     shop = Retargeter(Policy.from_text(CAP), store, clock=clock)
     claim = hold(shop)
-    assert store.ttl(b"rt:1:v", clock.now) == QUARTER + 1
-    store.expire(clock.now + QUARTER + 1)
+    assert store.ttl(b"rt:2~v", clock.now) == LAPSED + SLACK
+    store.expire(clock.now + LAPSED + SLACK)
     assert len(store) == 1
     assert shop.confirm(claim) == "confirmed"
-    assert HOUR < (store.ttl(b"rt:1:v", clock.now) or 0) <= HOUR + 8
+    assert HOUR < (store.ttl(b"rt:2~v", clock.now) or 0) - SLACK <= DAY + 8
     other = hold(shop, visitor="w")
     assert shop.release(other)
-    store.expire(clock.now + QUARTER + 2)
+    store.expire(clock.now + LAPSED + SLACK + 1)
     assert len(store) == 1
 
 
 def test_eligible_at_ignores_what_the_session_does_not_count() -> None:
-    """An impression before the session began does not count in it: free when the reservation lapses."""
+    """An impression before the session began does not count in it: free when a reservation lapses."""
     policy = Policy.from_text(
         'session = "10 minutes"\n[annoyance]\nthreshold = ["4 per session"]\npoints = { email = 2 }\n'
         '[campaign.a]\nlabels = { channel = "email" }'
     )
-    now = [1_795_600_000]
-    ads = Retargeter(policy, "memory://", clock=lambda: now[0])
-    ads.record("v", "impression", "a", at=now[0] + 1)  # by a clock that is ahead: the session begins then
-    claim = ads.claim("v", ["a"], hold="1 second")
-    assert claim is not None
-    ads.confirm(claim)
-    now[0] += 599
-    assert ads.claim("v", ["a"], hold="1 second") is not None
+    now = 1_795_600_000
+    ads = Retargeter(policy, "memory://", clock=lambda: now)
+    ads.record("v", "impression", "a", at=now - 601)
+    assert [ads.claim("v", ["a"], hold="1 second") is not None for _ in range(3)] == [True, True, False]
     again = ads.decide("v")["a"].eligible_at
     assert again is not None
-    assert int(again.timestamp()) == now[0] + 1
+    assert int(again.timestamp()) == now + 2

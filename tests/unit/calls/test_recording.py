@@ -36,7 +36,7 @@ def test_an_event_enters_what_the_policy_asks_about(write: Callable[[Event], Wri
     """One alternative without guards: the campaign's timeline and its label's, at the event's own second."""
     made = write(Event("v", "impression", Candidate("a", item="x"), NOW - 5, "imp-1"))
     assert isinstance(made, Write)
-    assert (made.key, made.now, len(made.id), made.hold) == (b"rt:1:v", NOW, 5, b"")
+    assert (made.key, made.now, len(made.id), made.hold) == (b"rt:2~v", NOW, 5, b"")
     (choice,) = made.alternatives
     assert choice.guards == ()
     assert choice.outcome != NO_OUTCOME

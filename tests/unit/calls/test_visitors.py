@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from retarget import ConfigError, InputError, MemoryStore, Policy, Retargeter
 from retarget.calls.visitors import PEPPER_BYTES, VISITOR_BYTES, Visitors
+from retarget.timelines import Store
 from tests.support.fixtures import Clock
+from tests.support.holds import SECRET
 
 PEPPER = b"sixteen bytes ok"
 OTHER = b"sixteen bytes no"
@@ -21,21 +23,21 @@ POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]')
 
 def test_without_a_pepper_the_key_is_the_id() -> None:
     """Prefix, format, id: as it always was."""
-    assert Visitors("rt:", None).key("visitor-1") == b"rt:1:visitor-1"
-    assert Visitors("", None).key("é") == "1:é".encode()
+    assert Visitors("rt:", None).key("visitor-1") == b"rt:2~visitor-1"
+    assert Visitors("", None).key("é") == "2~é".encode()
 
 
 def test_with_a_pepper_the_key_is_a_keyed_hash_of_128_bits() -> None:
     """BLAKE2b with the pepper as its key, cut to 16 bytes, the pepper's version in front: nothing else of the id."""
     digest = blake2b(b"visitor-1", digest_size=16, key=PEPPER).digest()
-    assert Visitors("rt:", PEPPER).key("visitor-1") == b"rt:1p1:" + digest
-    assert Visitors("rt:", {7: PEPPER}).key("visitor-1") == b"rt:1p7:" + digest
+    assert Visitors("rt:", PEPPER).key("visitor-1") == b"rt:2!1~" + digest
+    assert Visitors("rt:", {7: PEPPER}).key("visitor-1") == b"rt:2!7~" + digest
 
 
 def test_the_highest_version_is_current() -> None:
     """In whatever order they are given; the others give the old keys, oldest first."""
     visitors = Visitors("rt:", {10: b"c" * 16, 2: b"b" * 16, 1: b"a" * 16})
-    assert visitors.key("v").startswith(b"rt:1p10:")
+    assert visitors.key("v").startswith(b"rt:2!10~")
     old = [Visitors("rt:", {n: p * 16}).key("v") for n, p in ((1, b"a"), (2, b"b"))]
     assert visitors.all_keys("v") == [*old, visitors.key("v")]
     for one in (Visitors("rt:", PEPPER), Visitors("rt:", None)):
@@ -46,8 +48,8 @@ def test_ids_that_were_stored_in_clear_are_version_0() -> None:
     """The clear key is then an old one, and what is stored there is moved, exported and forgotten."""
     visitors = Visitors("rt:", {0: None, 1: PEPPER})
     assert visitors.key("v") == Visitors("rt:", PEPPER).key("v")
-    assert visitors.all_keys("v") == [b"rt:1:v", visitors.key("v")]
-    assert Visitors("rt:", {0: None}).key("v") == b"rt:1:v"
+    assert visitors.all_keys("v") == [b"rt:2~v", visitors.key("v")]
+    assert Visitors("rt:", {0: None}).key("v") == b"rt:2~v"
     policy, store = Policy.from_text('[campaign.a]\ncaps = ["2 per day"]'), MemoryStore()
     before = Retargeter(policy, store, clock=lambda: 1_795_600_000)
     after = Retargeter(policy, store, clock=lambda: 1_795_600_000, pepper={0: None, 1: PEPPER})
@@ -89,23 +91,35 @@ def test_ids_peppers_and_versions_are_told_apart(one: str, other: str) -> None:
     assert keys == [maker.key(visitor) for maker in makers for visitor in {one, other}]
 
 
-@given(IDS, st.sampled_from(["", "rt:", "é:", "1p1:"]), st.sampled_from([None, PEPPER, {3: PEPPER, 999_999: OTHER}]))
+@given(IDS, st.sampled_from(["", "rt:", "é:", "2:1:"]), st.sampled_from([None, PEPPER, {3: PEPPER, 999_999: OTHER}]))
 def test_a_name_leads_back_to_its_key(visitor: str, prefix: str, pepper: object) -> None:
     """The name in a token leads back to the visitor's key, under old peppers too; with a pepper it is not a str."""
     visitors = Visitors(prefix, pepper)  # type: ignore[arg-type]
     for key in visitors.all_keys(visitor):
         name = visitors.name(key)
-        assert visitors.named(name) == key
+        assert visitors.named(name) == (key,)
         assert name == visitor if pepper is None else isinstance(name, bytes)
 
 
 def test_a_name_older_than_the_pepper_is_hashed() -> None:
     """A token with an id in clear (made without a pepper, or made up) puts no clear id into the store."""
     visitors = Visitors("rt:", PEPPER)
-    assert visitors.named("visitor-1") == visitors.key("visitor-1")
+    assert visitors.named("visitor-1") == (visitors.key("visitor-1"),)
 
 
-NO_NAMES = [b"", b"p1:", b"p1:short", b"p0:" + b"x" * 16, b"q1:" + b"x" * 16, b"p1:" + b"x" * 17, b":visitor-1", ""]
+def test_a_name_older_than_the_pepper_is_looked_for_in_clear_where_ids_were_clear() -> None:
+    """Told so by version 0: first where it was reserved, then at the visitor's current key."""
+    visitors = Visitors("rt:", {0: None, 1: PEPPER})
+    assert visitors.named("visitor-1") == (b"rt:2~visitor-1", visitors.key("visitor-1"))
+    assert Visitors("rt:", {0: None}).named("visitor-1") == (b"rt:2~visitor-1",)
+    assert Visitors("rt:", None).named("visitor-1") == (b"rt:2~visitor-1",)
+
+
+HASH = b"x" * 16
+NO_NAMES = [
+    *[b"", b"!1~", b"!1~short", b"!0~" + HASH, b"?1~" + HASH, b"!1~x" + HASH, b"!1:" + HASH, b"!01~" + HASH],
+    *["!\N{ARABIC-INDIC DIGIT ONE}~".encode() + HASH, b"!1000000~" + HASH, b"p1:" + HASH, b"~visitor-1", ""],
+]
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
@@ -130,8 +144,8 @@ def test_an_invalid_id_is_refused_and_not_shown(visitor: object, pepper: bytes |
 def test_the_bounds_of_an_id_are_bytes() -> None:
     """510 bytes are accepted, whatever letters they are."""
     for visitor in ("x" * VISITOR_BYTES, "é" * 255, "x"):
-        assert Visitors("rt:", None).key(visitor) == b"rt:1:" + visitor.encode()
-        assert len(Visitors("rt:", PEPPER).key(visitor)) == len(b"rt:1p1:") + 16
+        assert Visitors("rt:", None).key(visitor) == b"rt:2~" + visitor.encode()
+        assert len(Visitors("rt:", PEPPER).key(visitor)) == len(b"rt:2!1~") + 16
 
 
 WRONG = [
@@ -168,8 +182,37 @@ def test_an_invalid_pepper_is_refused_with_the_cure(pepper: object, cure: str) -
 @pytest.mark.parametrize("prefix", [None, 7, b"rt:", "rt\ud800:", ["rt:"]])
 def test_an_invalid_prefix_is_refused(prefix: object) -> None:
     """It must be a str; the message shows what was given and what would be right."""
-    with pytest.raises(ConfigError, match=r"prefix=.*give a string such as rt:"):
+    with pytest.raises(ConfigError, match=r"prefix=.*give a string such as 'rt:'"):
         Retargeter(POLICY, "memory://", prefix=prefix)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prefix", ["rt~", "~", "shop!", "a!b", "rt:2~", "rt:2!1~"])
+def test_a_prefix_that_would_not_end_where_it_ends_is_refused(prefix: str) -> None:
+    """`~` and `!` end the prefix in a key: the message shows what was given and says so."""
+    with pytest.raises(ConfigError, match=r"prefix='.*: ~ and ! end the prefix in a key; give a string without them"):
+        Retargeter(POLICY, "memory://", prefix=prefix)
+
+
+ANY_PREFIX = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="~!"), max_size=8)
+PREFIXES = st.one_of(ANY_PREFIX, st.sampled_from(["", "shop", "shop2", "shop2:", "shop1:", "rt:", "rt:2"]))
+TRICKY = st.one_of(IDS, st.sampled_from(["bob", "1:bob", "2~bob", "~bob", "!1~bob", ":2~bob", "2!1~" + "x" * 16]))
+
+
+@given(st.lists(st.tuples(PREFIXES, TRICKY), min_size=2, max_size=6, unique=True))
+def test_keys_of_two_prefixes_never_meet(owners: list[tuple[str, str]]) -> None:
+    """Whatever the prefixes and ids, in clear and hashed: two visitors never share a key."""
+    keys = {Visitors(prefix, pepper).key(visitor) for prefix, visitor in owners for pepper in (None, PEPPER)}
+    assert len(keys) == 2 * len(owners)
+
+
+def test_visitors_of_two_prefixes_share_no_history(store: Store, clock: Clock) -> None:
+    """As they would if one prefix and an id read like another prefix and another id."""
+    capped = Policy.from_text('[campaign.a]\ncaps = ["1 per day"]')
+    one = Retargeter(capped, store, clock=clock, prefix="rt:shop")
+    other = Retargeter(capped, store, clock=clock, prefix="rt:shop1:")
+    for visitor in ("1:bob", "2:bob", ":bob", "2~bob"):
+        one.record(visitor, "impression", "a")
+    assert other.decide("bob").eligible == ("a",)
 
 
 # -- rotating the pepper -----------------------------------------------------------------------------------------------
@@ -224,7 +267,7 @@ def test_a_rotation_moves_reserved_impressions(clock: Clock) -> None:
     ads = Retargeter(POLICY, store, clock=clock, pepper={1: PEPPER, 2: OTHER})
     assert ads.rotate("v")
     assert ads.claim("v") is None
-    clock.now += 600
+    clock.now += 601
     assert ads.claim("v")
 
 
@@ -253,12 +296,52 @@ def test_a_token_works_in_another_process_with_the_same_pepper(secret: str | Non
     newer = Retargeter(POLICY, store, clock=clock, pepper={1: PEPPER, 2: OTHER}, secret=secret)
     assert newer.release(tokens[1]) is True
     assert newer.rotate("v")
-    assert newer.confirm(tokens[2]) == "late"  # it was moved; it was shown, so it counts, under the old pepper
+    assert newer.confirm(tokens[2]) == "confirmed"  # what was reserved stays where it was, until it is confirmed
     assert newer.confirm(tokens[2]) == "repeated"
-    newer.rotate("v")
+    assert newer.rotate("v")
     clock.now += 601
-    assert newer.decide("v")["a"].eligible
     assert [bool(newer.claim("v")) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("call", ["confirm", "release"])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_token_of_before_the_pepper_is_settled_where_it_was_reserved(
+    store: Store, clock: Clock, call: str, *, rotated: bool
+) -> None:
+    """Confirmed in time, once, and counted once when all is moved; or released."""
+    clear = Retargeter(POLICY, store, clock=clock, secret=SECRET)
+    claim = clear.claim("v", hold="10 minutes")
+    assert claim is not None
+    ads = Retargeter(POLICY, store, clock=clock, secret=SECRET, pepper={0: None, 1: PEPPER})
+    if rotated:
+        assert ads.rotate("v")
+    settle = getattr(ads, call)
+    expected = ("confirmed", "repeated") if call == "confirm" else (True, False)
+    assert (settle(claim.token), settle(claim)) == expected
+    ads.rotate("v")
+    clock.now += 601
+    ads.rotate("v")
+    assert [bool(ads.claim("v")) for _ in range(4)] == [True, True, call == "release", False]
+
+
+def test_a_token_of_before_the_pepper_counts_late_at_the_current_key(store: Store, clock: Clock) -> None:
+    """The hold has lapsed: it counts where the visitor's history is now, once."""
+    claim = Retargeter(POLICY, store, clock=clock, secret=SECRET).claim("v", hold="10 minutes")
+    assert claim is not None
+    ads = Retargeter(POLICY, store, clock=clock, secret=SECRET, pepper={0: None, 1: PEPPER})
+    clock.now += 601
+    assert [ads.confirm(claim), ads.confirm(claim.token), ads.release(claim)] == ["late", "repeated", False]
+    assert [bool(ads.claim("v")) for _ in range(3)] == [True, True, False]
+
+
+def test_a_token_in_clear_puts_no_clear_id_into_the_store_unless_told_that_ids_were_clear(clock: Clock) -> None:
+    """With a pepper and no version 0 it is taken for the visitor's current key: late, and counted there."""
+    store = MemoryStore()
+    claim = Retargeter(POLICY, store, clock=clock, secret=SECRET).claim("v", hold="10 minutes")
+    assert claim is not None
+    ads = Retargeter(POLICY, store, clock=clock, secret=SECRET, pepper=PEPPER)
+    assert [ads.release(claim), ads.confirm(claim), ads.confirm(claim)] == [False, "late", "repeated"]
+    assert [bool(ads.claim("v")) for _ in range(3)] == [True, True, False]
 
 
 def test_another_pepper_is_another_visitor(clock: Clock) -> None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retarget.engine.decision import AnnoyanceLevel, Decision, Verdict, denying_rule
-from retarget.engine.plan import Plan, Reason
+from retarget.engine.plan import Plan
+from retarget.engine.rules import Reason
 from retarget.engine.view import PlanAt, View
 from retarget.errors import InputError, StoreError
 from retarget.events import Candidate, Subject
@@ -211,6 +212,39 @@ def test_a_flight_that_is_over_never_opens() -> None:
     """`eligible_at` is None."""
     decision = uniform(plan_of("[campaign.ad]\nend = 2026-11-01"), Verdict(eligible=True, reason="no consent"))
     assert decision["ad"] == Verdict(eligible=False, reason="end", rule="end 2026-11-01")
+
+
+# ---- full ----
+
+
+def full(plan: Plan, *fields: bytes) -> Decision:
+    """The decision on a visitor who has too many timelines, these among them."""
+    state = {field: packed(NOW, shield=True) for field in fields}
+    return Decision(PlanAt(plan, NOW, plan.zone), None, full=state)
+
+
+def test_a_full_visitor_is_shown_nothing_and_the_rule_is_named() -> None:
+    """The one that most timelines are kept for, on every candidate alike; also in a copy."""
+    decision = full(plan_of(SHOP), b"icapped", b"*")
+    assert decision.eligible == ()
+    assert decision.annoyance is None
+    named = Verdict(eligible=False, reason="full", rule="1 per day")
+    assert [decision[id_] for id_ in decision] == [named] * 4
+    assert copy.copy(decision)["mail"] == pickle.loads(pickle.dumps(decision))["shut"] == named  # noqa: S301
+    with pytest.raises(KeyError, match="stranger"):
+        decision["stranger"]
+
+
+def test_a_full_visitor_of_a_policy_that_asks_nothing_has_no_rule() -> None:
+    """What is kept was kept for another policy."""
+    assert full(plan_of("[campaign.ad]"), b"icapped")["ad"] == Verdict(eligible=False, reason="full")
+
+
+def test_the_rule_of_a_full_visitor_is_looked_for_when_it_is_asked_for() -> None:
+    """A decision on a bot costs no more than another."""
+    decision = full(plan_of(SHOP), b"icapped")
+    decision._full = {b"*": packed(NOW, shield=True)}  # as if asked later
+    assert decision["mail"].rule == "segment customers: 50 per 7 days"
 
 
 # ---- the annoyance level ----

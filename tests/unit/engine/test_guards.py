@@ -17,13 +17,14 @@ from retarget.events import Candidate, Subject
 from retarget.policy import Policy
 from retarget.stores import MemoryStore
 from retarget.timelines import (
-    ACTIVITY,
     DAY,
     IMPRESSION,
     LAST_MOMENT,
     NO_OUTCOME,
-    SESSIONS,
+    SESSION_AT_MOST,
     Alternative,
+    Anchor,
+    Cover,
     Enter,
     Guard,
     State,
@@ -47,7 +48,7 @@ def test_a_claim_counts_an_impression_if_its_guards_hold() -> None:
     plan = plan_of(CAPPED)
     (choice,) = claim_alternatives(at(plan), "ad")
     (place,) = plan.places(IMPRESSION, "ad")
-    assert choice.guards == (Guard(b"iad", 2, NOW - DAY, wanted=False, more=False, anchored=False),)
+    assert choice.guards == (Guard(b"iad", 2, NOW - DAY, wanted=False),)
     assert choice.changes == (Enter(b"iad", NOW, 1, place.keep, place.head),)
     assert (choice.ttl, choice.outcome) == (DAY + 1, outcome("ad"))
 
@@ -98,15 +99,24 @@ def test_guards_stay_within_what_a_store_can_hold() -> None:
     assert start <= LAST_MOMENT
 
 
-def test_with_sessions_there_are_two_alternatives() -> None:
-    """The first continues a session that is going on; the second begins one."""
+def test_with_sessions_an_event_is_activity_too() -> None:
+    """Still one alternative; the cap looks back to the session's start, if the session is going on."""
     plan = plan_of(SESSION)
-    continues, begins = claim_alternatives(at(plan), "ad")
-    going_on = Guard(ACTIVITY, 1, NOW - 1_200, wanted=True, more=False, anchored=False)
-    assert continues.guards == (*begins.guards, going_on)
-    assert [change.field for change in continues.changes if isinstance(change, Enter)] == [b"iad", ACTIVITY]
-    assert [change.field for change in begins.changes if isinstance(change, Enter)] == [b"iad", ACTIVITY, SESSIONS]
-    assert any(guard.anchored for guard in begins.guards)
+    (choice,) = claim_alternatives(at(plan), "ad")
+    activity = plan.activity(NOW, NOW)
+    assert [type(change) for change in choice.changes] == [Enter, Cover]
+    assert choice.changes[1:] == activity
+    assert {guard.anchor for guard in choice.guards} == {None, Anchor(b"@", 2, 0)}
+    assert {guard.since for guard in choice.guards} == {NOW - 1_200, NOW - SESSION_AT_MOST}
+    assert [guard.more for guard in choice.guards] == [True, False]
+    assert choice.ttl > SESSION_AT_MOST + 1_200
+
+
+def test_an_event_of_no_other_timeline_is_activity() -> None:
+    """A visitor who does what no rule asks about is active all the same."""
+    plan = plan_of(SESSION)
+    (choice,) = alternatives(plan, (), NOW - 9, NOW)
+    assert choice.changes == plan.activity(NOW - 9, NOW - 9)
 
 
 @pytest.mark.parametrize(("age", "ttl"), [(0, DAY + 1), (HOUR, DAY + 1 - HOUR), (2 * DAY, 1)])
@@ -117,24 +127,28 @@ def test_a_late_event_is_kept_for_what_is_left(age: int, ttl: int) -> None:
     assert (choice.ttl, choice.outcome, choice.guards) == (ttl, NO_OUTCOME, ())
 
 
-def test_an_event_that_no_rule_asks_about_has_its_id_remembered_for_a_day() -> None:
-    """No entries, a day to live."""
+def test_an_event_that_no_rule_asks_about_changes_nothing() -> None:
+    """The store remembers its id, if it has one."""
     (choice,) = alternatives(plan_of(CAPPED), (), NOW, NOW)
-    assert astuple(choice) == astuple(Alternative((), (), DAY))
+    assert astuple(choice) == astuple(Alternative((), (), 1))
 
 
 def test_outcomes_tell_candidates_apart() -> None:
-    """Three bytes; a candidate without labels has that of its id."""
+    """Five bytes; a candidate without labels has that of its id, and no id looks like a candidate with labels."""
     subjects: list[Subject] = [
         "ad",
         "b",
+        "ad item=1",
+        "ad item",
         Candidate("ad", item="1"),
         Candidate("ad", item="2"),
         Candidate("ad", slot="1"),
+        Candidate("ad", a="1", b="2"),
+        Candidate("ad", a="1 b=2"),
     ]
     told = [outcome(subject) for subject in subjects]
     assert len(set(told)) == len(subjects)
-    assert {len(each) for each in told} == {3}
+    assert {len(each) for each in told} == {5}
     assert outcome(Candidate("ad")) == outcome("ad")
 
 

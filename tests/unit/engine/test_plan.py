@@ -1,40 +1,29 @@
-"""plan.py: what a policy compiles to: rules, facts, where events enter, and how candidates are looked up."""
+"""plan.py: what a policy compiles to: facts, where events enter, and how candidates are looked up."""
 
 from __future__ import annotations
 
-from datetime import date
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from retarget.engine.plan import Fact, Plan, as_candidate, compile_subject
 from retarget.errors import InputError
 from retarget.events import Candidate
-from retarget.policy import Policy
 from retarget.timelines import (
     ACTIVITY,
     DAY,
     IMPRESSION,
     MIN_KEEP,
-    POINTS,
     SESSION_AT_MOST,
-    SESSIONS,
-    Calendar,
+    Anchor,
+    Cover,
     Days,
     Ends,
-    Flight,
     Hours,
+    Reserved,
     Rolling,
     Starts,
-    Window,
-    session,
     timeline,
 )
-from tests.support import strategies
 from tests.support.histories import plan_of
-
-RETENTION = 400 * DAY
 
 EVERYTHING = """
     retention = "400 days"
@@ -61,38 +50,12 @@ EVERYTHING = """
 """
 
 
-def named(plan: Plan, candidate: str = "ad") -> list[tuple[str, str, int | None]]:
-    """The rules on a candidate: reason, text, limit."""
-    return [(rule.reason, rule.text, rule.limit) for rule in plan.rules(Candidate(candidate))]
-
-
 def keeps(plan: Plan, event: str, subject: str | Candidate | None = None) -> dict[bytes, tuple[int, int]]:
     """Where an event enters: entries kept and weight, by timeline."""
     return {place.field: (place.keep, place.weight) for place in plan.places(event, subject)}
 
 
-# ---- rules ----
-
-
-def test_every_rule_in_the_order_of_the_file() -> None:
-    """The clock, then audience and exclusions, caps and gap, caps per label, the threshold of each segment."""
-    assert named(plan_of(EVERYTHING)) == [
-        ("start", "start 2026-11-01", None),
-        ("end", "end 2026-12-24", None),
-        ("days", "days mon-sat", None),
-        ("hours", "hours 08:00-21:00", None),
-        ("audience", "visit pricing within 30 days", 1),
-        ("audience", "2 click ad or login", None),
-        ("exclude", "dismiss {campaign}", 1),
-        ("cap", "4 per day", 4),
-        ("gap", "4 per day, spread", 1),
-        ("gap", "gap 2 hours", 1),
-        ("cap", "advertiser: 5 per day", 5),
-        ("cap", "channel:email: 2 per week", 2),
-        ("annoyance", "segment customers: 50 per 7 days", 50),
-        ("annoyance", "annoyance: 12 per day", 12),
-        ("annoyance", "annoyance: 12 per day, spread", 1),
-    ]
+# ---- facts and candidates ----
 
 
 def test_the_clock_is_openings() -> None:
@@ -100,51 +63,6 @@ def test_the_clock_is_openings() -> None:
     compiled = plan_of(EVERYTHING).compiled["ad"]
     kinds = [type(opening) for opening in compiled.openings]
     assert kinds == [Starts, Ends, Days, Hours]
-
-
-def test_obeys_false_sets_caps_aside() -> None:
-    """Neither its own caps, nor those of labels, nor the threshold; audience and exclusions stay."""
-    own = EVERYTHING.replace('gap = "2 hours"', "obeys = false").replace(
-        'caps = [{ cap = "4 per day", spread = true }]', ""
-    )
-    rules = named(plan_of(own))
-    assert [reason for reason, *_ in rules] == ["start", "end", "days", "hours", "audience", "audience", "exclude"]
-
-
-@pytest.mark.parametrize(
-    ("text", "window"),
-    [
-        ("3 per day", Rolling(DAY)),
-        ("3 per lifetime", Rolling(RETENTION)),
-        ("3 per session", session()),
-        ("3 per calendar week", Calendar("week")),
-        ("3 per flight", Rolling(RETENTION)),
-    ],
-)
-def test_windows_of_caps(text: str, window: Window) -> None:
-    """A flight without a start, like lifetime, is as long as anything is remembered."""
-    plan = plan_of(f"[campaign.ad]\ncaps = ['{text}']")
-    assert Fact(b"iad", 3, window) in plan.facts
-
-
-def test_weeks_begin_on_sunday_if_the_policy_says_so() -> None:
-    """`week_start = "sunday"` is in the window."""
-    plan = plan_of('week_start = "sunday"\n[campaign.ad]\ncaps = ["3 per calendar week"]')
-    assert plan.windows == [Calendar("week", sunday_first=True)]
-
-
-@pytest.mark.parametrize(
-    ("dates", "seconds"),
-    [
-        ("start = 2026-11-01", RETENTION),
-        ("start = 2026-11-01\nend = 2026-11-10", 12 * DAY),
-        ("start = 2026-11-01\nend = 2036-11-01", RETENTION),
-    ],
-)
-def test_a_flight_is_kept_two_days_longer_than_it_lasts(dates: str, seconds: int) -> None:
-    """It may begin and end in other zones than the policy's; never longer than the retention."""
-    plan = plan_of(f"[campaign.ad]\ncaps = ['3 per flight']\n{dates}")
-    assert plan.windows == [Flight(date(2026, 11, 1), seconds)]
 
 
 def test_points_are_the_limit_less_the_weight() -> None:
@@ -156,22 +74,6 @@ def test_points_are_the_limit_less_the_weight() -> None:
     compiled = {**plan.compiled, "call": plan.bind(Candidate("ad", channel="call"))}
     asked = {id_: {fact.n for clause in each.guards for fact, _ in clause} for id_, each in compiled.items()}
     assert asked == {"mail": {10}, "ad": {12}, "call": {0}}
-
-
-def test_segments_are_tried_in_order_the_general_threshold_last() -> None:
-    """Each has the formula of its being in force."""
-    plan = plan_of(EVERYTHING)
-    assert [segment.name for segment in plan.segments] == ["segment customers", "annoyance"]
-    bought = Fact(timeline.name("purchase"), 1, Rolling(365 * DAY))
-    assert [plan.bind_formula(segment.who, {}) for segment in plan.segments] == [
-        [((bought, True),)],
-        [((bought, False),)],
-    ]
-    assert plan.points(plan.segments[1].threshold[0]) == Fact(POINTS, 12, Rolling(DAY))
-    assert plan_of("[campaign.ad]").segments == []
-
-
-# ---- facts and candidates ----
 
 
 def test_clauses_of_one_fact_go_into_two_sets() -> None:
@@ -294,7 +196,7 @@ def test_an_event_enters_only_what_a_rule_asks_about() -> None:
     assert keeps(plan, "visit", "pricing") == {b"evisit pricing": (MIN_KEEP, 1)}
     assert keeps(plan, "visit", "home") == keeps(plan, "signup") == {}
     assert keeps(plan, "purchase") == keeps(plan, "purchase", "sku") == {b"epurchase": (MIN_KEEP, 1)}
-    assert set(keeps(plan, IMPRESSION, "ad")) == {b"iad", b"iadvertiser:oyashop", b"ichannel:email", b"*"}
+    assert set(keeps(plan, IMPRESSION, "ad")) == {b"iad", b"cadvertiser:oyashop", b"cchannel:email", b"*"}
     assert keeps(plan, IMPRESSION, "ad")[b"*"] == (50, 3)
     assert keeps(plan, IMPRESSION, "stranger") == {b"*": (50, 1)}
 
@@ -302,8 +204,8 @@ def test_an_event_enters_only_what_a_rule_asks_about() -> None:
 def test_a_candidates_own_labels_are_entered() -> None:
     """Under the label's own kind, never under a template that happens to fit."""
     plan = plan_of('[caps]\nitem = ["30 per day"]\n[campaign.ad]\nexclude = ["visit {campaign}"]')
-    assert set(keeps(plan, IMPRESSION, Candidate("ad", item="sku"))) == {b"iitem:sku"}
-    assert keeps(plan, IMPRESSION, Candidate("ad", item="sku"))[b"iitem:sku"] == (30, 1)
+    assert set(keeps(plan, IMPRESSION, Candidate("ad", item="sku"))) == {b"citem:sku"}
+    assert keeps(plan, IMPRESSION, Candidate("ad", item="sku"))[b"citem:sku"] == (30, 1)
     assert set(keeps(plan, "visit", "ad")) == {b"evisit ad"}
 
 
@@ -332,22 +234,28 @@ def test_a_shield_is_what_a_blocking_rule_asks_about() -> None:
     assert shields == {b"evisit": False, b"edismiss": True, b"iad": True}
 
 
-@given(strategies.policies(), st.data())
-@settings(max_examples=60, deadline=None)
-def test_place_of_finds_what_places_said(data: strategies.Data, chance: st.DataObject) -> None:
-    """The place of a timeline found by its name is the one where events enter it, except for its weight."""
-    policy = Policy.model_validate(data)
-    plan = Plan(policy)
-    event = chance.draw(strategies.events(policy))
-    for place in plan.places(event.event, None if event.subject is None else as_candidate(event.subject)):
-        assert plan.place_of(place.field) == place._replace(weight=1)
-
-
-def test_place_of_a_name_that_nobody_asks_about() -> None:
-    """None, whatever the bytes."""
+def test_place_of_a_name() -> None:
+    """Of one that nobody asks about none, whatever the bytes."""
     plan = plan_of('[campaign.ad]\ncaps = ["2 per day"]')
     assert [plan.place_of(field) for field in (b"ix", b"evisit x", b"e", b"", b"\xff", b"@", b"^", b"*")] == [None] * 8
     assert plan.place_of(b"iad") == plan.places(IMPRESSION, "ad")[0]
+
+
+def test_the_blocking_rule_of_a_name() -> None:
+    """As written; of an audience none."""
+    plan = plan_of('[campaign.ad]\ncaps = ["2 per day"]\naudience = ["visit"]')
+    assert (plan.blocking(b"iad"), plan.blocking(b"evisit")) == ("2 per day", None)
+
+
+def test_where_an_impression_is_reserved() -> None:
+    """Where it will be counted, with its weight; activity is kept going, and counted by the confirmation."""
+    plan = plan_of(EVERYTHING)
+    places = plan.places(IMPRESSION, "ad")
+    assert plan.reserved("ad") == tuple(Reserved(place.field, place.weight, place.keep, place.head) for place in places)
+    with_session = plan_of('[campaign.ad]\ncaps = ["2 per session"]')
+    *counted, activity = with_session.reserved("ad")
+    assert [each.field for each in counted] == [b"iad"]
+    assert (activity.field, activity.weight, activity.keep) == (ACTIVITY, 1, 0)
 
 
 # ---- sessions ----
@@ -378,24 +286,41 @@ def test_sessions_are_kept_if_a_rule_asks_about_them(toml: str, *, expected: boo
     """Known when the plan is built; no query changes it."""
     plan = plan_of(toml)
     assert plan.has_sessions is expected
-    assert (plan.place_of(ACTIVITY) is not None) is (plan.place_of(SESSIONS) is not None) is expected
+    assert (plan.place_of(ACTIVITY) is not None) is bool(plan.activity(5, 9)) is expected
     if plan.knows("ad"):
         plan.rules(Candidate("ad", item="sku"))
     assert plan.has_sessions is expected
 
 
-def test_session_places() -> None:
-    """The last activity matters as long as a pause may be; the start as long as a session may be. Both are shields."""
+def test_activity_is_an_interval_in_the_visitors_activity() -> None:
+    """Joined where the pause between two is no longer than the policy's."""
     plan = plan_of('session = "20 minutes"\n[campaign.ad]\ncaps = ["2 per session"]')
-    activity, started = plan.session_places()
-    assert (activity.field, activity.keep, activity.horizon) == (ACTIVITY, 1, 1_200)
-    assert (started.field, started.keep, started.horizon) == (SESSIONS, 1, SESSION_AT_MOST)
-    assert all(timeline.is_shield(place.head.to_bytes(2)) for place in (activity, started))
-    assert [plan.place_of(ACTIVITY), plan.place_of(SESSIONS)] == [activity, started]
+    place = plan.activity_place
+    assert place is not None
+    assert plan.activity(5, 9) == (Cover(ACTIVITY, 5, 9, 1_200, place.keep, place.head),)
+    assert plan.place_of(ACTIVITY) == place
 
 
 def test_a_session_cap_needs_the_session_to_be_going_on() -> None:
-    """The cap forbids only while both facts are true."""
+    """The cap forbids only while both facts are true; it looks back to the start of the newest interval."""
     plan = plan_of('session = "20 minutes"\n[campaign.ad]\ncaps = ["2 per session"]')
     (clause,) = plan.compiled["ad"].guards
-    assert set(clause) == {(Fact(b"iad", 2, session()), False), (Fact(ACTIVITY, 1, Rolling(1_200)), False)}
+    capped = Fact(b"iad", 2, Rolling(SESSION_AT_MOST), Anchor(ACTIVITY, 2, 0))
+    assert set(clause) == {(capped, False), (plan.alive, False)}
+    assert plan.alive == Fact(ACTIVITY, 1, Rolling(1_200))
+    assert (plan.in_session(capped), plan.in_session(plan.alive)) == (True, False)
+
+
+# ---- starts ----
+
+
+def test_facts_share_their_starts() -> None:
+    """One per window and anchor, however many facts count from there; anchored ones are looked up apart."""
+    plan = plan_of(
+        '[campaign.a]\ncaps = ["2 per day", "1 per session"]\n[campaign.b]\ncaps = ["2 per day", "5 per session"]\n'
+        'exclude = ["purchase within 1 day"]'
+    )
+    counted = [(start.window, start.anchor) for start in plan.starts]
+    assert len(counted) == len(set(counted)) == 3
+    assert set(plan.anchored_on) == {b"ia", b"ib"}
+    assert set(plan.on) == {b"ia", b"ib", b"epurchase", ACTIVITY}

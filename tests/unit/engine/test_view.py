@@ -10,23 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retarget.engine.plan import Compiled, Fact, Plan
-from retarget.engine.view import CACHE_SIZE, Cache, PlanAt, View, is_full
+from retarget.engine.view import CACHE_SIZE, Cache, PlanAt, View
 from retarget.errors import StoreError
 from retarget.policy import Policy
-from retarget.timelines import (
-    ACTIVITY,
-    DAY,
-    HELD,
-    MOST_TIMELINES,
-    SESSIONS,
-    Ends,
-    Hours,
-    Rolling,
-    Starts,
-    State,
-    session,
-    timeline,
-)
+from retarget.timelines import ACTIVITY, DAY, HELD, SESSION_AT_MOST, Anchor, Ends, Hours, Rolling, Starts, State
 from tests.support import strategies
 from tests.support.histories import NOW, Happened, held, history, packed, plan_of, view_of
 
@@ -64,7 +51,7 @@ def test_window_starts_are_packed_and_computed_once() -> None:
     """The first second that counts, as it stands in a timeline; never before 1970."""
     plan = plan_of('retention = "7000 days"\n[campaign.ad]\ncaps = ["2 per day", "9 per lifetime"]')
     at = PlanAt(plan, NOW, plan.zone)
-    assert {plan.windows[n]: at.start(n) for n in range(2)} == {
+    assert {plan.starts[n].window: at.start(n) for n in range(2)} == {
         Rolling(DAY): (NOW - DAY).to_bytes(4),
         Rolling(7_000 * DAY): (NOW - 7_000 * DAY).to_bytes(4),
     }
@@ -97,7 +84,7 @@ def views(draw: st.DrawFn) -> View:
         event = draw(strategies.events(policy))
         events.append((event.event, event.subject, age))
     state = dict(history(plan, *events))
-    asked = sorted(plan.on)
+    asked = sorted({*plan.on, *plan.anchored_on})
     if draw(st.booleans()) and asked:
         state |= held(draw(st.sampled_from(asked)), *draw(st.lists(st.integers(NOW - 5, NOW + 9), min_size=1)))
     return looking(plan, state)
@@ -160,26 +147,56 @@ def test_what_nobody_asks_about_is_not_looked_at() -> None:
     assert looking(plan_of(CAPPED), {b"#0": b"12345678", b"ix": b"x", b"": b""}).true == set()
 
 
-def test_session_windows_start_with_the_session() -> None:
-    """Entries before the session's start do not count, those at it do; without a start, the window's own is used."""
+IN_SESSION = Fact(b"iad", 2, Rolling(SESSION_AT_MOST), Anchor(ACTIVITY, 2, 0))
+
+
+def test_a_session_starts_with_the_newest_interval_of_activity() -> None:
+    """Entries before it do not count, those at it do; without one, the window's own start is used."""
     plan = plan_of('[campaign.ad]\ncaps = ["2 per session"]')
-    fact = Fact(b"iad", 2, session())
-    seen = {b"iad": packed(NOW - 100, NOW - 50, NOW), ACTIVITY: packed(NOW)}
-    assert looking(plan, {**seen, SESSIONS: packed(NOW - 50)}).holds(fact)
-    view = looking(plan, {**seen, SESSIONS: packed(NOW - 49)})
-    assert not view.holds(fact)
-    assert (view.first_second(session()), view.count(fact)) == (NOW - 49, 1)
-    assert view.first_second(Rolling(DAY)) == NOW - DAY
-    assert looking(plan, seen).count(fact) == 3
+    seen = {b"iad": packed(NOW - 100, NOW - 50, NOW)}
+    assert looking(plan, {**seen, ACTIVITY: packed(NOW - 90, NOW - 80, NOW - 50, NOW)}).holds(IN_SESSION)
+    view = looking(plan, {**seen, ACTIVITY: packed(NOW - 90, NOW - 50, NOW - 49, NOW)})
+    assert not view.holds(IN_SESSION)
+    assert (view.first_second(IN_SESSION), view.count(IN_SESSION)) == (NOW - 49, 1)
+    assert view.first_second(Fact(b"iad", 2, Rolling(DAY))) == NOW - DAY
+    assert looking(plan, seen).count(IN_SESSION) == 3
 
 
-def test_visitors_of_one_second_do_not_share_their_sessions() -> None:
+def test_an_anchor_before_the_window_changes_nothing() -> None:
+    """The later of the two counts: a session that never pauses reaches back 24 hours."""
+    plan = plan_of('[campaign.ad]\ncaps = ["2 per session"]')
+    state = {b"iad": packed(NOW - DAY - 1, NOW - DAY, NOW - 9), ACTIVITY: packed(NOW - 3 * DAY, NOW)}
+    view = looking(plan, state)
+    assert (view.first_second(IN_SESSION), view.count(IN_SESSION)) == (NOW - DAY, 2)
+
+
+def test_what_is_held_is_no_anchor() -> None:
+    """Only entries move the start; a reservation may yet be released."""
+    plan = plan_of('[campaign.ad]\ncaps = ["2 per day"]')
+    fact = Fact(b"epurchase", 1, Rolling(DAY), Anchor(b"iad", 1, 1))
+    state = {b"epurchase": packed(NOW - 50), b"iad": packed(NOW - 60), **held(b"iad", NOW + 99)}
+    view = looking(plan, state)
+    assert (view.first_second(fact), view.holds(fact)) == (NOW - 59, True)
+    assert not looking(plan, {**state, b"iad": packed(NOW - 50)}).holds(fact)
+
+
+def test_a_corrupt_anchor_is_a_store_error() -> None:
+    """It names the anchor's timeline, whether the fact is numbered or asked for by itself."""
+    plan = plan_of('[campaign.ad]\ncaps = ["2 per session"]')
+    with pytest.raises(StoreError, match="the timeline 'activity' is corrupt"):
+        looking(plan, {b"iad": packed(NOW - 9, NOW), ACTIVITY: b"x"})
+    fact = Fact(b"iad", 1, Rolling(DAY), Anchor(b"eclick x", 1, 1))
+    with pytest.raises(StoreError, match="the timeline 'click x' is corrupt"):
+        looking(plan, {b"iad": packed(NOW), b"eclick x": b"x"}).holds(fact)
+
+
+def test_visitors_of_one_second_do_not_share_their_anchors() -> None:
     """The start of one visitor's session says nothing of the next one's."""
     plan = plan_of('[campaign.ad]\ncaps = ["1 per session"]')
     at = PlanAt(plan, NOW, plan.zone)
-    seen = {b"iad": packed(NOW - 100), ACTIVITY: packed(NOW)}
-    new = View(at, {**seen, SESSIONS: packed(NOW - 10)})
-    old = View(at, {**seen, SESSIONS: packed(NOW - 200)})
+    seen = {b"iad": packed(NOW - 100)}
+    new = View(at, {**seen, ACTIVITY: packed(NOW - 10, NOW)})
+    old = View(at, {**seen, ACTIVITY: packed(NOW - 200, NOW)})
     assert (new.eligible(plan.compiled["ad"]), old.eligible(plan.compiled["ad"])) == (True, False)
 
 
@@ -294,7 +311,7 @@ def test_a_search_that_takes_too_many_steps_gives_up() -> None:
     assert view_of(plan).next_second([], [Starts(datetime.fromtimestamp(NOW + 5, UTC))]) == NOW + 5
 
 
-# ---- what is corrupt, what is full ----
+# ---- what is corrupt ----
 
 
 @pytest.mark.parametrize("raw", [b"x", b"\0\1\0", b"\0\1\0\0\0\1\0", b"seven.."])
@@ -321,29 +338,3 @@ def test_a_timeline_out_of_order_is_corrupt() -> None:
     view = looking(plan, {b"iad": packed(NOW, NOW - 9 * DAY), **held(b"iad", NOW + 9)})
     with pytest.raises(StoreError, match="the timeline 'impression ad' is corrupt: it is not in order"):
         view.next_second(plan.compiled["ad"].guards, [])
-
-
-@pytest.mark.parametrize(
-    ("shields", "age", "others", "full"),
-    [
-        (MOST_TIMELINES, 0, 0, True),
-        (MOST_TIMELINES - 1, 0, 0, False),
-        (MOST_TIMELINES - 1, 0, 9, False),
-        (MOST_TIMELINES, DAY, 0, True),
-        (MOST_TIMELINES, DAY + 1, 0, False),
-        (0, 0, 2 * MOST_TIMELINES, False),
-    ],
-)
-def test_a_visitor_is_full_of_live_shields(shields: int, age: int, others: int, *, full: bool) -> None:
-    """512 timelines that blocking rules ask about and that still matter; interests can be evicted."""
-    horizon = timeline.seconds_of(timeline.head(DAY, shield=True))
-    state = {b"i%d" % n: packed(NOW - age if age <= DAY else NOW - horizon - 1, shield=True) for n in range(shields)}
-    state |= {b"e%d" % n: packed(NOW) for n in range(others)}
-    assert is_full({**state, b"#0": b"x" * 8}, NOW) is full
-
-
-def test_a_full_visitor_of_corrupt_timelines_is_a_store_error() -> None:
-    """The first corrupt one is named; below the bound nobody counts."""
-    assert not is_full({b"i%d" % n: b"" for n in range(MOST_TIMELINES - 1)}, NOW)
-    with pytest.raises(StoreError, match="the timeline 'impression 0' is corrupt: 0 bytes"):
-        is_full({b"i%d" % n: b"" for n in range(MOST_TIMELINES)}, NOW)
