@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import cached_property
 
@@ -75,7 +75,7 @@ def spread_gap(cap: Cap) -> int | None:
 
 def anchor_of(window: Span) -> tuple[str, str | None] | None:
     """The event and the subject that a `since` window begins at."""
-    return (window.event, window.subject) if window.period == "since" else None  # type: ignore[attr-defined]
+    return None if window.event is None else (window.event, window.subject)
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Question:
     @cached_property
     def _all(self) -> list[Entry]:
         """All that happened, and what is still reserved: that is inside every window."""
-        reserved = [entry for end, entry in self.reserved if end > self.now]
+        reserved = [replace(entry, at=RESERVED) for end, entry in self.reserved if end > self.now]
         return [*self.entries, *reserved] if reserved else self.entries
 
     @cached_property

@@ -221,7 +221,7 @@ def keeping(data: Data) -> Data:
     annoyance = data.get("annoyance") or {"threshold": []}
     kept["annoyance"] = {**annoyance, "threshold": [*annoyance["threshold"], "10000 per lifetime"]}
     asks = [f"10000 {event}{subject}" for event in _DONE for subject in _ANYTHING]
-    keeper = {"exclude": asks, "caps": ["10000 per session", "10000 per lifetime"]}
+    keeper = {"obeys": True, "exclude": asks, "caps": ["10000 per session", "10000 per lifetime"]}
     kept["campaign"] = {**data["campaign"], KEEPER: keeper}
     return kept
 
@@ -250,7 +250,8 @@ def changed(draw: st.DrawFn, data: Data, *, rolling_only: bool = False) -> Data:
 
 def campaigns(policy: Policy) -> list[str]:
     """The campaigns that may be decided on: those of the policy, and a stranger where the policy has defaults."""
-    return [*policy.campaign, *([STRANGER] if policy.defaults is not None else [])]
+    stranger = [STRANGER] if policy.defaults is not None else []
+    return [*(name for name in policy.campaign if name != KEEPER), *stranger]
 
 
 _EXTRA: list[dict[str, str]] = [
@@ -282,9 +283,9 @@ _IDS = [None, None, None, "x1", "x2", "x3"]
 
 
 @lru_cache(maxsize=256)
-def happenings(policy_names: tuple[str, ...]) -> st.SearchStrategy[tuple[str, str | Candidate | None]]:
+def happenings(known: tuple[str, ...]) -> st.SearchStrategy[tuple[str, str | Candidate | None]]:
     """An event and its subject, an impression as often as anything else; on campaigns known to the policy or not."""
-    names = tuple(dict.fromkeys([*policy_names, STRANGER]))
+    names = (*(name for name in known if name != KEEPER), STRANGER)
     impressions = st.tuples(st.just("impression"), _targets(names))
     subjects = st.sampled_from([None, None, *SUBJECTS, *SUBJECTS, *_LABELS]) | _targets(names)
     return impressions | st.tuples(st.sampled_from(EVENTS), subjects)
