@@ -211,6 +211,8 @@ class Question:
         if template is None:
             return entries
         subject = fill(template, {**self.labels, "campaign": self.campaign})
+        if subject is None:
+            return []
         by_label = template not in self.policy.campaign and _LABEL.match(template) is not None
         return [entry for entry in entries if entry.subject == subject or (by_label and subject in entry.labels)]
 
