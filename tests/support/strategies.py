@@ -154,7 +154,7 @@ def policies(draw: st.DrawFn, *, rolling_only: bool = False) -> Data:
         data["session"] = draw(st.sampled_from(["10 minutes", "10 seconds", "3 hours"]))
         data |= {"timezone": draw(st.sampled_from(ZONES)), "week_start": draw(st.sampled_from(["monday", "sunday"]))}
     if draw(st.booleans()):
-        data["defaults"] = _rules(draw, words)
+        data["defaults"] = _obeying(_rules(draw, words), obeys=True)
         # A start from here and an end from a campaign could contradict each other.
         data["defaults"].pop("start", None)
     names = CAMPAIGNS[: draw(st.integers(3, 5))]
@@ -175,7 +175,7 @@ def _label_caps(draw: st.DrawFn, words: _Words) -> Data:
 
 
 def _labels(draw: st.DrawFn) -> dict[str, str]:
-    """No campaign is a call: only a candidate can be one, and then it may cost more than any threshold allows."""
+    """No campaign is a call: only a candidate can be one."""
     labels = {"advertiser": draw(_ADVERTISERS), "channel": draw(_CHANNELS)}
     return {kind: value for kind, value in labels.items() if value}
 
@@ -188,13 +188,18 @@ def _campaign(draw: st.DrawFn, words: _Words, defaults: Data) -> Data:
     rules = _rules(draw, words)
     if "end" in defaults and "start" in rules:
         rules.setdefault("end", "2027-01-01")
-    if not rules.get("obeys", defaults.get("obeys", True)):  # the loader refuses caps that can never apply
-        rules = {key: value for key, value in rules.items() if key not in ("caps", "gap")}
-    return {**rules, "labels": _labels(draw)}
+    return {**_obeying(rules, obeys=defaults.get("obeys", True)), "labels": _labels(draw)}
+
+
+def _obeying(rules: Data, *, obeys: bool) -> Data:
+    """The rules without caps that can never apply, which the loader refuses."""
+    if rules.get("obeys", obeys):
+        return rules
+    return {key: value for key, value in rules.items() if key not in ("caps", "gap")}
 
 
 def _annoyance(draw: st.DrawFn, words: _Words) -> Data:
-    """A threshold with points, perhaps with segments; each allows what one impression of a campaign costs."""
+    """A threshold with points, perhaps with segments; each allows what one impression costs."""
     data: Data = {"threshold": draw(words.threshold)}
     if draw(st.booleans()):
         data["points"] = draw(_POINTS)
