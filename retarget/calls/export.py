@@ -1,8 +1,8 @@
 """Everything stored about a visitor, in readable form: for a data access request.
 
 Rules:
-- Complete: every timeline by the name a policy would give it, reservations, the ids of events.
-- Ready for JSON; times are ISO 8601 in UTC.
+- Complete: every timeline by the name a policy would give it, reservations with what they are of, the ids of events.
+- Ready for JSON; times are ISO 8601 in UTC. Activity is intervals: a start, then its end.
 """
 
 from __future__ import annotations
@@ -12,29 +12,36 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retarget.errors import StoreError
-from retarget.timelines import RECORD, timeline
+from retarget.timelines import ACTIVITY, HOLD, RECORD, keys, reservations, timeline
 
 
 def export(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError]) -> dict[str, Any]:
     """Everything stored about a visitor, combined from all their keys. Raises StoreError."""
     moments: dict[bytes, list[int]] = {}
     horizons: dict[bytes, int] = {}
+    places: dict[bytes, list[str]] = {}
     event_ids: list[str] = []
     for state in states:
         if isinstance(state, StoreError):
             raise state
-        ids = state.get(b"#0", b"") + state.get(b"#1", b"")
-        event_ids += [ids[start : start + 5].hex() for start in range(0, len(ids), RECORD)]
+        records = keys.remembered(state, 0)
+        event_ids += [records[start : start + keys.ID_BYTES].hex() for start in range(0, len(records), RECORD)]
         for name, raw in state.items():
             if name.startswith(b"#"):
                 continue
             moments.setdefault(name, []).extend(timeline.moments(timeline.check(name, raw)))
             horizons[name] = max(horizons.get(name, 0), timeline.horizon_of(raw))
+            if name.startswith(HOLD):
+                record = reservations.joined(name[len(HOLD) :], state)
+                places[name] = [timeline.readable(place.field) for place in reservations.unpack(record)]
     timelines = {
         timeline.readable(name): {
-            "at": [datetime.fromtimestamp(moment, UTC).isoformat() for moment in sorted(entries)],
+            "at": [
+                datetime.fromtimestamp(at, UTC).isoformat() for at in (found if name == ACTIVITY else sorted(found))
+            ],
             "matters_for_seconds": horizons[name],
+            **({"of": places[name]} if name in places else {}),
         }
-        for name, entries in sorted(moments.items())
+        for name, found in sorted(moments.items())
     }
     return {"visitor": visitor, "timelines": timelines, "event_ids": event_ids}

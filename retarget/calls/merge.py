@@ -48,15 +48,19 @@ def move_history(plan: Plan, source: bytes, into: bytes, now: int, applying: App
     for _ in range(ROUNDS):
         state, target = (checked(state) for state in (yield from ReadMany([source, into])))
         found = noted(source, state) or noted(into, target)
-        if found is None:
-            timelines = next_timelines(plan, state, target, now)
-            if not timelines:
-                return moved
-            parcel = Parcel(source, into, 1 + secrets.randbelow(MOST_NUMBERS), now, timelines)
-            found = parcel if (yield from _noted(parcel, state, now, applying)) else None
         if found is not None:
             yield from _finish(plan, found, now, applying)
             moved = moved or found[:2] == (source, into)
+            continue
+        timelines, is_all = next_timelines(plan, state, target, now)
+        if not timelines:
+            return moved
+        parcel = Parcel(source, into, 1 + secrets.randbelow(MOST_NUMBERS), now, timelines)
+        if (yield from _noted(parcel, state, now, applying)):
+            yield from _finish(plan, parcel, now, applying)
+            moved = True
+            if is_all:
+                return moved
     raise NotExecuted(f"the visitor to be merged changed {ROUNDS} times meanwhile: what is left was not moved")
 
 

@@ -29,7 +29,7 @@ from retarget.calls.export import export
 from retarget.calls.forgetting import forget_key
 from retarget.calls.inputs import ClaimRow, as_event, check_candidates, check_list
 from retarget.calls.merge import move_history
-from retarget.calls.recording import event_write, was_counted
+from retarget.calls.recording import event_write, report_too_old, was_counted
 from retarget.calls.requests import Apply, ApplyMany, Batches, Read, ReadMany, Steps
 from retarget.calls.tokens import Token, Tokens
 from retarget.calls.visitors import Pepper, Visitors
@@ -37,7 +37,7 @@ from retarget.engine import Decision, Plan, PlanAt, Verdict, View, is_full
 from retarget.errors import ConfigError, InputError, NotExecuted, PartlyExecuted, RetargetError, StoreError
 from retarget.events import Event, Subject, When, Zone
 from retarget.policy import Policy
-from retarget.timelines import DENIED, FULL, Answer, Write, keys
+from retarget.timelines import DENIED, FULL, LATE, Answer, Write, keys
 
 T = TypeVar("T")
 
@@ -240,6 +240,8 @@ class Operations:
                 break
         if isinstance(answer, bytes):
             return "repeated"
+        if answer == LATE:
+            report_too_old("confirm", second)
         if answer == FULL:
             raise NotExecuted("this visitor's timelines are full: nothing more can be counted")
         return "confirmed" if answer == 1 else "late"

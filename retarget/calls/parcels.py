@@ -30,7 +30,6 @@ from retarget.engine import Plan
 from retarget.errors import StoreError
 from retarget.timelines import (
     ACTIVITY,
-    DAY,
     DUE,
     ENTRY,
     HEAD,
@@ -41,7 +40,6 @@ from retarget.timelines import (
     MOST_TIMELINES,
     PARCEL,
     PARCEL_TO,
-    SLACK,
     TAKEN,
     Alternative,
     Change,
@@ -102,24 +100,28 @@ def noted(source: bytes, state: State) -> Parcel | None:
     return Parcel(source, target[len(PARCEL_TO) :], timeline.newest(number), timeline.newest(fields[target]), timelines)
 
 
-def next_timelines(plan: Plan, state: State, target: State, now: int) -> dict[bytes, bytes]:
-    """As much of what still matters as one parcel takes: the newest entries of each timeline, the shortest first."""
-    parcel = _activity(plan, state, target, now)
+def next_timelines(plan: Plan, state: State, target: State, now: int) -> tuple[dict[bytes, bytes], bool]:
+    """As much of what still matters as one parcel takes, and whether that is all of it.
+
+    The newest entries of each timeline, the shortest timelines first.
+    """
+    parcel, is_all = _activity(plan, state, target, now)
     room, fields = _MOST_ENTRIES, max(1, MOST_TIMELINES - len(state) - 3)
     for field, raw in sorted(state.items(), key=lambda item: len(item[1])):
         left = _left_to_move(field, raw, now)
-        if left and room > 0 and len(parcel) < fields:
-            parcel[field] = raw[:HEAD] + left[-ENTRY * _MOST_OF_ONE :]
-            room -= len(left) // ENTRY
-    return parcel
+        taken = left[-ENTRY * _MOST_OF_ONE :] if room > 0 and len(parcel) < fields else b""
+        is_all = is_all and taken == left
+        if taken:
+            parcel[field] = raw[:HEAD] + taken
+            room -= len(taken) // ENTRY
+    return parcel, is_all
 
 
 def announce(parcel: Parcel, now: int) -> Write:
     """Say at the target that the parcel is due, for as long as anything in it matters."""
-    seconds = max(DAY, _ttl(parcel, now)) + SLACK
-    code = timeline.head(seconds, shield=True)
-    announcement = Enter(parcel.due, parcel.announced, 1, 1, code)
-    return Write(parcel.target, now, b"", (Alternative((), (announcement,), timeline.seconds_of(code)),))
+    seconds = _ttl(parcel, now)
+    announcement = Enter(parcel.due, parcel.announced, 1, 1, timeline.head(seconds, shield=True))
+    return Write(parcel.target, now, b"", (Alternative((), (announcement,), seconds),))
 
 
 def withdraw(parcel: Parcel, now: int) -> Write:
@@ -185,22 +187,26 @@ def _left_to_move(field: bytes, raw: bytes, now: int) -> bytes:
     return raw[HEAD:]
 
 
-def _activity(plan: Plan, state: State, target: State, now: int) -> dict[bytes, bytes]:
-    """The latest intervals in which the source was active, and the target is not known to have been."""
-    asked = plan.activity(now, now)
-    if not asked or ACTIVITY not in state:
-        return {}
-    raw, missing = target.get(ACTIVITY), list[int]()
+def _activity(plan: Plan, state: State, target: State, now: int) -> tuple[dict[bytes, bytes], bool]:
+    """The latest intervals in which the source was active and the target is not known to have been; whether it is all.
+
+    One parcel takes a limited number.
+    """
+    asked, own = plan.activity(now, now), state.get(ACTIVITY)
+    if not asked or own is None:
+        return {}, True
+    raw, missing, is_all = target.get(ACTIVITY), list[int](), True
     known = _pairs(raw) if raw is not None else []
-    for first, last in reversed(_pairs(state[ACTIVITY])):
+    for first, last in reversed(_pairs(own)):
         before = bisect_right(known, (first, LAST_MOMENT)) - 1
         if before >= 0 and known[before][1] >= last:
             continue
-        if len(missing) >= _MOST_OF_ONE or not _would_change(raw, first, last, asked[0], now):
+        is_all = len(missing) < _MOST_OF_ONE
+        if not (is_all and _would_change(raw, first, last, asked[0], now)):
             break  # what is older is too old as well
         missing += (last, first)
     entries = b"".join(at.to_bytes(ENTRY) for at in reversed(missing))
-    return {ACTIVITY: state[ACTIVITY][:HEAD] + entries} if entries else {}
+    return ({ACTIVITY: own[:HEAD] + entries} if entries else {}), is_all
 
 
 def _would_change(raw: bytes | None, first: int, last: int, asked: Cover, now: int) -> bool:
@@ -248,7 +254,7 @@ def _collected(parcel: Parcel) -> Remove:
 def _ttl(parcel: Parcel, now: int) -> int:
     """For how many seconds anything in the parcel matters."""
     ends = (timeline.newest(raw) + timeline.horizon_of(raw) + 1 - now for raw in parcel.timelines.values())
-    return min(max(1, *ends, 1), LAST_MOMENT)
+    return min(max(1, *ends), LAST_MOMENT)
 
 
 def _pairs(raw: bytes) -> list[tuple[int, int]]:

@@ -30,7 +30,7 @@ def event_write(plan: Plan, clock: Clock, visitors: Visitors, event: Event) -> W
         return False
     key = visitors.key(event.visitor)
     if choices is None:
-        _report_too_old(at)
+        report_too_old("record", at)
         return False
     if not (id_ or choices[0].changes):
         return True
@@ -40,7 +40,7 @@ def event_write(plan: Plan, clock: Clock, visitors: Visitors, event: Event) -> W
 def was_counted(answer: Answer) -> bool:
     """Whether the write counted the event; one that was dropped is reported."""
     if answer == LATE:
-        _report_too_old(None)
+        report_too_old("record", None)
     elif answer == FULL:
         _log.warning("record: this visitor's timelines are full; the event was dropped")
     return isinstance(answer, int) and answer > DENIED
@@ -63,10 +63,11 @@ def _event_alternatives(plan: Plan, clock: Clock, event: Event, at: int, now: in
     return choices
 
 
-def _report_too_old(at: int | None) -> None:
+def report_too_old(call: str, at: int | None) -> None:
+    """Log that an event was not counted, since no rule asks about one that old."""
     when = f"of {datetime.fromtimestamp(at, UTC).isoformat()} " if at is not None else ""
     _log.warning(
-        "record: an event %sis older than any rule asks about, and was dropped (for an old log, give a clock= of its "
-        "time)",
+        "%s: an event %sis older than any rule asks about, and was dropped (for an old log, give a clock= of its time)",
+        call,
         when,
     )

@@ -57,14 +57,14 @@ class AnnoyanceLevel:
 Pickled: TypeAlias = tuple[
     tuple[Subject, ...], tuple[Subject, ...], int, StoreError | None, AnnoyanceLevel | None, dict[Subject, Verdict]
 ]
-"""What a pickled decision carries: eligible, candidates, at, degraded, annoyance, verdicts."""
+"""What a pickled decision carries: eligible, candidates, second, degraded, annoyance, verdicts."""
 
 
 class Decision:
     """The answer to "what may this visitor be shown?": `eligible`, and `decision[candidate]`, the `Verdict` on each.
 
-    `at` is the epoch second it was judged at. `degraded` is the store's error if the answer is the policy's
-    `on_store_error` instead of one from the visitor's history.
+    `second` is the time it was judged at, in epoch seconds. `degraded` is the store's error if the answer is the
+    policy's `on_store_error` instead of one from the visitor's history.
     """
 
     __slots__ = (
@@ -76,9 +76,9 @@ class Decision:
         "_uniform",
         "_verdicts",
         "_view",
-        "at",
         "degraded",
         "eligible",
+        "second",
     )
 
     def __init__(
@@ -99,12 +99,17 @@ class Decision:
         self._candidates = candidates
         self._known: AbstractSet[Subject] | None = None
         self._verdicts: Mapping[Subject, Verdict] | None = None  # set where the decision was unpickled
-        self.at = plan_at.now
+        self.second = plan_at.now
         self.degraded = degraded
         if view is not None:
             self.eligible: tuple[Subject, ...] = tuple(_eligible(plan_at.plan, view, candidates))
         else:  # one verdict for all but those whose hours, days or flight forbid it: that takes no history
             self.eligible = tuple(c for c in self.candidates if uniform and is_open(plan_at, c))
+
+    @property
+    def at(self) -> datetime:
+        """The time it was judged at, in UTC."""
+        return _utc(self.second)
 
     @property
     def candidates(self) -> Sequence[Subject]:
@@ -137,7 +142,7 @@ class Decision:
         return len(self.candidates)
 
     def __repr__(self) -> str:
-        return f"<Decision {len(self.eligible)} of {len(self)} eligible at {_utc(self.at)}>"
+        return f"<Decision {len(self.eligible)} of {len(self)} eligible at {self.at}>"
 
     @property
     def annoyance(self) -> AnnoyanceLevel | None:
@@ -150,10 +155,10 @@ class Decision:
         """Everything the decision can answer, computed now. Raises StoreError for a corrupt timeline."""
         candidates = tuple(self.candidates)
         verdicts = {candidate: self[candidate] for candidate in candidates}
-        return self.eligible, candidates, self.at, self.degraded, self.annoyance, verdicts
+        return self.eligible, candidates, self.second, self.degraded, self.annoyance, verdicts
 
     def __setstate__(self, state: Pickled) -> None:
-        self.eligible, self._candidates, self.at, self.degraded, self._annoyance, self._verdicts = state
+        self.eligible, self._candidates, self.second, self.degraded, self._annoyance, self._verdicts = state
 
 
 def _eligible(plan: Plan, view: View, candidates: Sequence[Subject] | None) -> list[Subject]:

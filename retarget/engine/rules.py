@@ -250,7 +250,8 @@ class Rulebook:
             case "session":
                 return Lookback(Rolling(SESSION_AT_MOST), SESSION_START)
             case "since" if span.event is not None:
-                return Lookback(Rolling(self.retention), AnchorTerm(self._topic(span.event, span.subject), n=1, after=1))
+                strictly_after = AnchorTerm(self._topic(span.event, span.subject), n=1, after=1)
+                return Lookback(Rolling(self.retention), strictly_after)
             case "flight" if rules.start is not None:
                 seconds = self.retention
                 if rules.end is not None:  # two days to spare: the flight may begin and end in different zones

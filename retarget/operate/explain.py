@@ -63,7 +63,7 @@ def explain_visitor(
         }
     return Explanation(
         visitor=visitor,
-        at=_local(datetime.fromtimestamp(decision.at, zone), zone),
+        at=_local(decision.at, zone),
         timelines={
             name: [_local(datetime.fromisoformat(at), zone) for at in timeline["at"]]
             for name, timeline in remembered.items()

@@ -12,10 +12,11 @@ from typing import assert_never
 
 from retarget.timelines import (
     DAY,
-    DELIVERED,
     HELD,
     HOLD,
+    LOOK_EVERY,
     MOST_TIMELINES,
+    ROOM,
     SLACK,
     Change,
     Clear,
@@ -26,6 +27,7 @@ from retarget.timelines import (
     Settle,
     State,
     Write,
+    keys,
     reservations,
     timeline,
 )
@@ -45,7 +47,8 @@ class Draft:
         self._before = state
         self._now = write.now
         self._hold = write.hold
-        self._begun = False
+        self._has_id = bool(write.id)
+        self._begun = 0
         self._days: set[int] = set()
         self.after = dict(state)
         self.changed: set[bytes] = set()
@@ -75,8 +78,10 @@ class Draft:
 
     @property
     def looks_for_the_dead(self) -> bool:
-        """Whether a timeline begins, or none that was entered has an entry of this day yet."""
-        return self._begun or (bool(self._days) and self._now // DAY not in self._days)
+        """Whether so many timelines began, or those entered have no entry of this day yet."""
+        size = len(self._before)
+        passes = (size + self._begun) // LOOK_EVERY > size // LOOK_EVERY
+        return passes or (bool(self._days) and self._now // DAY not in self._days)
 
     def evict(self, *, full: bool) -> bool:
         """Remove dead timelines and, if the visitor is full, the oldest that no blocking rule asks about.
@@ -90,7 +95,7 @@ class Draft:
             interests = sorted((timeline.newest(raw), f) for f, raw in live.items() if not timeline.is_shield(raw))
             if len(live) - len(interests) >= MOST_TIMELINES:
                 return False
-            gone |= {field for _, field in interests[: len(live) - MOST_TIMELINES + 1]}
+            gone |= {field for _, field in interests[: len(live) - MOST_TIMELINES + ROOM]}
         for field in gone - self.changed:
             self.after.pop(field, None)
         for field in [field for field in self.after if self._is_orphan(field)]:
@@ -111,8 +116,10 @@ class Draft:
     def _enter(self, field: bytes, raw: bytes | None, value: bytes | None) -> None:
         if value is not None:
             self._set(field, value)
-            self._begun = self._begun or raw is None
-            self._days.add(0 if raw is None else timeline.newest(raw) // DAY)
+            if raw is None:
+                self._begun += 1
+            else:
+                self._days.add(timeline.newest(raw) // DAY)
 
     def _remove(self, field: bytes, at: int, times: int) -> None:
         raw = self._timeline(field)
@@ -124,10 +131,12 @@ class Draft:
         if change.end <= self._now - SLACK:
             return
         self._settle(None)
+        record = reservations.pack(change.places)
+        pieces = reservations.count(record)
         held = [(HELD + place.field, place.weight, _HELD_KEEP) for place in change.places]
-        for field, weight, keep in [*held, (HELD, 1, 1), (HOLD + self._hold, 1, 1)]:
+        for field, weight, keep in [*held, (HELD, 1, 1), (HOLD + self._hold, pieces, pieces)]:
             self.make(Enter(field, change.end, weight, keep, _HELD_HEAD))
-        for field, piece in reservations.pieces(self._hold, reservations.pack(change.places)).items():
+        for field, piece in reservations.pieces(self._hold, record).items():
             self._set(field, piece)
 
     def _settle(self, at: int | None) -> None:
@@ -148,12 +157,11 @@ class Draft:
             self._set(field, None)
 
     def _clear(self) -> None:
-        for field, raw in self._before.items():
-            if field not in self.changed and not self._is_delivered(field, raw):
+        for field in self._before:
+            if self._has_id and field in keys.IDS:  # written anew, with that id alone
+                self.after.pop(field, None)
+            elif field not in self.changed:
                 self._set(field, None)
-
-    def _is_delivered(self, field: bytes, raw: bytes) -> bool:
-        return field.startswith(DELIVERED) and timeline.is_packed(raw) and timeline.is_live(raw, self._now)
 
     def _is_orphan(self, field: bytes) -> bool:
         """Whether this is a part of the record of a hold that is gone."""

@@ -8,7 +8,6 @@ from retarget.timelines.keys import IDS_KEPT, RECORD
 from retarget.timelines.store import AsyncStore, Health, State, Store
 from retarget.timelines.timeline import (
     ACTIVITY,
-    DELIVERED,
     DUE,
     ENTRY,
     HEAD,
@@ -47,9 +46,11 @@ from retarget.timelines.writes import (
     DENIED,
     FULL,
     LATE,
+    LOOK_EVERY,
     MARK_BYTES,
     MOST_TIMELINES,
     NO_OUTCOME,
+    ROOM,
     Alternative,
     Answer,
     Change,
@@ -67,7 +68,6 @@ from retarget.timelines.writes import (
 __all__ = [
     "ACTIVITY",
     "DAY",
-    "DELIVERED",
     "DENIED",
     "DUE",
     "ENTRY",
@@ -79,6 +79,7 @@ __all__ = [
     "IMPRESSION",
     "LAST_MOMENT",
     "LATE",
+    "LOOK_EVERY",
     "MARK_BYTES",
     "MIN_KEEP",
     "MOST_TIMELINES",
@@ -88,6 +89,7 @@ __all__ = [
     "POINTS",
     "RECORD",
     "RECORDED",
+    "ROOM",
     "SESSION_AT_MOST",
     "SKEW",
     "SLACK",

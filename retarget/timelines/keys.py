@@ -29,6 +29,7 @@ IDS_KEPT = 16
 
 ID_BYTES = 5
 OUTCOME_BYTES = 5
+DEADLINE_BYTES = 4
 RECORD = ID_BYTES + OUTCOME_BYTES
 """Bytes remembered of an identified event: its id and its outcome."""
 
@@ -37,8 +38,6 @@ IDS = (b"#0", b"#1", b"#2")
 
 PIECE = 64
 """The longest value that a small hash of Redis may have."""
-
-_DEADLINE = 4
 
 
 def key(prefix: str, visitor: str) -> bytes:
@@ -61,14 +60,14 @@ def remembered(state: Mapping[bytes, bytes], now: int) -> bytes:
     raw = _joined(state)
     if not raw:
         return b""
-    if len(raw) < _DEADLINE or (len(raw) - _DEADLINE) % RECORD:
+    if len(raw) < DEADLINE_BYTES or (len(raw) - DEADLINE_BYTES) % RECORD:
         raise StoreError(f"the remembered ids are corrupt: {len(raw)} bytes")
-    return raw[_DEADLINE:] if now <= int.from_bytes(raw[:_DEADLINE]) else b""
+    return raw[DEADLINE_BYTES:] if now <= int.from_bytes(raw[:DEADLINE_BYTES]) else b""
 
 
 def deadline(state: Mapping[bytes, bytes]) -> int:
     """The last second at which the remembered ids are known; 0 if there are none."""
-    return int.from_bytes(_joined(state)[:_DEADLINE])
+    return int.from_bytes(_joined(state)[:DEADLINE_BYTES])
 
 
 def _joined(state: Mapping[bytes, bytes]) -> bytes:
@@ -85,5 +84,5 @@ def outcome_of(records: bytes, id_: bytes) -> bytes | None:
 
 def remember(records: bytes, id_: bytes, outcome: bytes, until: int) -> dict[bytes, bytes]:
     """The fields of the remembered ids with one more, the oldest dropped; known until this second."""
-    raw = until.to_bytes(_DEADLINE) + (records + id_ + outcome)[-IDS_KEPT * RECORD :]
+    raw = until.to_bytes(DEADLINE_BYTES) + (records + id_ + outcome)[-IDS_KEPT * RECORD :]
     return {field: raw[at : at + PIECE] for field, at in zip(IDS, range(0, len(raw), PIECE), strict=False)}

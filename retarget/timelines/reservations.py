@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from itertools import count, takewhile
+from itertools import takewhile
 
 from retarget.errors import StoreError
 from retarget.timelines.keys import PIECE
-from retarget.timelines.timeline import RECORDED
+from retarget.timelines.timeline import ENTRY, HEAD, HOLD, RECORDED
 from retarget.timelines.writes import MARK_BYTES, Reserved
 
 _PLACE = struct.Struct(">HHHH")
@@ -41,10 +41,18 @@ def unpack(record: bytes) -> tuple[Reserved, ...]:
 
 def pieces(mark: bytes, record: bytes) -> dict[bytes, bytes]:
     """The fields that keep a hold's record."""
-    return {
-        RECORDED + mark + number.to_bytes(2): record[at : at + PIECE]
-        for number, at in enumerate(range(0, len(record), PIECE))
-    }
+    return {_field(mark, n): record[at : at + PIECE] for n, at in enumerate(range(0, len(record), PIECE))}
+
+
+def count(record: bytes) -> int:
+    """How many pieces a record has, and how often the hold's timeline says its end: so they are read at once."""
+    return max(1, -(-len(record) // PIECE))
+
+
+def fields(mark: bytes, state: Mapping[bytes, bytes]) -> list[bytes]:
+    """The fields that keep a hold's record, in order, as far as none is missing."""
+    pieces = (len(state.get(HOLD + mark, b"")) - HEAD) // ENTRY
+    return list(takewhile(state.__contains__, (_field(mark, number) for number in range(pieces))))
 
 
 def joined(mark: bytes, state: Mapping[bytes, bytes]) -> bytes:
@@ -52,12 +60,10 @@ def joined(mark: bytes, state: Mapping[bytes, bytes]) -> bytes:
     return b"".join(state[field] for field in fields(mark, state))
 
 
-def fields(mark: bytes, state: Mapping[bytes, bytes]) -> list[bytes]:
-    """The fields that keep a hold's record, in order, as far as there is none missing."""
-    names = (RECORDED + mark + number.to_bytes(2) for number in count())
-    return list(takewhile(state.__contains__, names))
-
-
 def mark_of(field: bytes) -> bytes | None:
     """The hold's mark in the name of a record's field; None for another field."""
     return field[len(RECORDED) : len(RECORDED) + MARK_BYTES] if field.startswith(RECORDED) else None
+
+
+def _field(mark: bytes, number: int) -> bytes:
+    return RECORDED + mark + number.to_bytes(2)

@@ -46,7 +46,6 @@ PARCEL_TO = b"M>"
 """Followed by a key: where the parcel goes."""
 DUE = b"D"
 """Followed by a parcel's number: that it may be delivered here, once."""
-DELIVERED = DUE  # until the stores' `Clear` removes everything
 TAKEN = b"d"
 """Followed by the mark of a call and a hash of a campaign: that a claim of this call was counted for it."""
 IMPRESSION = "impression"

@@ -15,8 +15,14 @@ from typing import NamedTuple, TypeAlias
 
 from retarget.timelines.windows import Anchor
 
-MOST_TIMELINES = 512
+MOST_TIMELINES = 2_048
 """A visitor with this many timelines is full: dead ones are evicted, then the oldest no blocking rule asks about."""
+
+ROOM = MOST_TIMELINES // 16
+"""For how many timelines room is made for at once: looking for the oldest costs as much for one."""
+
+LOOK_EVERY = 16
+"""Dead timelines are searched for when the number of a visitor's fields passes a multiple of this: all are read."""
 
 MARK_BYTES = 5
 """The length of what identifies a hold."""

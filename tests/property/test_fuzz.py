@@ -68,7 +68,7 @@ def a_policy(data: bytes) -> str:
         assert (ads.claim(SECRET, [item]) is not None) is decision[item].eligible
         ads.claim(SECRET, hold="1 minute")
         again = decision[item].eligible_at
-        assert again is None or decision.at <= again.timestamp()
+        assert again is None or decision.at <= again
     except InputError as error:
         check_error(error)
         return "loaded, no candidate"

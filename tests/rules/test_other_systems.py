@@ -257,4 +257,4 @@ def test_switches_obeys_and_counts_are_separate(ads: Ads) -> None:
     assert all(shop.claim("v", ["house"]) for _ in range(5))
     assert all(shop.claim("v", ["service"]) for _ in range(3))
     assert shop.decide("v").eligible == ("service",)
-    assert timedelta(days=1, seconds=1) == (shop.decide("v")["a"].eligible_at or at(0)) - at(shop.decide("v").at)
+    assert timedelta(days=1, seconds=1) == (shop.decide("v")["a"].eligible_at or at(0)) - shop.decide("v").at

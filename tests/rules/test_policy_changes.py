@@ -81,7 +81,7 @@ def test_an_own_rule_replaces_the_default_of_its_kind(ads: Ads) -> None:
     shop.claim("v", ["b"])
     decision = shop.decide("v")
     assert (decision["a"].reason, decision["b"].rule) == ("gap", "1 per day")
-    later = shop.decide("v", now=decision.at + 61)
+    later = shop.decide("v", now=decision.second + 61)
     assert later.eligible == ("a",)
 
 

@@ -52,6 +52,10 @@ class Ads:
         """`claim` of either."""
         return self.done(self.ads.claim(*args, **options))
 
+    def claim_many(self, *args: Any, **options: Any) -> list[Claim | None]:
+        """`claim_many` of either."""
+        return self.done(self.ads.claim_many(*args, **options))
+
     def confirm(self, *args: Any, **options: Any) -> str:
         """`confirm` of either."""
         return self.done(self.ads.confirm(*args, **options))

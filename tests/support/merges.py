@@ -51,9 +51,15 @@ def answers(ads: Retargeter, visitor: str, now: int) -> list[Any]:
 
 
 def kept(ads: Retargeter, visitor: str) -> dict[str, list[str]]:
-    """The visitor's timelines, without the end of the last reserved impression: it stays, and means nothing alone."""
+    """The visitor's timelines, without what stays and counts nothing: the end of the last reserved impression, when
+    they were active, and parcels that were announced by merges which went no further.
+    """
     lines = ads.export(visitor)["timelines"]
-    return {name: line["at"] for name, line in lines.items() if name != "reserved until"}
+    return {
+        name: line["at"]
+        for name, line in lines.items()
+        if name not in ("reserved until", "activity") and not name.startswith(("due ", "reservation "))
+    }
 
 
 def count(ads: Retargeter, visitor: str) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Literal, assert_type
 from zoneinfo import ZoneInfo
 
@@ -65,6 +65,14 @@ def sync_client() -> None:
         assert_type(ads.claim("v"), Claim | None)
         assert_type(ads.claim("v", CANDIDATES, now=NOW, id="bid", hold="1 minute", timezone="UTC"), Claim | None)
         assert_type(ads.claim(None, CANDIDATES, hold=timedelta(minutes=1), consent=False), Claim | None)
+        assert_type(ads.decide("v", timezone="-03:30"), Decision)
+        assert_type(ads.decide("v", timezone=120), Decision)
+        assert_type(ads.decide("v", timezone=timezone(timedelta(hours=2))), Decision)
+        assert_type(next(ads.decide_many(["v"], timezone=UTC)), Decision)
+        assert_type(ads.claim_many([("v", CANDIDATES), ("v", None, None), (None, ["a"], "id")]), list[Claim | None])
+        requests = [("v", ["a", "b"], f"id-{n}") for n in range(3)]
+        assert_type(ads.claim_many(requests, distinct=True, hold="1 minute", now=NOW, timezone=-60), list[Claim | None])
+        assert_type(ads.claim_many((request for request in requests), hold=timedelta(minutes=1)), list[Claim | None])
         claim = ads.claim("v")
         assert claim is not None
         assert_type(ads.confirm(claim), Confirmation)
@@ -100,6 +108,10 @@ async def async_client() -> None:
         assert_type(await ads.claim("v"), Claim | None)
         assert_type(await ads.claim("v", CANDIDATES, now=NOW, id="bid", hold="1 minute", timezone="UTC"), Claim | None)
         assert_type(await ads.claim(None, CANDIDATES, hold=timedelta(minutes=1), consent=False), Claim | None)
+        assert_type(await ads.decide("v", timezone="-03:30"), Decision)
+        assert_type(await ads.claim_many([("v", CANDIDATES), ("v", None, None)]), list[Claim | None])
+        requests = [("v", ["a", "b"], f"id-{n}") for n in range(3)]
+        assert_type(await ads.claim_many(requests, distinct=True, hold="1 minute", timezone=-60), list[Claim | None])
         claim = await ads.claim("v")
         assert claim is not None
         assert_type(await ads.confirm(claim), Confirmation)
@@ -128,7 +140,8 @@ def values(ads: Retargeter, claim: Claim, event: Event, candidate: Candidate) ->
     assert_type(decision[candidate], Verdict)
     assert_type(list(decision), list[str | Candidate])
     assert_type(len(decision), int)
-    assert_type(decision.at, int)
+    assert_type(decision.at, datetime)
+    assert_type(decision.second, int)
     assert_type(decision.degraded, StoreError | None)
     assert_type(decision.annoyance, AnnoyanceLevel | None)
 
@@ -171,4 +184,4 @@ def values(ads: Retargeter, claim: Claim, event: Event, candidate: Candidate) ->
 def errors(invalid: PolicyError, partly: PartlyExecuted) -> None:
     """What errors carry."""
     assert_type(invalid.problems, list[str])
-    assert_type(partly.results, list[bool | StoreError])
+    assert_type(partly.results, list[Any])

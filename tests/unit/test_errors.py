@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retarget import NotExecuted, OutcomeUnknown, PartlyExecuted, PolicyError, RetargetError, errors
+from retarget import InputError, NotExecuted, OutcomeUnknown, PartlyExecuted, PolicyError, RetargetError, errors
 from tests.support.copies import COPIES
 
 RESULTS: list[bool | errors.StoreError] = [
@@ -55,4 +55,6 @@ def test_a_policy_error_lists_its_problems_one_per_line() -> None:
 
 def test_a_batch_that_failed_in_part_names_its_first_failure() -> None:
     """How many of how many, and why the first."""
-    assert str(PartlyExecuted(RESULTS)) == "2 of 4 events failed, the first with: it was down"
+    assert str(PartlyExecuted(RESULTS)) == "2 of 4 failed, the first with: it was down"
+    claims = PartlyExecuted([None, InputError("counted for something else")])
+    assert str(claims) == "1 of 2 failed, the first with: counted for something else"

@@ -26,12 +26,18 @@ AsyncRetargeter(policy: Policy, store: str | Redis | RedisCluster | MemoryStore 
         None)
     .policy: Policy (can be set)
     .decide(visitor: str | None, candidates: Iterable[str | Candidate] | None = None, *, now: datetime | float |
-        None = None, timezone: str | ZoneInfo | None = None, consent: bool = True) -> Decision, awaited
+        None = None, timezone: str | int | ZoneInfo | timezone | None = None, consent: bool = True) -> Decision,
+        awaited
     .decide_many(visitors: Iterable[str | None], candidates: Iterable[str | Candidate] | None = None, *, now:
-        datetime | float | None = None, timezone: str | ZoneInfo | None = None) -> AsyncIterator[Decision]
+        datetime | float | None = None, timezone: str | int | ZoneInfo | timezone | None = None) ->
+        AsyncIterator[Decision]
     .claim(visitor: str | None, candidates: Iterable[str | Candidate] | None = None, *, now: datetime | float | None
-        = None, id: str | None = None, hold: str | timedelta | None = None, timezone: str | ZoneInfo | None = None,
-        consent: bool = True) -> Claim | None, awaited
+        = None, id: str | None = None, hold: str | timedelta | None = None, timezone: str | int | ZoneInfo |
+        timezone | None = None, consent: bool = True) -> Claim | None, awaited
+    .claim_many(requests: Iterable[tuple[str | None, Iterable[str | Candidate] | None] | tuple[str | None,
+        Iterable[str | Candidate] | None, str | None]], *, distinct: bool = False, hold: str | timedelta | None =
+        None, now: datetime | float | None = None, timezone: str | int | ZoneInfo | timezone | None = None) ->
+        list[Claim | None], awaited
     .confirm(claim: Claim | str, *, at: datetime | float | None = None) -> Literal['confirmed', 'late', 'repeated'],
         awaited
     .release(claim: Claim | str, *, now: datetime | float | None = None) -> bool, awaited
@@ -91,7 +97,7 @@ MemoryStore()
 NotExecuted < StoreError
 OutcomeUnknown < StoreError
 PartlyExecuted < StoreError
-    .results: list[bool | StoreError]
+    .results: list[Any]
 Policy
     .timezone
     .retention
@@ -116,12 +122,17 @@ Retargeter(policy: Policy, store: str | Redis | RedisCluster | Store, *, clock: 
         None, secret: str | bytes | None = None, remember_denials: str | timedelta | None = None)
     .policy: Policy (can be set)
     .decide(visitor: str | None, candidates: Iterable[str | Candidate] | None = None, *, now: datetime | float |
-        None = None, timezone: str | ZoneInfo | None = None, consent: bool = True) -> Decision
+        None = None, timezone: str | int | ZoneInfo | timezone | None = None, consent: bool = True) -> Decision
     .decide_many(visitors: Iterable[str | None], candidates: Iterable[str | Candidate] | None = None, *, now:
-        datetime | float | None = None, timezone: str | ZoneInfo | None = None) -> Iterator[Decision]
+        datetime | float | None = None, timezone: str | int | ZoneInfo | timezone | None = None) ->
+        Iterator[Decision]
     .claim(visitor: str | None, candidates: Iterable[str | Candidate] | None = None, *, now: datetime | float | None
-        = None, id: str | None = None, hold: str | timedelta | None = None, timezone: str | ZoneInfo | None = None,
-        consent: bool = True) -> Claim | None
+        = None, id: str | None = None, hold: str | timedelta | None = None, timezone: str | int | ZoneInfo |
+        timezone | None = None, consent: bool = True) -> Claim | None
+    .claim_many(requests: Iterable[tuple[str | None, Iterable[str | Candidate] | None] | tuple[str | None,
+        Iterable[str | Candidate] | None, str | None]], *, distinct: bool = False, hold: str | timedelta | None =
+        None, now: datetime | float | None = None, timezone: str | int | ZoneInfo | timezone | None = None) ->
+        list[Claim | None]
     .confirm(claim: Claim | str, *, at: datetime | float | None = None) -> Literal['confirmed', 'late', 'repeated']
     .release(claim: Claim | str, *, now: datetime | float | None = None) -> bool
     .record(visitor: str | None, event: str, subject: str | Candidate | None = None, *, at: datetime | float | None

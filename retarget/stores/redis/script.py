@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import lru_cache
 from hashlib import sha1
@@ -20,8 +21,10 @@ from retarget.timelines import (
     HOLD,
     IDS_KEPT,
     LAST_MOMENT,
+    LOOK_EVERY,
     MOST_TIMELINES,
     RECORD,
+    ROOM,
     SLACK,
     Alternative,
     Change,
@@ -45,6 +48,8 @@ _RECORDED, _ENTER, _COVER, _REMOVE, _RESERVE, _SETTLE, _CLEAR = range(7)
 """The kinds of changes. A recorded entry is never sent: write.lua reads it from a hold's record."""
 
 _CONSTANTS = {
+    "ID": keys.ID_BYTES,
+    "DEADLINE": keys.DEADLINE_BYTES,
     "HEAD": timeline.HEAD,
     "ENTRY": timeline.ENTRY,
     "SHIELD": timeline.head(0, shield=True),
@@ -52,6 +57,9 @@ _CONSTANTS = {
     "DAY": DAY,
     "LAST_MOMENT": LAST_MOMENT,
     "MOST_TIMELINES": MOST_TIMELINES,
+    "ROOM": ROOM,
+    "LOOK_EVERY": LOOK_EVERY,
+    "MOST_WORDS": 4_000,
     "IDS_KEPT": IDS_KEPT,
     "RECORD": RECORD,
     "PIECE": keys.PIECE,
@@ -64,9 +72,18 @@ _CONSTANTS = {
     "CLEAR": _CLEAR,
 }
 
-SCRIPT = f"local {', '.join(_CONSTANTS)} = {', '.join(map(str, _CONSTANTS.values()))}\n" + files(
-    "retarget.stores.redis"
-).joinpath("write.lua").read_text(encoding="utf-8")
+
+def source(**others: int) -> str:
+    """The script with numbers for its constants: as variables they would cost a microsecond in every call.
+
+    `others` are constants with another value, for measurements.
+    """
+    numbers = _CONSTANTS | others
+    text = files("retarget.stores.redis").joinpath("write.lua").read_text(encoding="utf-8")
+    return re.sub(r"\b[A-Z_]+\b", lambda word: str(numbers.get(word[0], word[0])), text)
+
+
+SCRIPT = source()
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 _ALTERNATIVE = struct.Struct(">III5sI")
@@ -144,7 +161,8 @@ def _parts(change: Change) -> list[_Part]:
         case Reserve(end, places):
             record = reservations.pack(places)
             held = [(HELD + place.field, place.weight, _HELD_KEEP) for place in places]
-            marks = [(HELD, 1, 1), (b"", 1, 1)]
+            pieces = reservations.count(record)
+            marks = [(HELD, 1, 1), (b"", pieces, pieces)]
             return [
                 _change(_RESERVE, b"", end, more=_LENGTH.pack(len(record)) + record),
                 *(_change(_ENTER, field, end, weight, keep, _HELD_HEAD) for field, weight, keep in held + marks),

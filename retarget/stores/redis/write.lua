@@ -21,7 +21,7 @@
 --                REMOVE     `at`, at most `weight` times
 --                RESERVE    until `at`, then length u32 and the record of the places; the entries of the reservation follow
 --                SETTLE     what HOLD reserved; with a weight, enter it at `at`
---                CLEAR      everything but the live marks of delivered parcels
+--                CLEAR      everything
 --   HOLD     the mark of one hold, 5 bytes, or empty
 --   NAME     timelines that the first alternative names: read by one command instead of one each
 --
@@ -30,16 +30,15 @@
 --            bits, horizon 10 bits. With a horizon of 0, entries are their own ends: these are holds.
 --   h .. X   the holds in timeline X: until they end they count as if they were entries of X
 --   h        the end of the last hold
---   H .. mark  the end of one hold
+--   H .. mark  the end of one hold, once for each piece of its record
 --   #h .. mark .. number (2 bytes)  where it is reserved, in pieces: weight, keep, head u16, name of each place
 --   #0 #1 #2 a deadline u32, then the last IDS_KEPT ids, RECORD bytes each: 5 of the id, 5 of its outcome; in pieces
 --
 -- Rules
 --   No policy is known here. Everything is read and checked before the first write: a script is not rolled back.
 --   Creating a function costs a third of a microsecond in every call: what is used once is written where it is used.
---   HEAD, ENTRY, SLACK and so on are defined in a line that script.py puts before this.
+--   Words in capitals (HEAD, ENTRY, ENTER and so on) are constants: script.py puts their numbers here.
 
-local ID, DEADLINE = 5, 4
 local key, now, id, program, hold = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local call, unpack_bytes, pack_bytes, sub = redis.call, struct.unpack, struct.pack, string.sub
 
@@ -133,11 +132,11 @@ while not applied do
 end
 
 -- 4. Make its changes, in memory.
--- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when a
--- timeline begins, when the visitor is full, or when no timeline entered has an entry of NOW's day yet. That is rare, so
--- it costs little, and it includes the first write of every day, so no dead timeline stays for long.
+-- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when the
+-- number of fields passes a multiple of LOOK_EVERY, when the visitor is full, or when the timelines entered have no entry
+-- of NOW's day yet. That is rare, so it costs little.
 -- Settling comes to further changes, which its record names: they are made next.
-local full, size, prune, any_entered, active_today, changed, changed_names = false, nil, false, false, false, {}, {}
+local full, size, begun, any_entered, active_today, changed, changed_names = false, nil, 0, false, false, {}, {}
 local mark, record, record_changed, pieces = 'H' .. hold, nil, false, 0 -- `pieces` of the record are on the server
 local more, next_more, left = nil, 1, changes
 while left > 0 or (more and more[next_more]) do
@@ -231,19 +230,20 @@ while left > 0 or (more and more[next_more]) do
       if not size then size = call('HLEN', key) end
       full = full or (kind ~= RECORDED and size >= MOST_TIMELINES)
       if changes_timeline then
-        any_entered, prune = true, prune or not raw
-        active_today = active_today or math.floor(latest / DAY) == math.floor(now / DAY)
+        if raw then
+          any_entered = true
+          active_today = active_today or math.floor(latest / DAY) == math.floor(now / DAY)
+        else
+          begun = begun + 1
+        end
         if kind == RECORDED then ttl = math.max(ttl, horizon(head) + 1 + at - now) end
       end
     end
   elseif kind == CLEAR then
-    local all = call('HGETALL', key)
+    local all = call('HGETALL', key) -- HKEYS would do, but is one more right that a user needs
     for i = 1, #all, 2 do
-      local field, value = all[i], all[i + 1]
+      local field = all[i]
       local stays = changed[field] or (id ~= '' and (field == '#0' or field == '#1' or field == '#2'))
-      if not stays and sub(field, 1, 1) == 'D' and #value >= HEAD + ENTRY and (#value - HEAD) % ENTRY == 0 then
-        stays = unpack_bytes('>I4', value, #value - ENTRY + 1) >= now - horizon(unpack_bytes('>I2', value)) - SLACK
-      end
       if not stays then
         timelines[field], changed[field], changed_names[#changed_names + 1] = false, true, field
       end
@@ -259,18 +259,14 @@ while left > 0 or (more and more[next_more]) do
     if held then -- undo what it reserved
       local ends = unpack_bytes('>I4', held, #held - ENTRY + 1)
       if not record then
-        record = ''
-        local found
-        repeat
-          local names = {}
-          for i = 0, 7 do names[i + 1] = '#h' .. hold .. pack_bytes('>I2', pieces + i) end
-          found = call('HMGET', key, unpack(names))
-          local i = 1
-          while found[i] do i, record, pieces = i + 1, record .. found[i], pieces + 1 end
-        until not found[8]
+        local names = {}
+        for i = 0, (#held - HEAD) / ENTRY - 1 do names[i + 1] = '#h' .. hold .. pack_bytes('>I2', i) end
+        local found = call('HMGET', key, unpack(names))
+        while found[pieces + 1] do pieces = pieces + 1 end
+        record = table.concat(found, '', 1, pieces)
       end
       local start, names = 1, {}
-      more, next_more = more or {}, next_more
+      more = more or {}
       while start <= #record do
         if #record - start < 7 then error({ err = 'CORRUPT the record of a hold' }) end
         local place_weight, place_keep, place_head, length = unpack_bytes('>I2I2I2I2', record, start)
@@ -309,7 +305,8 @@ if record_changed then
   end
 end
 if changes > 0 and #changed_names == 0 then return -2 end
-prune = prune or full or (any_entered and not active_today)
+local looks = full or (any_entered and not active_today)
+if begun > 0 then looks = looks or math.floor((size + begun) / LOOK_EVERY) > math.floor(size / LOOK_EVERY) end
 local to_set, to_delete = {}, {}
 for i = 1, #changed_names do
   local name = changed_names[i]
@@ -322,25 +319,32 @@ for i = 1, #changed_names do
 end
 
 -- 5. Evict.
--- Timelines whose entries have all expired; if the visitor is full, the oldest that no blocking rule asks about; and the
--- records of holds that are gone.
-if prune and size > 0 then
-  local all, interests, shields, records, lasts = call('HGETALL', key), {}, 0, {}, {}
+-- Timelines whose entries have all expired; if the visitor is full, the oldest that no blocking rule asks about, to have
+-- room for ROOM more; and the records of holds that are gone.
+if looks and size > 0 then
+  local all, shields, interests, latests, records, lasts = call('HGETALL', key), 0, {}, {}, {}, {}
+  local leasts = {} -- for each head, the oldest entry that keeps a timeline
   for i = 1, #all, 2 do
     local name, raw = all[i], all[i + 1]
-    if sub(name, 1, 1) ~= '#' then
+    local initial = sub(name, 1, 1)
+    if initial ~= '#' then
       if #raw < HEAD + ENTRY or (#raw - HEAD) % ENTRY ~= 0 then
         error({ err = 'CORRUPT a field of ' .. #name .. ' bytes is not a valid timeline' })
       end
       local head, latest = unpack_bytes('>I2', raw), unpack_bytes('>I4', raw, #raw - ENTRY + 1)
-      if latest < now - horizon(head) - SLACK then
+      local least = leasts[head]
+      if not least then
+        least = now - horizon(head) - SLACK
+        leasts[head] = least
+      end
+      if latest < least then
         if not changed[name] then to_delete[#to_delete + 1] = name end
       else
-        lasts[name] = true
+        if initial == 'H' then lasts[name] = true end
         if head >= SHIELD then
           shields = shields + 1
         else
-          interests[#interests + 1] = { latest, name }
+          interests[#interests + 1], latests[#latests + 1] = name, latest
         end
       end
     elseif sub(name, 1, 2) == '#h' then
@@ -356,12 +360,23 @@ if prune and size > 0 then
   end
   if full and shields + #interests >= MOST_TIMELINES then
     if shields >= MOST_TIMELINES then return -1 end
-    table.sort(interests, function(a, b)
-      if a[1] ~= b[1] then return a[1] < b[1] end
-      return a[2] < b[2]
-    end)
-    for i = 1, shields + #interests - MOST_TIMELINES + 1 do
-      if not changed[interests[i][2]] then to_delete[#to_delete + 1] = interests[i][2] end
+    local excess = math.min(shields + #interests - MOST_TIMELINES + ROOM, #interests)
+    local in_order, equally_old = {}, {}
+    for i = 1, #latests do in_order[i] = latests[i] end
+    table.sort(in_order)
+    local last = in_order[excess]
+    for i = 1, #interests do
+      local name = interests[i]
+      if latests[i] < last then
+        excess = excess - 1
+        if not changed[name] then to_delete[#to_delete + 1] = name end
+      elseif latests[i] == last then
+        equally_old[#equally_old + 1] = name
+      end
+    end
+    table.sort(equally_old) -- by name, so that every store evicts the same
+    for i = 1, excess do
+      if not changed[equally_old[i]] then to_delete[#to_delete + 1] = equally_old[i] end
     end
   end
 end
@@ -384,10 +399,12 @@ end
 
 -- 7. Write.
 -- Nothing can fail from here on: a server out of memory refuses the script before it begins.
-local ttl_left = call('TTL', key)
 if #to_set > 0 then
-  call('HSET', key, unpack(to_set))
+  local ttl_left = call('TTL', key)
+  for i = 1, #to_set, MOST_WORDS do call('HSET', key, unpack(to_set, i, math.min(i + MOST_WORDS - 1, #to_set))) end
   if ttl_left < ttl + SLACK then call('EXPIRE', key, ttl + SLACK) end
 end
-if #to_delete > 0 then call('HDEL', key, unpack(to_delete)) end -- last: a hash that loses all its fields loses its TTL
+for i = 1, #to_delete, MOST_WORDS do -- last: a hash that loses all its fields loses its TTL
+  call('HDEL', key, unpack(to_delete, i, math.min(i + MOST_WORDS - 1, #to_delete)))
+end
 return number

@@ -264,7 +264,7 @@ def test_what_this_process_changes_is_seen_at_once(
     counting.asked.clear()
     decision = ads.decide("v")
     assert counting.asked == ["read"]
-    fresh = Retargeter(ads.policy, counting, clock=lambda: decision.at, pepper={2: "n" * 16})
+    fresh = Retargeter(ads.policy, counting, clock=lambda: decision.second, pepper={2: "n" * 16})
     assert verdicts(decision) == verdicts(fresh.decide("v"))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from retarget import StoreError
 from retarget.calls.export import export
-from retarget.timelines import RECORD, timeline
+from retarget.timelines import ACTIVITY, HOLD, NO_OUTCOME, POINTS, Reserved, keys, reservations, timeline
 
 
 def packed(*moments: int, horizon: int = 60) -> bytes:
@@ -36,11 +36,30 @@ def test_keys_are_combined() -> None:
 
 
 def test_event_ids_are_listed() -> None:
-    """The five bytes kept of each, from both buckets."""
-    records = [bytes(range(start, start + RECORD)) for start in (0, 16, 32)]
-    exported = export("v", [{b"#0": records[0] + records[1], b"#1": records[2]}])
-    assert exported["event_ids"] == ["0001020304", "1011121314", "2021222324"]
+    """The five bytes kept of each, from all pieces, even those that are no longer known."""
+    state: dict[bytes, bytes] = {}
+    for number in range(17):
+        state = keys.remember(keys.remembered(state, 0), bytes([number] * 5), NO_OUTCOME, 70)
+    exported = export("v", [state, keys.remember(b"", b"later", NO_OUTCOME, 0)])
+    assert exported["event_ids"] == [*(f"{number:02x}" * 5 for number in range(1, 17)), b"later".hex()]
     assert exported["timelines"] == {}
+
+
+def test_a_reservation_says_what_it_is_of() -> None:
+    """By the record of its places; one without a record is shown all the same."""
+    places = [Reserved(b"ia" + bytes(60), 1, 16, 1), Reserved(POINTS, 3, 16, 1), Reserved(ACTIVITY, 1, 0, 1)]
+    state = {HOLD + b"12345": packed(70), HOLD + b"other": packed(80)}
+    state |= reservations.pieces(b"12345", reservations.pack(places))
+    timelines = export("v", [state])["timelines"]
+    assert timelines["reservation 3132333435"]["of"] == ["impression a" + "\0" * 60, "points", "activity"]
+    assert timelines["reservation 6f74686572"]["of"] == []
+    assert len(timelines) == 2
+
+
+def test_activity_is_intervals() -> None:
+    """A start and its end; those of two keys are not mixed up."""
+    found = export("v", [{ACTIVITY: packed(10, 40)}, {ACTIVITY: packed(20, 30)}])["timelines"]["activity"]
+    assert [at[17:19] for at in found["at"]] == ["10", "40", "20", "30"]
 
 
 def test_what_cannot_be_read_is_an_error() -> None:

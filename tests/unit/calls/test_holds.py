@@ -349,6 +349,7 @@ def test_an_export_shows_reservations_readably(ads: Ads, clock: Clock) -> None:
     assert re.fullmatch(r"reservation [0-9a-f]{10}", marks[0])
     assert set(exported["timelines"]) == {"reserved impression a", "reserved points", "reserved until", marks[0]}
     assert all(found["at"] == [end] for found in exported["timelines"].values())
+    assert exported["timelines"][marks[0]]["of"] == ["impression a", "points"]
     assert json.loads(json.dumps(exported)) == exported
 
 

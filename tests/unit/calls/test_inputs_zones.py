@@ -83,8 +83,13 @@ def test_an_offset_is_the_same_zone_in_all_its_forms(east: int) -> None:
 class Odd(tzinfo):
     """A zone that is neither."""
 
-    def __repr__(self) -> str:
-        return "Odd()"
+    def utcoffset(self, _: datetime | None) -> timedelta:
+        return timedelta(hours=2)
+
+    dst = utcoffset
+
+    def tzname(self, _: datetime | None) -> str:
+        return "Odd"
 
 
 FORMS = "give an IANA name such as Europe/Zurich, an offset such as +02:00, whole minutes east of UTC such as 120, a "

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from retarget import MemoryStore, Policy, Retargeter
-from retarget.calls.requests import Apply
+from retarget import MemoryStore, NotExecuted, Policy, Retargeter
+from retarget.calls.merge import ROUNDS
 from retarget.timelines import DENIED, Store, timeline
 from tests.support import servers
 from tests.support.fixtures import Ads
@@ -211,13 +211,16 @@ def test_a_merge_that_is_always_overtaken_ends() -> None:
     raw = timeline.head(DAY, shield=True).to_bytes(2) + NOW.to_bytes(4)
     steps = merge_steps("s", "t")
     read: Any = next(steps)
-    for _ in range(199):
-        assert isinstance(steps.send([{b"ib": raw}, {}]), Apply)
-        assert steps.send(DENIED) == read
-    steps.send([{b"ib": raw}, {}])
-    with pytest.raises(StopIteration) as stop:
-        steps.send(DENIED)
-    assert stop.value.value is False
+    for number in range(ROUNDS):
+        announced: Any = steps.send([{b"ib": raw}, {}])
+        note: Any = steps.send(1)
+        assert [announced.write.key, note.write.key] == [KEYS.key("t"), KEYS.key("s")]
+        withdrawn: Any = steps.send(DENIED)
+        assert withdrawn.write.key == KEYS.key("t")
+        if number < ROUNDS - 1:
+            assert steps.send(1) == read
+    with pytest.raises(NotExecuted, match="changed 200 times"):
+        steps.send(1)
 
 
 def test_an_entry_at_the_last_second_is_moved() -> None:

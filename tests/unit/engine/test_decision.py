@@ -95,7 +95,7 @@ def test_a_decision_reads_as_its_candidates() -> None:
     decision = decided(plan, candidates=("mail", "shut", "capped", "mail"))
     assert (list(decision), len(decision)) == (["mail", "shut", "capped", "mail"], 4)
     assert decision.eligible == ("mail", "capped", "mail")
-    assert decision.at == NOW
+    assert (decision.at, decision.second) == (utc(NOW), NOW)
     assert repr(decision) == "<Decision 3 of 4 eligible at 2026-11-10 12:00:00+00:00>"
     assert tuple(decided(plan)) == decided(plan).candidates == ("capped", "mail", "shut", "lost")
 
@@ -284,8 +284,8 @@ def test_holds_use_points_up() -> None:
 def answers(decision: Decision) -> tuple[object, ...]:
     """All that a decision can be asked."""
     verdicts = [decision[candidate] for candidate in decision]
-    same = decision.eligible, tuple(decision.candidates), list(decision), len(decision), decision.at, repr(decision)
-    return *same, decision.annoyance, str(decision.degraded), verdicts
+    same = decision.eligible, tuple(decision.candidates), list(decision), len(decision), repr(decision)
+    return *same, decision.at, decision.second, decision.annoyance, str(decision.degraded), verdicts
 
 
 @pytest.mark.parametrize("copied", COPIES)

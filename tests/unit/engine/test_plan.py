@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from retarget.engine.plan import Fact, Plan, as_candidate, compile_subject
 from retarget.errors import InputError
 from retarget.events import Candidate
+from retarget.policy import Policy
 from retarget.timelines import (
     ACTIVITY,
     DAY,
@@ -324,3 +327,48 @@ def test_facts_share_their_starts() -> None:
     assert len(counted) == len(set(counted)) == 3
     assert set(plan.anchored_on) == {b"ia", b"ib"}
     assert set(plan.on) == {b"ia", b"ib", b"epurchase", ACTIVITY}
+
+
+# ---- growth ----
+
+FLIGHTS = 'start = 2026-11-01T{hour:02}:{minute:02}:{second:02}\ncaps = ["3 per flight"]'
+GROWING = {
+    "flights": FLIGHTS,
+    "conditions on others": 'exclude = ["dismiss everything", "click promo{number}"]\naudience = ["visit p{number}"]',
+    "templates": 'exclude = ["click {{campaign}}/{{item}}", "visit p{number}/{{item}}", "visit {{item}}-{number}"]',
+    "anchors": 'caps = ["3 per session"]\nexclude = ["visit {{campaign}}"]\ngap = "{number} seconds"',
+    "caps on labels": 'labels = {{ item = "i{number}" }}',
+}
+
+
+def work(toml: str) -> int:
+    """How many functions are called while a policy is compiled and events are placed: the same on every machine."""
+    policy, calls = Policy.from_text(toml), 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        plan = Plan(policy)
+        for id_ in policy.campaign:
+            plan.places("visit", f"{id_}/sku")
+            plan.places(IMPRESSION, id_)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("rules", GROWING.values(), ids=GROWING.keys())
+def test_work_grows_with_the_policy_and_not_with_its_square(rules: str) -> None:
+    """Four times as many campaigns, at most four and a half times the work."""
+
+    def policy(campaigns: int) -> str:
+        lines = ["[caps]", *(f'"item:i{number}" = ["2 per day"]' for number in range(1, campaigns))]
+        for number in range(campaigns):
+            clock = {"hour": number // 3_600, "minute": number // 60 % 60, "second": number % 60}
+            lines += [f"[campaign.c{number}]", rules.format(number=number + 1, **clock)]
+        return "\n".join(lines)
+
+    assert work(policy(400)) < 4.5 * work(policy(100))

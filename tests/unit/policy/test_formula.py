@@ -85,7 +85,9 @@ def test_the_largest_formula_is_allowed() -> None:
 @pytest.mark.parametrize(("count", "clauses"), [(9, "512"), (12, "4,096"), (40, "1,099,511,627,776")])
 def test_a_formula_that_grows_beyond_the_bound_is_refused(count: int, clauses: str) -> None:
     """The message has the number of clauses that it expands to, the bound, and what to use fewer of."""
-    with pytest.raises(PolicyError, match=f"any, who and segments expand to {clauses} clauses, at most 256 are allowed"):
+    with pytest.raises(
+        PolicyError, match=f"any, who and segments expand to {clauses} clauses, at most 256 are allowed"
+    ):
         any_of(pairs(count))
 
 
