@@ -4,8 +4,8 @@ Each rule is written from its sentence in `docs/reference/policy.md` (and `verdi
 
 - A cap of N forbids while N impressions are in its window; an entry exactly as old as a rolling window still counts.
 - A gap, and the spacing of a cap that is spread, forbids while any impression is that recent.
-- A label cap counts the impressions of all campaigns that carry the label, except those with `counts = false`. Nothing
-  else is hidden by `counts = false` but the points of the threshold.
+- A label cap counts the impressions of all campaigns that carry the label, except those with `counts = false`; `flight`
+  is as long as `retention` there. `counts = false` hides nothing else but the points of the threshold.
 - A threshold of N points forbids an impression of w points while more than N - w are used; the first segment that the
   visitor is in replaces the threshold.
 - A condition holds if its event happened N times on its subject within its window; a subject that needs a label that is
@@ -150,7 +150,8 @@ class Question:
 
     def _caps(self, place: str, prefix: str, caps: Iterable[Cap], entries: list[Entry]) -> Iterator[Broken]:
         for cap in caps:
-            seen = len(self._counted(cap.window, entries))
+            label_flight = cap.window.period == "flight" and place != "caps"
+            seen = len(self._counted(LIFETIME if label_flight else cap.window, entries))
             if seen + 1 > cap.limit:
                 yield Broken(f"{place} {cap.text}", "cap", prefix + cap.text, seen, cap.limit)
             gap = spread_gap(cap)

@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from retarget import Claim, Decision, MemoryStore, Policy, PolicyError, Retargeter, Verdict
 from retarget.events import Subject
-from tests.property.oracle import Hold, Oracle, OracleVerdict, Target
+from tests.property.asking import compare, is_seen
+from tests.property.oracle import Hold, Oracle, Target
 from tests.support import strategies
 from tests.support.servers import Server
 from tests.support.strategies import VISITORS
@@ -313,7 +314,7 @@ class Machine(RuleBasedStateMachine):
             _, name, threshold = asked.threshold_in_force()
             used = {cap.text: asked.spent(cap) for cap in threshold}
             assert (level.segment, level.rule in used) == (name, True)
-            assert _is_seen(level.points, used[level.rule]), (level, used)
+            assert is_seen(level.points, used[level.rule]), (level, used)
 
     @rule(visitor=_WHO, clock=_CLOCK)
     def every_campaign_is_decided_over(self, visitor: str, clock: int) -> None:
@@ -332,21 +333,6 @@ class Machine(RuleBasedStateMachine):
         for server in self.servers:
             with server.client() as client:
                 client.script_flush()
-
-
-def compare(verdict: Verdict, expected: OracleVerdict) -> None:
-    """The verdict is the oracle's, names one of the rules that forbid, and counts what that rule counts."""
-    assert verdict.eligible is expected.eligible, (verdict, expected)
-    if verdict:
-        assert (verdict.reason, verdict.rule, verdict.seen, verdict.limit) == ("eligible", None, None, None)
-        return
-    named = [rule for rule in expected.broken if (rule.reason, rule.rule) == (verdict.reason, verdict.rule)]
-    assert any(rule.limit == verdict.limit and _is_seen(verdict.seen, rule.seen) for rule in named), (verdict, expected)
-
-
-def _is_seen(seen: int | None, expected: int | None) -> bool:
-    """Whether the figure is right, as far as entries are kept: the newest 16 at least."""
-    return seen == expected or (seen is not None and expected is not None and 16 <= seen < expected)
 
 
 def _name(claim: Claim | None) -> str | None:
