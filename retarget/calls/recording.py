@@ -54,7 +54,7 @@ def _event_alternatives(plan: Plan, clock: Clock, event: Event, at: int, now: in
         return known
     places = plan.places(event.event, check_event(event))
     fresh = [place for place in places if at >= now - place.horizon]
-    if places and not fresh:
+    if places and not fresh and not plan.asks_activity(at, now):
         return None
     remembered = outcome(event.subject) if event.subject is not None else NO_OUTCOME
     choices = alternatives(plan, fresh, at, now, outcome=remembered)

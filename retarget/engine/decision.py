@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from retarget.engine.fullness import crowding_rule
-from retarget.engine.plan import BoundClause, Fact, Plan, compile_subject
+from retarget.engine.plan import BoundClause, Counted, Plan, compile_subject
 from retarget.engine.rules import Reason, Rule
 from retarget.engine.view import PlanAt, View
 from retarget.errors import StoreError
@@ -189,9 +189,8 @@ def verdict(plan: Plan, view: View, subject: Subject) -> Verdict:
     if rule is None:
         return Verdict(eligible=True, reason="eligible", eligible_at=_utc(view.plan_at.now))
     seen = None
-    if rule.limit is not None:
-        labels = plan.labels(compiled.candidate)
-        seen = _seen(view, plan, plan.fact(rule.counted, labels) if rule.counted is not None else None)
+    if rule.counted is not None:
+        seen = _seen(view, plan.counted(rule.counted, plan.labels(compiled.candidate)))
     again = view.next_second(compiled.guards, compiled.openings)
     return Verdict(
         eligible=False,
@@ -236,17 +235,17 @@ def annoyance_level(plan: Plan, view: View) -> AnnoyanceLevel | None:
     """Which threshold is in force for the visitor, and how much of it is used; None without a threshold."""
     for segment in plan.segments:
         if all(map(view.holds_any, plan.bind_formula(segment.who, {}))):
-            used = [(_seen(view, plan, plan.points(cap)), cap) for cap in segment.threshold]
+            used = [(_seen(view, plan.points(cap)), cap) for cap in segment.threshold]
             points, cap = max(used, key=lambda pair: pair[0] / pair[1].limit)
             return AnnoyanceLevel(segment.name, cap.text, points, cap.limit)
     return None
 
 
-def _seen(view: View, plan: Plan, fact: Fact | None) -> int:
-    """How much of a limit is used; 0 if what it counts cannot be named, or its session is over."""
-    if fact is None or (plan.in_session(fact) and not view.holds(plan.alive)):
+def _seen(view: View, counted: Counted) -> int:
+    """How much of a limit is used; 0 if what it counts cannot be named, or counts nothing now."""
+    if counted.fact is None or not all(map(view.holds_any, counted.provided)):
         return 0
-    return view.count(fact)
+    return view.count(counted.fact)
 
 
 def _is_later(second: int | None, than: int | None) -> bool:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from retarget.engine.places import Place, Places
-from retarget.engine.rules import SESSION_START, Rule, Rulebook
+from retarget.engine.rules import Rule, Rulebook
 from retarget.engine.terms import Formula, Term
 from retarget.errors import InputError
 from retarget.events import Candidate, Subject
@@ -50,6 +50,13 @@ class BoundRule(NamedTuple):
 
     rule: Rule
     clauses: tuple[BoundClause, ...]
+
+
+class Counted(NamedTuple):
+    """A fact whose entries are counted if all clauses hold; None cannot be named, so there is none to count."""
+
+    fact: Fact | None
+    provided: tuple[BoundClause, ...]
 
 
 class NumberedClause(NamedTuple):
@@ -111,7 +118,6 @@ class Plan:
         self.on: dict[bytes, list[Lookup]] = {}
         self.anchored_on: dict[bytes, list[Lookup]] = {}
         self._places = Places(book)
-        self.alive = self._always_bound(book.alive)
         self.compiled: dict[Subject, Compiled] = {}
         self.always: list[str] = []
         self.by_fact: dict[int, list[str]] = {}
@@ -146,13 +152,13 @@ class Plan:
         anchor = None if term.anchor is None else term.anchor.about(labels)
         return None if field is None else Fact(field, term.n, term.window, anchor)
 
-    def points(self, cap: Cap) -> Fact:
-        """The fact that a threshold is used up; its window says which points count."""
-        return self._always_bound(self._book.used_up(cap))
+    def counted(self, term: Term, labels: dict[str, str]) -> Counted:
+        """What says how much of a rule's limit is used."""
+        return Counted(self.fact(term, labels), tuple(self.bind_formula(self._book.provided(term), labels)))
 
-    def in_session(self, fact: Fact) -> bool:
-        """Whether the fact looks back to the start of the visitor's session, so that nothing counts once it is over."""
-        return fact.anchor == _SESSION
+    def points(self, cap: Cap) -> Counted:
+        """What says how much of a threshold is used."""
+        return self.counted(self._book.used_up(cap), {})
 
     def bind_formula(self, formula: Formula, labels: dict[str, str]) -> list[BoundClause]:
         """The clauses about these labels. An empty one can never hold."""
@@ -163,11 +169,6 @@ class Plan:
                 known = [(fact, wanted) for fact, wanted in literals if fact is not None]
                 clauses.append(tuple(sorted(known, key=lambda literal: (literal[0].field, literal[0].n, literal[1]))))
         return clauses
-
-    def _always_bound(self, term: Term) -> Fact:
-        fact = self.fact(term, {})
-        assert fact is not None  # noqa: S101 - its subject is no template
-        return fact
 
     def _bound_rules(self, candidate: Candidate) -> tuple[BoundRule, ...]:
         """Every rule that applies to the candidate, bound to its labels: a verdict names the one that forbids it."""
@@ -262,6 +263,10 @@ class Plan:
         place = self.activity_place
         return () if place is None else (Cover(ACTIVITY, first, last, self._places.pause, place.keep, place.head),)
 
+    def asks_activity(self, at: int, now: int) -> bool:
+        """Whether it matters at `now` that the visitor was active at this second."""
+        return self.activity_place is not None and at >= now - self.activity_place.horizon
+
     def reserved(self, subject: Subject) -> tuple[Reserved, ...]:
         """Where an impression is reserved: where it will be counted, and where it keeps a session going meanwhile."""
         counted = (
@@ -269,9 +274,6 @@ class Plan:
         )
         going_on = () if self.activity_place is None else (Reserved(ACTIVITY, 1, 0, self.activity_place.head),)
         return (*counted, *going_on)
-
-
-_SESSION = SESSION_START.about({})
 
 
 def compile_subject(plan: Plan, subject: Subject) -> Compiled:

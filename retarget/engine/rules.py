@@ -234,14 +234,13 @@ class Rulebook:
             return on_subject(event, subject)
         return under_label(event, subject)
 
+    def provided(self, term: Term) -> Formula:
+        """What must hold for anything to count towards the term: within a session, that it is going on."""
+        return literal(self.alive) if term.anchor == SESSION_START else TRUE
+
     def _reached(self, term: Term) -> Formula:
-        """The formula of a term being true. What counts within a session needs the session to be going on."""
-        reached = literal(term)
-        if (
-            term.anchor != SESSION_START or term.n < 1
-        ):  # what costs more than the whole limit is too much in any session
-            return reached
-        return all_of([reached, literal(self.alive)])
+        """The formula of a term being true. What costs more than a whole limit is too much in any session."""
+        return literal(term) if term.n < 1 else all_of([literal(term), self.provided(term)])
 
     def _lookback(self, span: Span, rules: Campaign) -> Lookback:
         match span.period:

@@ -65,6 +65,17 @@ def test_a_late_event_begins_no_session(ads: Ads, clock: Clock) -> None:
     assert shop.decide("v").eligible == ("a", "b")
 
 
+def test_what_is_too_old_for_its_own_rule_is_activity(ads: Ads, clock: Clock) -> None:
+    """A click of 20 minutes ago: nobody asks about clicks that old, and the visitor was there all the same."""
+    shop = ads('[campaign.a]\ncaps = ["1 per session"]\nexclude = ["click within 5 seconds"]')
+    shop.record("v", "impression", "a", at=clock.now - 40 * MINUTE)
+    shop.record("v", "visit", "x")
+    assert shop.decide("v")["a"]
+    assert shop.record("v", "click", "a", at=clock.now - 20 * MINUTE) is True
+    assert not shop.decide("v")["a"]
+    assert shop.record("v", "click", "a", at=clock.now - 2 * DAY) is False
+
+
 def test_a_late_event_joins_two_sessions(ads: Ads, clock: Clock) -> None:
     """It happened between them: they were one, and what was shown in the first counts."""
     shop = ads(CAPPED)

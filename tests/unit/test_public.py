@@ -65,11 +65,12 @@ Claim
     .at: datetime
 ConfigError < RetargetError
 Decision
+    .at: datetime
     .candidates: Sequence[Subject]
     .annoyance: AnnoyanceLevel | None
-    .at
     .degraded
     .eligible
+    .second
 Event(visitor: str | None, event: str, subject: Subject | None = None, at: When | None = None, id: str | None =
         None)
     .visitor: str | None

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from retarget.engine.plan import Fact, Plan, as_candidate, compile_subject
+from retarget.engine.plan import Counted, Fact, Plan, as_candidate, compile_subject
 from retarget.errors import InputError
 from retarget.events import Candidate
 from retarget.policy import Policy
@@ -27,6 +27,8 @@ from retarget.timelines import (
     timeline,
 )
 from tests.support.histories import plan_of
+
+RETENTION = 400 * DAY
 
 EVERYTHING = """
     retention = "400 days"
@@ -304,14 +306,34 @@ def test_activity_is_an_interval_in_the_visitors_activity() -> None:
     assert plan.place_of(ACTIVITY) == place
 
 
+def test_activity_matters_for_a_day_and_a_pause() -> None:
+    """If a rule asks about sessions; of no event else."""
+    plan = plan_of('session = "20 minutes"\n[campaign.ad]\ncaps = ["2 per session"]')
+    longest = SESSION_AT_MOST + 1_200
+    asked = [plan.asks_activity(9, now) for now in (0, 9, 9 + longest, 10 + longest)]
+    assert asked == [True, True, True, False]
+    assert not plan_of('[campaign.ad]\ncaps = ["2 per day"]').asks_activity(9, 9)
+
+
 def test_a_session_cap_needs_the_session_to_be_going_on() -> None:
     """The cap forbids only while both facts are true; it looks back to the start of the newest interval."""
     plan = plan_of('session = "20 minutes"\n[campaign.ad]\ncaps = ["2 per session"]')
     (clause,) = plan.compiled["ad"].guards
     capped = Fact(b"iad", 2, Rolling(SESSION_AT_MOST), Anchor(ACTIVITY, 2, 0))
-    assert set(clause) == {(capped, False), (plan.alive, False)}
-    assert plan.alive == Fact(ACTIVITY, 1, Rolling(1_200))
-    assert (plan.in_session(capped), plan.in_session(plan.alive)) == (True, False)
+    alive = Fact(ACTIVITY, 1, Rolling(1_200))
+    assert set(clause) == {(capped, False), (alive, False)}
+    (rule,) = plan.rules(Candidate("ad"))
+    assert rule.counted is not None
+    assert plan.counted(rule.counted, {"campaign": "ad"}) == Counted(capped, (((alive, True),),))
+
+
+def test_what_cannot_be_named_is_not_counted() -> None:
+    """There is no fact to look up; with the label there is, and nothing else is needed."""
+    plan = plan_of('[campaign.ad]\naudience = ["2 visit {item}"]')
+    (rule,) = plan.rules(Candidate("ad"))
+    assert rule.counted is not None
+    assert plan.counted(rule.counted, {}) == Counted(None, ())
+    assert plan.counted(rule.counted, {"item": "x"}) == Counted(Fact(b"evisit x", 2, Rolling(RETENTION)), ())
 
 
 # ---- starts ----
