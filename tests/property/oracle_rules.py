@@ -211,7 +211,7 @@ class Question:
         entries = [entry for entry in entries if entry.event == event]
         if template is None:
             return entries
-        subject = fill(template, {**self.labels, "campaign": self.campaign})
+        subject = fill(template, {**self.labels, **({"campaign": self.campaign} if self.campaign else {})})
         if subject is None:
             return []
         by_label = template not in self.policy.campaign and _LABEL.match(template) is not None

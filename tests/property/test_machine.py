@@ -10,6 +10,7 @@ steps from a second to weeks; and SCRIPT FLUSH in between. After each step the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, TypeVar
@@ -310,7 +311,7 @@ class Machine(RuleBasedStateMachine):
         assert (level is None) == (self.policy.annoyance is None)
         if level is not None:
             anything = next(iter(strategies.campaigns(self.policy)))
-            asked = self.oracle.asked(self.key(visitor), anything, self.clock, zone)
+            asked = replace(self.oracle.asked(self.key(visitor), anything, self.clock, zone), campaign="", labels={})
             _, name, threshold = asked.threshold_in_force()
             used = {cap.text: asked.spent(cap) for cap in threshold}
             assert (level.segment, level.rule in used) == (name, True)
