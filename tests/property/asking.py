@@ -51,3 +51,8 @@ def compare(verdict: Verdict, expected: OracleVerdict) -> None:
 def is_seen(seen: int | None, expected: int | None) -> bool:
     """Whether the figure is right, as far as entries are kept: the newest 16 at least."""
     return seen == expected or (seen is not None and expected is not None and 16 <= seen < expected)
+
+
+def second(verdict: Verdict) -> int | None:
+    """The epoch second of `eligible_at`."""
+    return None if verdict.eligible_at is None else int(verdict.eligible_at.timestamp())

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from retarget import Claim, Decision, MemoryStore, Policy, PolicyError, Retargeter, Verdict
 from retarget.events import Subject
-from tests.property.asking import compare, is_seen
+from tests.property.asking import compare, is_seen, second
 from tests.property.oracle import Hold, Oracle, Target
 from tests.support import strategies
 from tests.support.servers import Server
@@ -285,7 +285,7 @@ class Machine(RuleBasedStateMachine):
     def check_again(self, visitor: str, candidate: Subject, verdict: Verdict, zone: str | None, number: int) -> None:
         """At `eligible_at` the visitor is free, and not before: says the oracle, and of a second before the library."""
         now, who = self.clock, self.key(visitor)
-        again = verdict.eligible_at and int(verdict.eligible_at.timestamp())
+        again = second(verdict)
         if again is not None:
             assert self.oracle.is_eligible(who, candidate, again, zone), (candidate, verdict)
         if verdict:
@@ -338,7 +338,7 @@ class Machine(RuleBasedStateMachine):
 
 def _name(claim: Claim | None) -> str | None:
     """What was claimed; `a` is Candidate(`a`)."""
-    return claim and str(claim.candidate)
+    return str(claim.candidate) if claim else None
 
 
 _POLICIES = {rolling_only: strategies.policies(rolling_only=rolling_only) for rolling_only in (False, True)}

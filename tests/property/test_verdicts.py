@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from retarget import Policy, PolicyError, Retargeter, Verdict
 from retarget.events import Subject
-from tests.property.asking import compare
+from tests.property.asking import compare, second
 from tests.property.oracle import Oracle
 from tests.support.strategies import BASE, ZONES, Data, candidates, events, policies, second_of
 
@@ -53,7 +53,7 @@ class Differ:
         verdict = self.ads.decide("v1", [candidate], timezone=zone)[candidate]
         expected = self.oracle.decide("v1", candidate, now, zone)
         compare(verdict, expected)
-        again = verdict.eligible_at and int(verdict.eligible_at.timestamp())
+        again = second(verdict)
         assert again == self.oracle.eligible_at("v1", candidate, now, zone), (candidate, verdict, expected)
         if verdict:
             return verdict
