@@ -328,9 +328,9 @@ class Oracle:
         key = "confirm", hold.mark
         if self.is_known(hold.visitor, key) or self.is_known(late_for, key):
             return "repeated"
-        if self._close(hold, now):
+        if reserved := self._close(hold, now):
             self._remember(hold.visitor, key, hold.target, now)
-            self._count(hold.visitor, replace(hold.entry, at=at))
+            self._count(hold.visitor, replace(reserved.entry, at=at))
             return "confirmed"
         self._remember(late_for, key, hold.target, now)
         self._count(late_for, self._entry("impression", hold.target, at))
@@ -338,16 +338,20 @@ class Oracle:
 
     def release(self, hold: Hold, now: int) -> bool:
         """Undo a reserved impression; whether it was still reserved."""
-        return self._close(hold, now)
+        return self._close(hold, now) is not None
 
-    def _close(self, hold: Hold, now: int) -> bool:
-        """Take a reservation out of where it was made; False if it was none any more."""
-        if not hold.is_open or hold.end <= now:
-            return False
-        hold.is_open = False
+    def _close(self, hold: Hold, now: int) -> Hold | None:
+        """Take what a token stands for out of where it was reserved; None if nothing is any more.
+
+        That is what was last reserved with the claim's id, where the id had been forgotten and was used again.
+        """
         who = self.who(hold.visitor)
-        who.reserved = [other for other in who.reserved if other is not hold]
-        return True
+        found = who.marks.get(hold.mark, hold)
+        if not found.is_open or found.end <= now:
+            return None
+        found.is_open = False
+        who.reserved = [other for other in who.reserved if other is not found]
+        return found
 
     # -- visitors
 
