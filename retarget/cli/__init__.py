@@ -3,7 +3,7 @@
 Rules:
 - A command parses and prints; the work is done by a function of the library that any caller can use.
 - Exit codes: 0 if all is well; 1 if a check has warnings; 2 if it has errors, or the command was used wrongly or
-  failed, which prints one line on standard error and no traceback.
+  failed, which prints one line on standard error and no traceback; 130 after Ctrl-C.
 - Output that is not a terminal gets plain text: no colours, no progress.
 """
 
@@ -20,7 +20,7 @@ from retarget.errors import RetargetError, RetargetWarning
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command (by default `sys.argv`'s) and return its exit code."""
     try:
-        from retarget.cli.commands import app
+        from retarget.cli.commands import Interrupted, UsageFailed, app, usage
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("typer", "rich"):
@@ -29,19 +29,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         _show_own_warnings_plainly()
         try:
-            app(args=None if argv is None else list(argv), prog_name="retarget")
+            code = app(args=None if argv is None else list(argv), prog_name="retarget", standalone_mode=False)
         except SystemExit as stop:
             return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+        except UsageFailed as error:
+            return _failed(usage(error))
+        except Interrupted:
+            return _failed("interrupted", 130)
         except RetargetError as error:
             return _failed(str(error))
         except OSError as error:
             return _failed(str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
-    return 0
+    return code if isinstance(code, int) else 0
 
 
-def _failed(message: str) -> int:
+def _failed(message: str, code: int = 2) -> int:
     print(f"retarget: {message}", file=sys.stderr)  # noqa: T201 - rich may be missing
-    return 2
+    return code
 
 
 def _show_own_warnings_plainly() -> None:

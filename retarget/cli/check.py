@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -61,8 +62,7 @@ def _findings(file: Path, reading: LogOptions | None) -> Sequence[Finding]:
     try:
         policy = Policy.from_toml(file)
     except PolicyError as error:
-        problems = (problem.removeprefix(f"{file}: ") for problem in error.problems)
-        return [Finding("error", "", problem, "", "refused") for problem in problems]
+        return [_refused(problem.removeprefix(f"{file}: ")) for problem in error.problems]
     if reading is None:
         return policy.findings()
     with progress() as report:
@@ -70,6 +70,13 @@ def _findings(file: Path, reading: LogOptions | None) -> Sequence[Finding]:
         with Log(reading) as log:
             events = {row.event for rows in log.rows() for row in rows}
             return policy.findings(events=events, labels=log.label_names)
+
+
+def _refused(problem: str) -> Finding:
+    """A problem as a finding: what precedes the first colon is its place, if it begins with a key."""
+    place, _, text = problem.partition(": ")
+    is_place = re.split(r"[.\[]", place, maxsplit=1)[0] in Policy.model_fields or text.startswith("unknown key")
+    return Finding("error", place if is_place else "", text if is_place else problem, "", "refused")
 
 
 def _show(terminal: Terminal, file: str, found: Sequence[Finding], many: Counter[Severity]) -> None:

@@ -11,12 +11,27 @@ from retarget.cli import check, demo, doctor, explain, export, forget, plan, rep
 
 app = typer.Typer(
     help="The conscience of the ad server: frequency caps, audiences and journeys per visitor, over Redis.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+Interrupted: type[Exception] = typer.Abort
+UsageFailed: type[Exception] = typer.BadParameter.__mro__[2]
+"""What typer raises if a command is used wrongly: click's ClickException, of which newer versions have a copy."""
+
+
+def usage(error: Exception) -> str:
+    """What was wrong, in one line, and where to read what would be right."""
+    context = getattr(error, "ctx", None)
+    path = "retarget" if context is None else context.command_path
+    what = " ".join(error.format_message().split()) if hasattr(error, "format_message") else str(error)
+    if what == "Missing command.":
+        what = f"give a command: {', '.join(name for name in context.command.commands)}" if context else what
+    what = what.replace("Value error, ", "").removesuffix(".")
+    return f"{what[:1].lower()}{what[1:]}{' See' if what.endswith('?') else '; see'} {path} -h"
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it

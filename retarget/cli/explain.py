@@ -124,6 +124,8 @@ def _why(verdict: dict[str, Any]) -> str:
     reason, rule = verdict["reason"], verdict["rule"]
     if verdict["eligible"]:
         return ""
+    if reason == "full" and rule:
+        return f"full: most of what is remembered is there for {rule}"
     text = f"{reason}: {rule}" if rule and not rule.startswith(reason) else rule or reason
     return text if verdict["limit"] is None else f"{text} (seen {verdict['seen']} of {verdict['limit']})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,13 @@ def add(app: typer.Typer) -> None:
         campaigns: Annotated[
             int, typer.Option(metavar="N", help="Campaigns that a visitor's impressions are spread over.")
         ] = 4,
+        distinct: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="LABEL=N",
+                help="Values of a label that comes with candidates, per visitor: item=12. Repeatable.",
+            ),
+        ] = None,
         visits: Annotated[int, typer.Option(metavar="N", help="Other timelines per visitor: visits, purchases.")] = 0,
         spread: Annotated[
             Spread, typer.Option(help="Impressions per visitor: geometrically distributed, or all the same.")
@@ -60,7 +68,7 @@ def add(app: typer.Typer) -> None:
             bool, typer.Option("--pepper", help="Ids are hashed: 16 bytes, whatever their length.")
         ] = False,
         campaign_bytes: Annotated[
-            int, typer.Option(metavar="N", help="Length of a campaign's id, without a policy.")
+            int, typer.Option(metavar="N", help="Length of ids that the policy does not name.")
         ] = 12,
         prefix: options.Prefix = "rt:",
         event_ids: Annotated[  # noqa: FBT002 - a flag
@@ -92,6 +100,7 @@ def add(app: typer.Typer) -> None:
             visitors=round(parse_number(visitors)),
             impressions=parse_number(impressions),
             campaigns=campaigns,
+            distinct=_distinct(distinct or (), policy),
             visits=visits,
             spread=spread.value,
             id_bytes=None if pepper else id_bytes,
@@ -117,6 +126,21 @@ def add(app: typer.Typer) -> None:
             write_json(capacity.to_dict(), json)
         if json is None or str(json) != "-":
             _show(Terminal(), work, fleet, capacity)
+
+
+def _distinct(texts: Iterable[str], policy: Path | None) -> dict[str, int]:
+    """How many values of each label a visitor meets. Raises InputError."""
+    found: dict[str, int] = {}
+    for text in texts:
+        kind, equals, number = (part.strip() for part in text.partition("="))
+        if not (kind and equals and number.isdecimal()):
+            raise InputError(f"--distinct {text}: write LABEL=N, for example --distinct item=12")
+        if kind in found:
+            raise InputError(f"--distinct {text}: {kind} is already {found[kind]}")
+        found[kind] = int(number)
+    if found and policy is None:
+        raise InputError("--distinct needs --policy, whose rules say which labels are remembered")
+    return found
 
 
 def _costs(file: Path) -> Costs:

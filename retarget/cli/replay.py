@@ -10,7 +10,8 @@ import typer
 from retarget.cli import options
 from retarget.cli.terminal import Terminal, progress, table, write_json
 from retarget.policy import Policy
-from retarget.replay import Frequency, Replay, open_log, replay
+from retarget.replay import Frequency, Fullness, Replay, open_log, replay
+from retarget.timelines import MOST_TIMELINES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 _LARGE = 1_000_000
 _MOST_RULES = 20
 _MOST_CAMPAIGNS = 20
+_MOST_FULL = 5
+_FULL = (
+    f"A visitor has room for {MOST_TIMELINES:,} timelines that rules which block still ask about; then nothing more is "
+    "counted, and nothing is shown. Give these rules a shorter window, or let them ask about something of which a "
+    "visitor meets fewer."
+)
 _BUCKETS = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, 50), (51, 100), (101, None))
 
 
@@ -86,6 +93,8 @@ def show(terminal: Terminal, result: Replay) -> None:
         terminal.say(_rules(result))
         if len(result.campaigns) > 1:
             terminal.say(_campaigns(result))
+    if result.full.visitors:
+        terminal.say(_full(result.full), _FULL, "")
     if result.visitors:
         terminal.say(_frequency(result.frequency_before, result.frequency_after))
     if result.clicks_on_suppressed or result.total.conversions_on_suppressed:
@@ -109,8 +118,10 @@ def _heading(result: Replay) -> list[str]:
     if result.unknown_campaigns:
         rules = "[defaults]" if result.defaults else "only [annoyance] and [caps]"
         lines.append(f"{_many(len(result.unknown_campaigns), 'campaign')} not in the policy; {rules} applied.")
-    if result.dropped:
-        lines.append(f"{_many(result.dropped, 'event')} dropped: the visitor was full.")
+    if result.full.visitors:
+        lost = [f"{_many(full, 'impression')} suppressed"] if (full := result.total.rules.get(("full", "full"))) else []
+        lost += [f"{_many(result.dropped, 'event')} dropped"] if result.dropped else []
+        lines.append(f"{_many(result.full.visitors, 'visitor')} became full: {', '.join(lost)}.")
     if result.prefix:
         lines.append(f"Keys kept in the store under {result.prefix}")
     return lines
@@ -158,6 +169,16 @@ def _rules(result: Replay) -> Table:
         n = sum(count for _, count in rest)
         by_rule.add_row("", f"{_many(len(rest), 'other rule')}", f"{n:,}", f"{n / result.suppressed:.1%}")
     return by_rule
+
+
+def _full(full: Fullness) -> Table:
+    made = table("What fills visitors", "kind", "|rule", "|a timeline for each", "timelines")
+    rules = list(full.rules.items())
+    for rule, timelines in rules[:_MOST_FULL]:
+        made.add_row(rule.reason, rule.rule, rule.timeline, f"{timelines:,.1f}")
+    if rest := rules[_MOST_FULL:]:
+        made.add_row("", _many(len(rest), "other rule"), "", f"{sum(timelines for _, timelines in rest):,.1f}")
+    return made
 
 
 def _campaigns(result: Replay) -> Table:

@@ -4,6 +4,6 @@ Imports timelines only; DuckDB is imported when a log is opened.
 """
 
 from retarget.logs.kinds import UNIT, Chunk, Kind, LogKinds
-from retarget.logs.log import BATCH, Log, LogOptions
+from retarget.logs.log import BATCH, FIELDS, Log, LogOptions
 
-__all__ = ["BATCH", "UNIT", "Chunk", "Kind", "Log", "LogKinds", "LogOptions"]
+__all__ = ["BATCH", "FIELDS", "UNIT", "Chunk", "Kind", "Log", "LogKinds", "LogOptions"]

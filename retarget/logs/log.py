@@ -81,7 +81,8 @@ class LogOptions:
     quote: str | None = None
     """The quote of a CSV. None: the double quote; "" turns quoting off."""
     columns: Sequence[str] | None = None
-    """Names for the columns of a CSV. None: those of its header, or column0, column1, ..."""
+    """Names for the columns of a CSV. None: those of its header, or numbers from 0, each with as many digits as the
+    last one: column0 to column9 for ten columns, column00 to column23 for 24."""
     labels: Sequence[str] | None = None
     """The labels to read. None: every column that is not a field and was not renamed."""
     optional_labels: bool = False

@@ -15,13 +15,23 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
-from retarget.engine import Plan
+from retarget.engine import Plan, compile_subject
 from retarget.errors import InputError
 from retarget.operate.costs import Costs
 from retarget.operate.quantities import require
 from retarget.operate.redis_memory import Layout, Shape, tables
-from retarget.operate.workload import Workload, places, shapes
+from retarget.operate.workload import (
+    Workload,
+    asked_events,
+    axes,
+    candidates,
+    labels_of_candidates,
+    other_timelines,
+    shapes,
+)
+from retarget.timelines import MOST_TIMELINES
 
+_MOST_NAMED = 3
 _PAGE = 4_096
 _PACKET = 66
 """Ethernet 14, IPv4 20, TCP with timestamps 32 (RFC 9293, RFC 7323): a request and its reply are a packet each."""
@@ -159,7 +169,7 @@ def estimate_capacity(
         client_cores=workload.qps * calls.client / 1e6 / fleet.utilisation,
         network_in=workload.qps * calls.sent,
         network_out=workload.qps * calls.received,
-        unknown=tuple(_unknown(workload, plan, fleet)),
+        unknown=tuple(_unknown(workload, plan, fleet, likely)),
     )
 
 
@@ -200,11 +210,11 @@ class _Calls:
 
     def __init__(self, workload: Workload, plan: Plan | None, costs: Costs, likely: list[tuple[float, Shape]]) -> None:
         shares = (workload.share_of_decisions, workload.share_of_claims, workload.share_of_records)
-        entered = places(workload, plan)
-        names = [kept.name for _, kept in chain(*entered)]
-        entries = len(names) / max(1, len(entered))
-        name = sum(names) / max(1, len(names))
-        guards = _guards(plan)
+        entered = axes(workload, plan)
+        entries = sum(sum(map(len, axis)) / max(1, len(axis)) for axis in entered)
+        name = sum(sum(kept.name for _, kept in chain(*axis)) / max(1, len(axis)) for axis in entered)
+        name /= max(1, entries)
+        guards = _guards(workload, plan)
         self.timelines = sum(share * len(shape.fields) for share, shape in likely)
         self.decide = costs.read(self.timelines)
         self.claim = costs.write(entries, guards, self.timelines)
@@ -227,11 +237,12 @@ class _Calls:
         self.received = _weighted(shares, (state, 4, 4)) + 2 * _PACKET
 
 
-def _guards(plan: Plan | None) -> float:
-    """The guards of one campaign's rules, on average."""
-    if plan is None or not plan.compiled:
+def _guards(workload: Workload, plan: Plan | None) -> float:
+    """The guards of one candidate's rules, on average."""
+    shown = candidates(workload, plan) if plan is not None else []
+    if plan is None or not shown:
         return 1
-    return sum(sum(map(len, compiled.guards)) for compiled in plan.compiled.values()) / len(plan.compiled)
+    return sum(sum(map(len, compile_subject(plan, ad).guards)) for ad in shown) / len(shown)
 
 
 def _reply(shape: Shape) -> float:
@@ -271,8 +282,8 @@ def _least(enough: Callable[[int], bool], most: int) -> int:
     return high
 
 
-def _unknown(workload: Workload, plan: Plan | None, fleet: Fleet) -> Iterator[str]:
-    """What the estimate leaves out."""
+def _unknown(workload: Workload, plan: Plan | None, fleet: Fleet, likely: list[tuple[float, Shape]]) -> Iterator[str]:
+    """What the estimate leaves out, and what it assumes instead."""
     yield (
         "Your machines: times were measured on one machine, and vary there by a factor of two from hour to hour. "
         "Measure yours with `python -m benchmarks.capacity --measure`."
@@ -287,8 +298,38 @@ def _unknown(workload: Workload, plan: Plan | None, fleet: Fleet) -> Iterator[st
         yield "How many impressions your visitors really have: the same number for each is assumed."
     if plan is None:
         yield "Your rules: without a policy, an impression enters one timeline only, its campaign's."
+    else:
+        yield from _assumed(workload, plan, likely)
     yield (
         "How unevenly slots and busy visitors load the nodes, and expired visitors that the server has not deleted yet "
         f"(up to a tenth). The headroom of {fleet.headroom:.0%} is for these."
     )
     yield "TLS, proxies, traffic to replicas, network latency, and other programs on these machines."
+
+
+def _assumed(workload: Workload, plan: Plan, likely: list[tuple[float, Shape]]) -> Iterator[str]:
+    """What is assumed of labels that come with candidates, and of other events."""
+    spread = labels_of_candidates(workload, plan.policy)
+    if spread:
+        values = ", ".join(f"{number:,} of {kind}" for kind, number in spread.items())
+        guessed = next((kind for kind in spread if kind not in workload.distinct), None)
+        cure = f": --distinct {guessed}=N says how many" if guessed else ""
+        yield f"How many values of a label your visitors really meet: {values} for each visitor are assumed{cure}."
+    asked = [f"{event} {subject}" if subject else event for event, subject in asked_events(plan.policy)]
+    if asked:
+        named = ", ".join(asked[:_MOST_NAMED]) + (
+            f" and {len(asked) - _MOST_NAMED:,} more" * (len(asked) > _MOST_NAMED)
+        )
+        number = len(other_timelines(workload, plan))
+        assumed = "none are assumed: --visits N says how many"
+        if number:
+            timelines, verb = ("timeline", "is") if number == 1 else ("timelines", "are")
+            assumed = f"{number:,} {timelines} of one entry for each visitor {verb} assumed"
+        fewer = f", not {workload.visits:,}, since the policy asks about no more" if number < workload.visits else ""
+        yield f"How many other events your visitors really have ({named}): {assumed}{fewer}."
+    full = sum(share for share, shape in likely if len(shape.fields) > MOST_TIMELINES)
+    if full:
+        yield (
+            f"That a visitor has room for {MOST_TIMELINES} timelines: {full:.1%} of visitors would have more, and "
+            "those of rules that block leave no room to count. Give these shorter windows, or labels with fewer values."
+        )

@@ -43,21 +43,38 @@ def all_of(formulas: Iterable[Formula[Atom]]) -> Formula[Atom]:
 
 def any_of(formulas: Iterable[Formula[Atom]]) -> Formula[Atom]:
     """The formula that holds if one of them holds ("or" distributed over "and"). Raises PolicyError if too large."""
-    clauses: Formula[Atom] = FALSE
-    parts = list(formulas)
-    for position, part in enumerate(parts):
-        joined = None if len(clauses) * len(part) > MOST_CLAUSES**2 else _joined(clauses, part)
-        if joined is None:
-            raise _too_many(prod(map(len, parts[position:]), start=len(clauses)))
-        clauses = joined
-    if len(clauses) > MOST_CLAUSES:
-        raise _too_many(len(clauses))
+    clauses = _any_of(formulas)
+    if isinstance(clauses, int):
+        raise PolicyError(
+            [
+                f"any, who and segments expand to {clauses:,} clauses, at most {MOST_CLAUSES} are allowed: "
+                "use fewer of them"
+            ]
+        )
     return clauses
+
+
+def clauses_of_any(formulas: Iterable[Formula[Atom]]) -> int:
+    """How many clauses `any_of` comes to; where it refuses, how many they are before they are simplified."""
+    clauses = _any_of(formulas)
+    return clauses if isinstance(clauses, int) else len(clauses)
 
 
 def negated(formula: Formula[Atom]) -> Formula[Atom]:
     """The formula that holds if this one does not. Raises PolicyError if it would be too large."""
     return any_of(frozenset(frozenset([(atom, not wanted)]) for atom, wanted in clause) for clause in formula)
+
+
+def _any_of(formulas: Iterable[Formula[Atom]]) -> Formula[Atom] | int:
+    """One of them, simplified; if that is too large, the number of its clauses."""
+    clauses: Formula[Atom] = FALSE
+    parts = list(formulas)
+    for position, part in enumerate(parts):
+        joined = None if len(clauses) * len(part) > MOST_CLAUSES**2 else _joined(clauses, part)
+        if joined is None:
+            return prod(map(len, parts[position:]), start=len(clauses))
+        clauses = joined
+    return clauses if len(clauses) <= MOST_CLAUSES else len(clauses)
 
 
 def _joined(one: Formula[Atom], other: Formula[Atom]) -> Formula[Atom] | None:
@@ -71,9 +88,3 @@ def _joined(one: Formula[Atom], other: Formula[Atom]) -> Formula[Atom] | None:
             if len(kept) > _MOST_BETWEEN:
                 return None
     return frozenset(kept)
-
-
-def _too_many(clauses: int) -> PolicyError:
-    return PolicyError(
-        [f"any, who and segments expand to {clauses:,} clauses, at most {MOST_CLAUSES} are allowed: use fewer of them"]
-    )

@@ -1,7 +1,8 @@
-"""Loading a policy from TOML text, a file or a mapping, and its checks across keys.
+"""Loading a policy from TOML text, a file or a mapping.
 
 Rules:
 - Every error is a PolicyError that lists all problems; each names the place, what was read and what would be right.
+- What cannot be read hides no contradiction among the parts that can.
 - A policy that contradicts itself does not load. One that is merely unsound loads, and `lint` reports it.
 """
 
@@ -9,31 +10,25 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, Self
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from retarget.errors import PolicyError
-from retarget.policy import grammar
-from retarget.policy.grammar import Cap
+from retarget.policy.contradictions import Place, contradictions
 from retarget.policy.lint import Finding, findings
-from retarget.policy.models import (
-    Annoyance,
-    Campaign,
-    PolicyModel,
-    Rules,
-    Segment,
-    check_text,
-    load_zone,
-    threshold_lists,
-)
-from retarget.timelines import end_instant, instant
+from retarget.policy.models import Annoyance, Campaign, PolicyModel, Rules, Segment
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _MAX_PROBLEM = 1_000
 """The longest text of one problem, in characters; the rest is cut off."""
+
+_MOST_ROUNDS = 8
+"""Leaving out what cannot be read may leave a table without a key that it needs, and so on outwards: a few times."""
 
 
 class Policy(PolicyModel):
@@ -74,11 +69,52 @@ class Policy(PolicyModel):
         try:
             policy = handler(data)
         except ValidationError as error:
-            raise _refused(_problem(details) for details in error.errors(include_url=False)) from error
-        problems = _contradictions(policy)
-        if problems:
+            details = error.errors(include_url=False)
+            raise _refused([*map(_problem, details), *_other_problems(data, handler, details)]) from error
+        if problems := contradictions(policy):
             raise _refused(problems)
         return policy
+
+
+def _other_problems(data: Any, handler: Callable[[Any], PolicyModel], details: list[ErrorDetails]) -> list[str]:  # noqa: ANN401
+    """What the readable parts of a policy contradict, where others cannot be read."""
+    unread: list[Place] = []
+    for _ in range(_MOST_ROUNDS):
+        wrong = [_unreadable(error) for error in details]
+        unread += wrong
+        if () in wrong:
+            return []
+        data = _without(data, wrong)
+        try:
+            return contradictions(handler(data), unread)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+    return []
+
+
+def _unreadable(error: ErrorDetails) -> Place:
+    """The part to leave out: the value that is wrong, or the table that lacks a key."""
+    place = error["loc"]
+    if error["type"] == "missing":
+        return place[:-1]
+    return place[:-1] if place and place[-1] == "[key]" else place
+
+
+def _without(data: Any, places: Iterable[Place]) -> Any:  # noqa: ANN401 - whatever the file contains
+    """A copy of nested tables and lists that lacks these places. Where a list loses a part, the others move up."""
+    heads: dict[str | int, list[Place]] = {}
+    for place in places:
+        heads.setdefault(place[0], []).append(place[1:])
+
+    def rest(key: str | int, value: object) -> object:
+        inside = heads.get(key)
+        return _without(value, inside) if inside else value
+
+    if isinstance(data, dict):
+        return {key: rest(key, value) for key, value in data.items() if () not in heads.get(key, ())}
+    if isinstance(data, list):
+        return [rest(key, value) for key, value in enumerate(data) if () not in heads.get(key, ())]
+    return None  # a value with places inside, such as `{ cap = ... }`: refused as a whole in the next round
 
 
 def _refused(problems: Iterable[str]) -> PolicyError:
@@ -87,87 +123,7 @@ def _refused(problems: Iterable[str]) -> PolicyError:
     return PolicyError([f"{text[:_MAX_PROBLEM]} ..." if len(text) > _MAX_PROBLEM else text for text in printable])
 
 
-def _contradictions(policy: PolicyModel) -> list[str]:
-    """Problems that involve more than one key, and ids and labels that are not valid texts."""
-    problems = _wrong_labels(policy)
-    thresholds = threshold_lists(policy)
-    problems += [
-        f"{place}: {cap.text!r}: a threshold covers all campaigns, so it has no flight; use another window"
-        for place, caps in thresholds.items()
-        for cap in caps
-        if cap.window.period == "flight"
-    ]
-    problems += [
-        f"annoyance.segment.{key}.who: {condition.text!r}: a segment depends on the visitor alone; remove the template"
-        for key, segment in (policy.annoyance.segment.items() if policy.annoyance else ())
-        for clause in segment.who
-        for condition in clause
-        if grammar.labels_in(condition.subject or "")
-    ]
-    kinds = {key.partition(":")[0] for key in policy.caps}.union(*(c.labels for c in policy.campaign.values()))
-    zone = load_zone(policy.timezone)
-    for id_, own in policy.campaign.items():
-        rules = policy.rules(id_) or own
-        wrong = (*_wrong_campaign(id_, own, rules, kinds, zone), *_too_heavy(policy, rules, thresholds))
-        problems += (f"campaign.{id_}: {problem}" for problem in wrong)
-    return problems
-
-
-def _wrong_labels(policy: PolicyModel) -> list[str]:
-    """Label kinds, label values and campaign ids that are not valid."""
-    problems: list[str] = []
-    texts = [(f"caps.{key}", key, "label") for key in policy.caps]
-    for key in policy.caps:
-        kind, colon, value = key.partition(":")
-        if not grammar.is_label_kind(kind) or (colon and not value):
-            problems.append(
-                f'caps.{key}: {key!r} is not a valid label: write a kind such as advertiser, or "channel:email"'
-            )
-        if kind == "campaign":
-            problems.append(f"caps.{key}: a campaign is not a label: write its caps under [campaign.ID] or [defaults]")
-    for id_, campaign in policy.campaign.items():
-        texts.append((f"campaign.{id_}", id_, "campaign id"))
-        for kind, value in campaign.labels.items():
-            place = f"campaign.{id_}.labels.{kind}"
-            texts.append((place, value, "label"))
-            if not grammar.is_label_kind(kind) or kind == "campaign":
-                problems.append(f"{place}: {kind!r} cannot name a label; use letters, digits, - and _")
-    for place, text, what in texts:
-        try:
-            check_text(text, what)
-        except ValueError as error:
-            problems.append(f"{place}: {error}")
-    return problems
-
-
-def _wrong_campaign(id_: str, own: Campaign, rules: Campaign, kinds: set[str], zone: ZoneInfo) -> Iterator[str]:
-    """Contradictions within one campaign; `rules` is the campaign with defaults applied."""
-    if "{" in id_ or "}" in id_:
-        yield f"{id_!r} contains braces, which mark templates; rename it"
-    if ":" in id_ and id_.partition(":")[0] in kinds:
-        yield f"{id_!r} could be a label of the kind {id_.partition(':')[0]!r}; rename one of them"
-    if not rules.obeys and (rules.caps or rules.gap) and own.model_fields_set & {"caps", "gap"}:
-        yield "obeys = false means never capped, but caps or a gap are given; remove one of the two"
-    if rules.start and rules.end and end_instant(rules.end, zone) <= instant(rules.start, zone):
-        yield f"the flight ends ({rules.end}) before it starts ({rules.start})"
-
-
-def _too_heavy(policy: PolicyModel, rules: Campaign, thresholds: Mapping[str, Sequence[Cap]]) -> Iterator[str]:
-    """Thresholds that are lower than the points of a single impression of the campaign."""
-    if policy.annoyance is None or not rules.obeys:
-        return
-    channel = rules.labels.get("channel", "")
-    points = policy.annoyance.points.get(channel, 1)
-    for place, caps in thresholds.items():
-        for cap in caps:
-            if points > cap.limit:
-                yield (
-                    f"one impression costs {points} points (channel {channel!r}), more than {place} {cap.text!r} "
-                    "ever allows; raise the threshold, lower the points, or set obeys = false"
-                )
-
-
-def _problem(details: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+def _problem(details: ErrorDetails) -> str:
     """One pydantic error as `campaign.x.caps[1]: what was read; what would be right`."""
     place = ""
     for step in details["loc"]:

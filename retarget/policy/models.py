@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeAlias
@@ -24,14 +25,32 @@ from pydantic import (
 )
 
 from retarget.policy import grammar
+from retarget.policy.frozen import freeze
 from retarget.policy.grammar import MAX_TEXT_BYTES, Cap, Condition, Duration, OpeningHours, Weekdays
 from retarget.timelines import LocalTime
 
 _DATE_EXAMPLE = "2026-11-01 or 2026-11-01T08:00:00+01:00"
+_WEEK = re.compile(r"\d{4}-W\d\d(?!-?\d)|\d{4}W\d\d(?!\d)")
+"""A week without a day, which Python reads as its Monday."""
+
+
+_NO_IANA_NAMES = ("localtime", "posixrules", "Factory")
+"""Files beside the zones of a system: whatever this machine is set to, and what it takes for unset."""
+_VARIANTS = ("posix/", "right/")
+"""Folders with the zones once more, with and without leap seconds."""
 
 
 def load_zone(key: str) -> ZoneInfo:
-    """The IANA time zone of that name. Raises ValueError."""
+    """The IANA time zone of that name. Raises ValueError.
+
+    What a system keeps beside them is refused: it means another zone elsewhere, or none.
+    """
+    if key in _NO_IANA_NAMES:
+        raise ValueError(
+            f"{key!r} is not an IANA time zone, but what a machine is set to: write a name such as Europe/Zurich or UTC"
+        )
+    if isinstance(key, str) and key.startswith(_VARIANTS):
+        raise ValueError(f"{key!r:.60} is not an IANA time zone: write {key.partition('/')[2]!r:.60}")
     try:
         return ZoneInfo(key)
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -70,7 +89,7 @@ def _read_cap(value: object) -> Cap:
     cap, spread = grammar.parse_cap(value["cap"]), value.get("spread", False)
     if not isinstance(spread, bool):
         raise ValueError(f"spread must be true or false, got {spread!r}")  # noqa: TRY004 - pydantic collects ValueErrors
-    if spread and cap.window.period in ("flight", "lifetime", "session"):
+    if spread and cap.window.period in ("flight", "lifetime", "session", "since"):
         raise ValueError(f"{cap.text!r} cannot be spread: use a rolling or calendar window, or give the campaign a gap")
     return Cap(cap.text, cap.limit, cap.window, spread)
 
@@ -96,17 +115,27 @@ def _read_hours(value: object) -> OpeningHours:
 
 
 def _read_moment(value: object) -> LocalTime:
-    moment = value
-    if isinstance(value, str):
-        try:
-            moment = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
-        except ValueError as error:
-            raise ValueError(f"{value!r} is not a valid date: write {_DATE_EXAMPLE}") from error
+    moment = _parse_moment(value) if isinstance(value, str) else value
     if not isinstance(moment, date):  # datetime is a subclass
         raise ValueError(f"{value!r} is not a valid date: write {_DATE_EXAMPLE}")  # noqa: TRY004 - see above
     if not 1971 <= moment.year <= 2105:
         raise ValueError(f"{value!s} is out of range: years run from 1971 to 2105; leave the key out for no limit")
     return moment
+
+
+def _parse_moment(text: str) -> LocalTime:
+    """A date in any form of ISO 8601 that names a day, which is that whole day; or a date and time."""
+    if week := _WEEK.match(text):
+        monday = f"{week[0]}-1" if "-" in week[0] else f"{week[0]}1"
+        raise ValueError(f"{text!r} is a week, not a day: write a day of it, such as {monday} for its Monday")
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a valid date: write {_DATE_EXAMPLE}") from error
 
 
 def _parsed(kind: type, parse: Callable[[str], object]) -> PlainValidator:
@@ -151,25 +180,36 @@ _ANY = {
     "required": ["any"],
     "additionalProperties": False,
 }
-_CONDITION_FORM = "[N] EVENT [SUBJECT] [within WINDOW]"
 
 CapText: TypeAlias = Annotated[
     Cap,
     PlainValidator(_read_cap),
     PlainSerializer(_cap_text),
-    _schema("LIMIT per WINDOW", "3 per day", "10 per 30 days", "5 per calendar week", or_else=_SPREAD),
+    _schema(
+        grammar.CAP_FORM,
+        "3 per day",
+        "10 per 30 days",
+        "5 per calendar week",
+        "3 since click {campaign}",
+        or_else=_SPREAD,
+    ),
 ]
 ConditionText: TypeAlias = Annotated[
     Condition,
     _parsed(Condition, grammar.parse_condition),
     PlainSerializer(_text),
-    _schema(_CONDITION_FORM, "purchase within 90 days", "signup webinar"),
+    _schema(
+        grammar.CONDITION_FORM,
+        "purchase within 90 days",
+        "signup webinar",
+        "5 impression {campaign} since click {campaign}",
+    ),
 ]
 ClauseText: TypeAlias = Annotated[
     tuple[Condition, ...],
     PlainValidator(_read_clause),
     PlainSerializer(_clause_text),
-    _schema(_CONDITION_FORM, "visit product/notebook within 30 days", or_else=_ANY),
+    _schema(grammar.CONDITION_FORM, "visit product/notebook within 30 days", "add cart since purchase", or_else=_ANY),
 ]
 DurationText: TypeAlias = Annotated[
     Duration,
@@ -201,6 +241,13 @@ class _Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True
     )
+
+    def model_post_init(self, _: object) -> None:
+        """Freeze what the fields hold, too."""
+        held = self.__dict__
+        for key, value in held.items():
+            if type(value) is list or type(value) is dict:
+                held[key] = freeze(value)
 
 
 class Segment(_Model):

@@ -4,6 +4,7 @@ Never imports the command line.
 """
 
 from retarget.replay.figures import Frequency, Replay
+from retarget.replay.full import Fullness, FullRule
 from retarget.replay.run import open_log, replay
 
-__all__ = ["Frequency", "Replay", "open_log", "replay"]
+__all__ = ["Frequency", "FullRule", "Fullness", "Replay", "open_log", "replay"]

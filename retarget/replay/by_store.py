@@ -2,37 +2,49 @@
 
 Rules:
 - A server is asked as it would have been that day: each call is judged at its row's time, never at the wall clock's.
-- What a log holds in a minute may take longer to replay: nothing expires within a day of the store's own time.
+- A replay may pause, or take longer than what it replays: nothing expires within a year of the store's own time. All
+  that it wrote is deleted at its end.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
-from retarget.errors import StoreError
+from retarget.errors import NotExecuted, RetargetWarning, StoreError
 from retarget.events import Candidate, Event
 from retarget.policy import Policy
 from retarget.replay.figures import Denial, denial
+from retarget.replay.full import FullRules, FullTally
 from retarget.replay.meanings import Meaning
 from retarget.retargeter import Retargeter
-from retarget.timelines import DAY, SKEW, Answer, Store, Write
+from retarget.timelines import DAY, FULL, SKEW, Answer, State, Store, Write
 
 _MOST_PENDING = 500
+_KEPT = 366 * DAY
 
 
 class StoreJudge:
-    """Judges rows in time order. Events wait, and are sent together, until their visitor may be shown an ad."""
+    """Judges rows in time order. Events wait, and are sent together, until their visitor may be shown an ad.
 
-    def __init__(self, policy: Policy, store: Store, prefix: str) -> None:
+    `dropped` events found no room in a visitor who was full; `full` counts such visitors.
+    """
+
+    def __init__(self, policy: Policy, store: Store, prefix: str, rules: FullRules) -> None:
+        """`rules` tell which rule a full visitor's timelines belong to."""
         self.prefix = prefix
+        self.dropped = 0
+        self.full = FullTally()
+        self._rules = rules
+        self._known_full: set[bytes] = set()
         self._now = self._first_pending = 0
         self._known: set[str] = set()
         self._pending: list[Event] = []
         self._waiting: set[str] = set()
-        self._dropped = 0
-        self._ads = Retargeter(policy, _Patient(store), clock=lambda: self._now, prefix=prefix)
+        self._store = _Patient(store)
+        self._ads = Retargeter(policy, self._store, clock=lambda: self._now, prefix=prefix)
 
     def take(self, visitor: str, meaning: Meaning, at: int) -> Denial | None:
         """Record an event; or count an impression if it is eligible, else say why not. Raises StoreError."""
@@ -53,7 +65,10 @@ class StoreJudge:
         self._now = at
         if self._ads.claim(visitor, (ad,), timezone=zone) is not None:
             return None
-        return denial(self._ads.decide(visitor, (ad,), timezone=zone)[ad])
+        why = denial(self._ads.decide(visitor, (ad,), timezone=zone)[ad])
+        if why[0] == "full":
+            self._note(*self._store.last_read, at)
+        return why
 
     def _add(self, event: Event, visitor: str, at: int) -> None:
         # All are judged at the time of the first, so that none is late; and none may be far ahead of it.
@@ -66,37 +81,76 @@ class StoreJudge:
 
     def _send(self) -> None:
         self._now = self._first_pending
-        self._dropped += self._ads.record_many(self._pending).count(False)
+        self.dropped += self._ads.record_many(self._pending).count(False)
+        for key in self._store.take_refused():
+            self._note(key, self._store.read(key), self._now)
         self._pending.clear()
         self._waiting.clear()
 
-    def finish(self) -> int:
-        """Send what waits after the last row. Returns how many events found no room."""
+    def _note(self, key: bytes, state: State, now: int) -> None:
+        """Count a visitor who is full, the first time."""
+        if key not in self._known_full:
+            self._known_full.add(key)
+            self.full.add(FullTally(1, self._rules.count(state, now)))
+
+    def finish(self) -> None:
+        """Send what waits after the last row."""
         if self._pending:
             self._send()
-        return self._dropped
 
     def forget(self) -> None:
-        """Leave nothing in the store."""
-        for visitor in self._known:
-            self._ads.forget(visitor)
+        """Leave nothing in the store. Warns (RetargetWarning) if it fails."""
+        if not self._store.written:
+            return
+        try:
+            for visitor in self._known:
+                self._ads.forget(visitor)
+        except StoreError as error:
+            what = f"keys of this replay are left under {self.prefix}, for at most a year: {error}"
+            warnings.warn(what, RetargetWarning, stacklevel=3)
 
 
 class _Patient:
-    """A store whose visitors expire after a day at the earliest."""
+    """A store whose visitors expire after a year at the earliest. It remembers what it was asked.
+
+    `written`: whether anything may have been written. `last_read`: the last key that was read, and its visitor's state.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.read, self.read_many, self.delete, self.close = store.read, store.read_many, store.delete, store.close
-        self.health = store.health
+        self.delete, self.close, self.health = store.delete, store.close, store.health
+        self.written = False
+        self.last_read: tuple[bytes, State] = b"", {}
+        self._refused: list[bytes] = []
+
+    def read(self, key: bytes) -> State:
+        state = self._store.read(key)
+        self.last_read = key, state
+        return state
+
+    def read_many(self, keys: Sequence[bytes]) -> list[State | StoreError]:
+        return self._store.read_many(keys)
 
     def write(self, write: Write) -> Answer:
-        return self._store.write(_for_a_day(write))
+        before, self.written = self.written, True
+        try:
+            return self._store.write(_for_a_year(write))
+        except NotExecuted:
+            self.written = before
+            raise
 
     def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
-        return self._store.write_many([_for_a_day(write) for write in writes])
+        self.written = True
+        answers = self._store.write_many([_for_a_year(write) for write in writes])
+        self._refused += [write.key for write, answer in zip(writes, answers, strict=True) if answer == FULL]
+        return answers
+
+    def take_refused(self) -> list[bytes]:
+        """The keys of visitors who were full, since the last call."""
+        refused, self._refused = self._refused, []
+        return refused
 
 
-def _for_a_day(write: Write) -> Write:
-    alternatives = tuple(replace(one, ttl=max(one.ttl, DAY)) for one in write.alternatives)
+def _for_a_year(write: Write) -> Write:
+    alternatives = tuple(replace(one, ttl=max(one.ttl, _KEPT)) for one in write.alternatives)
     return replace(write, alternatives=alternatives)

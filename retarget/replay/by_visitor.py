@@ -21,7 +21,8 @@ from retarget.logs import Kind
 from retarget.policy import Policy
 from retarget.replay.by_store import StoreJudge
 from retarget.replay.figures import Denial, Denials
-from retarget.replay.meanings import Meaning, Meanings
+from retarget.replay.full import FullRules, FullTally
+from retarget.replay.meanings import Meaning, Meanings, labels_of
 from retarget.stores import MemoryStore
 from retarget.timelines import ACTIVITY, MOST_TIMELINES, SESSIONS, Opening, Rolling, Window
 
@@ -94,14 +95,19 @@ class _Prepared:
 
 
 class VisitorJudge:
-    """Judges a visitor by all their rows at once. `dropped` events found no room in a visitor who was full."""
+    """Judges a visitor by all their rows at once.
+
+    `dropped` events found no room in a visitor who was full; `full` counts such visitors.
+    """
 
     def __init__(self, policy: Policy, kinds: Sequence[Kind], labels: Sequence[str]) -> None:
         """`labels` are the names of the labels that the kinds carry. Raises InputError for an unusable kind."""
         self.kinds = kinds
         self.dropped = 0
+        self.full = FullTally()
         self._policy = policy
         self._plan = Plan(policy)
+        self._full_rules = FullRules(self._plan, labels_of(policy))
         self._meanings = Meanings(policy, labels)
         self._prepared = [self._prepare(kind) for kind in kinds]
         self.harmless = self._harmless()
@@ -171,10 +177,12 @@ class VisitorJudge:
 
     def _through_store(self, seconds: Sequence[int], kinds: Sequence[int]) -> Denials:
         """The same for a visitor with enough timelines to be full."""
-        judge = StoreJudge(self._policy, MemoryStore(), "")
+        judge = StoreJudge(self._policy, MemoryStore(), "", self._full_rules)
         rows = enumerate(zip(seconds, kinds, strict=True))
         answers = {place: judge.take("visitor", self._prepared[kind].meaning, at) for place, (at, kind) in rows}
-        self.dropped += judge.finish()
+        judge.finish()
+        self.dropped += judge.dropped
+        self.full.add(judge.full)
         return {place: why for place, why in answers.items() if why is not None}
 
     # -- preparing kinds
@@ -204,10 +212,16 @@ class VisitorJudge:
         return _Prepared(meaning, enters, limits, ad, only_limits=not others and not compiled.openings)
 
     def _harmless(self) -> int:
-        """The rows it takes to reach the lowest limit, if each enters its timeline at the greatest weight."""
+        """The rows it takes to reach the lowest limit, if each enters its timeline at the greatest weight.
+
+        At most those that cannot fill a visitor, if each enters as many timelines as any does.
+        """
         most = max((kind.enters.count(name) for kind in self._prepared for name in kind.enters), default=1)
         least = min((limits.least for kind in self._prepared for limits in kind.limits), default=1 << 31)
-        return -(-least // most) if all(kind.only_limits for kind in self._prepared) else 0
+        if not all(kind.only_limits for kind in self._prepared):
+            return 0
+        entered = max([1, *(len({*kind.enters}) for kind in self._prepared)])
+        return min(-(-least // most), _NEVER_FULL // entered)
 
 
 def _limit(clause: BoundClause) -> tuple[bytes, _Limit] | None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from retarget.engine import Reason, Verdict
 from retarget.logs import UNIT, Kind
+from retarget.replay.full import Fullness, FullTally
 from retarget.timelines import IMPRESSION
 
 Denial: TypeAlias = tuple[Reason, str]
@@ -28,6 +29,8 @@ Denials: TypeAlias = dict[int, Denial]
 def denial(verdict: Verdict) -> Denial:
     """Why this verdict denies; it must not be an eligible one."""
     assert not verdict  # noqa: S101 - it was denied
+    if verdict.reason == "full":  # the rule that a full visitor's verdict names suppressed nothing by itself
+        return "full", "full"
     return verdict.reason, verdict.rule or verdict.reason
 
 
@@ -122,6 +125,8 @@ class Replay:
     """Impressions without a visitor: served or suppressed by the policy's `on_unknown_visitor`."""
     dropped: int
     """Other events that were not recorded because their visitor was full."""
+    full: Fullness
+    """The visitors who became full, and the rules that make their timelines."""
     events: int
     """Rows of the log."""
     first: datetime | None
@@ -188,6 +193,7 @@ class Replay:
             "reached": self.reached,
             "unknown_visitors": self.unknown_visitors,
             "dropped": self.dropped,
+            "full": self.full.to_dict(),
             "events": self.events,
             "first": self.first.isoformat() if self.first else None,
             "last": self.last.isoformat() if self.last else None,
@@ -262,12 +268,14 @@ class Losses:
     visitors: Counter[tuple[int, int]] = field(default_factory=Counter)
     """(impressions in the log, impressions served) -> visitors, for visitors who lose any."""
     dropped: int = 0
+    full: FullTally = field(default_factory=FullTally)
 
     def add(self, other: Losses) -> None:
         for campaign, tally in other.tallies.items():
             self.tallies[campaign].add(tally)
         self.visitors.update(other.visitors)
         self.dropped += other.dropped
+        self.full.add(other.full)
 
 
 @dataclass(slots=True)

@@ -18,15 +18,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from retarget.engine import Plan
 from retarget.errors import InputError, LogError
 from retarget.logs import BATCH, UNIT, Log, LogKinds, LogOptions
-from retarget.policy import Policy, Rules, labels_in
+from retarget.policy import Policy, Rules
 from retarget.replay.by_store import StoreJudge
 from retarget.replay.figures import Denials, Frequency, Losses, Replay, Tally, VisitorLosses, denial
-from retarget.replay.meanings import Meanings, zone_named
+from retarget.replay.full import FullRules
+from retarget.replay.meanings import Meanings, labels_of, zone_named
 from retarget.replay.workers import losses as chunk_losses
 from retarget.replay.workers import visitor_losses
 from retarget.retargeter import Retargeter
@@ -88,7 +89,8 @@ def replay(
             count.in_memory(processes)
             return count.result(policy, time.perf_counter() - began, None)
         opened_store = open_store(store, _TIMEOUT)
-        judge = StoreJudge(replayed, opened_store, f"rt:replay-{secrets.token_hex(4)}:")
+        rules = FullRules(Plan(replayed), labels_of(policy))
+        judge = StoreJudge(replayed, opened_store, f"rt:replay-{secrets.token_hex(4)}:", rules)
         try:
             count.on_store(judge)
             seconds = time.perf_counter() - began
@@ -103,19 +105,6 @@ def replay(
 def open_log(options: LogOptions, policy: Policy) -> Log:
     """Open a log with only the labels that the policy asks about, as far as the log has them. Raises as `Log` does."""
     return Log(replace(options, labels=labels_of(policy), optional_labels=True))
-
-
-def labels_of(policy: Policy) -> tuple[str, ...]:
-    """The names of the labels by which the policy can tell two impressions of one campaign apart."""
-    kinds = {key.partition(":")[0]: None for key in policy.caps}
-    conditions = []
-    for rules in (*policy.campaign.values(), *([policy.defaults] if policy.defaults else [])):
-        conditions += [*chain.from_iterable(rules.audience), *rules.exclude]
-    if policy.annoyance and policy.annoyance.points:
-        kinds["channel"] = None
-    for condition in conditions:
-        kinds |= dict.fromkeys(labels_in(condition.subject or ""))
-    return tuple(kind for kind in kinds if kind != "campaign")
 
 
 def _replayed(policy: Policy, time_zone: str | None) -> Policy:
@@ -166,7 +155,8 @@ class _Count:
                 self._progressed(BATCH)
         for one in visitors.values():
             one.finish()
-        self.losses.dropped = judge.finish()
+        judge.finish()
+        self.losses.dropped, self.losses.full = judge.dropped, judge.full
         self._without_visitor()
 
     def _without_visitor(self) -> None:
@@ -219,6 +209,7 @@ class _Count:
             reached=sum(before.values()) - unreached,
             unknown_visitors=self.unknown,
             dropped=self.losses.dropped,
+            full=self.losses.full.figures(),
             events=self.log.count,
             first=min(moments, default=None),
             last=None if self.rows.last is None else _utc(self.rows.last),

@@ -23,6 +23,7 @@ from retarget.logs import Chunk, Kind
 from retarget.policy import Policy
 from retarget.replay.by_visitor import VisitorJudge
 from retarget.replay.figures import Denials, Losses, VisitorLosses
+from retarget.replay.full import FullTally
 
 _AHEAD = 2
 """Chunks that wait per process, so that no process waits for its next one."""
@@ -76,6 +77,7 @@ def _losses(chunk: Chunk, judge: VisitorJudge) -> Losses:
         if denials:
             visitor_losses(chunk, begin, end, denials, judge.kinds, losses).finish()
     losses.dropped, judge.dropped = judge.dropped, 0
+    losses.full, judge.full = judge.full, FullTally()
     return losses
 
 

@@ -32,7 +32,7 @@ from retarget import cli
 from retarget.cli.commands import app
 from retarget.engine import Reason
 from retarget.policy import Campaign, Policy, Rules
-from retarget.policy.lint.findings import RULES
+from retarget.policy.lint.finding import RULES
 from retarget.policy.models import Annoyance, Segment
 from retarget.timelines import Store
 

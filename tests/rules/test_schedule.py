@@ -5,9 +5,14 @@ Each example: a policy, what happened, a second, and the verdict then (tests/sup
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
+from tests.support.fixtures import Ads
 from tests.support.world import line_of
+
+DAY = 86_400
 
 
 @pytest.mark.parametrize(
@@ -77,3 +82,13 @@ def test_hours_over_midnight_on_certain_days() -> None:
     assert line_of(policy, "2026-03-06T02:00") == "hours: hours 22:00-02:00, again 2026-03-06 22:00:00"
     assert line_of(policy, "2026-03-06T23:59:59") == "yes"
     assert line_of(policy, "2026-03-07T00:00") == "days: days fri, again 2026-03-13 00:00:00"
+
+
+@pytest.mark.parametrize("end", ["2026-12-24", "20261224", "2026-W52-4", "2026W524"])
+def test_a_date_is_a_whole_day_in_every_form(ads: Ads, end: str) -> None:
+    """ISO 8601 writes a day in several forms: each as `end` includes that day, and each as `start` begins with it."""
+    shop = ads(f'[campaign.last]\nend = "{end}"\n[campaign.first]\nstart = "{end}"')
+    midnight = int(datetime(2026, 12, 24, tzinfo=UTC).timestamp())
+    assert shop.decide("v", now=midnight - 1).eligible == ("last",)
+    assert shop.decide("v", now=midnight + DAY - 1).eligible == ("last", "first")
+    assert shop.decide("v", now=midnight + DAY).eligible == ("first",)

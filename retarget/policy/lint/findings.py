@@ -3,38 +3,42 @@
 Rules:
 - A finding is true, or says for whom it is true. If that is not certain, there is no finding.
 - "Never binds" holds whatever has happened. "Never reached" holds for what the policy itself allows to be shown.
-- Labels of candidates and events of a log are unknown, not wrong: only likely misspellings are reported.
 - A fault of [defaults] is reported once, if every campaign that inherits the rule has it. An error that only some have
   is reported for each of them.
-- `bounds` decides what implies what, `scopes` who can be shown what; here it is worded.
+- `bounds` decides what implies what, `scopes` who can be shown what, `names` what is misspelled; here it is worded.
+- What can matter to a campaign, a condition or a name is looked up: no list of a policy is compared each with each.
 - Nothing here reads a clock.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from dataclasses import replace
+from functools import cache
 
 from retarget.policy.grammar import Cap, Condition, Duration, Span, labels_in
+from retarget.policy.lint import anchors
 from retarget.policy.lint.bounds import (
     SHORTEST,
     Bound,
+    Clauses,
     Dominance,
     Lookback,
     LookbackOf,
+    Topic,
     allows_twice,
     bounds_of,
     clause_implies,
     lookbacks,
     redundant_places,
+    topics,
 )
+from retarget.policy.lint.crowds import many_timelines
+from retarget.policy.lint.finding import RULES, Finding, make
+from retarget.policy.lint.names import unknown_labels, unknown_words
 from retarget.policy.lint.scopes import (
-    NEEDS_SHOWING,
     Scope,
-    circle_of,
+    circles_of,
     closed_clauses,
     flight_length,
     is_exact,
@@ -49,32 +53,6 @@ from retarget.policy.lint.scopes import (
     why_too_many,
 )
 from retarget.policy.models import Campaign, PolicyModel, Rules, threshold_lists
-from retarget.timelines import IMPRESSION
-
-Severity: TypeAlias = Literal["error", "warning", "remark"]
-
-RULES: dict[str, tuple[Severity, str]] = {
-    "nobody": ("error", "an audience or a segment that nobody can enter"),
-    "circle": ("error", "a campaign that can only be shown after it has been shown"),
-    "never-open": ("error", "a flight during which its hours and days are never open"),
-    "closed-at-home": ("warning", "a flight with exact times, never open in the policy's time zone"),
-    "never-binds": ("warning", "a rule that another rule implies"),
-    "never-reached": ("warning", "a limit or a count above what other rules allow"),
-    "twice": ("warning", "the same rule twice"),
-    "too-heavy": ("warning", "a channel whose points exceed a threshold"),
-    "hidden-segment": ("warning", "a segment whose visitors are all in an earlier one"),
-    "beyond-retention": ("warning", "a window that looks back further than retention"),
-    "unknown-label": ("warning", "a label that no campaign carries, spelled like one that is carried"),
-    "unknown-campaign": ("warning", "a subject that is not a campaign, spelled like one that is"),
-    "back-to-back": ("remark", "a calendar cap that can be used up just before its period ends and again just after"),
-    "from-candidate": ("remark", "a template that only the candidate can fill"),
-    "unknown-event": ("remark", "an event spelled like another one, or missing from the log"),
-    "always-open": ("remark", "hours or days that exclude nothing"),
-}
-"""The rules by id: their severity, and what they find."""
-
-WELL_KNOWN = {IMPRESSION, "click", "conversion", "visit", "purchase", "signup", "dismiss", "open", "unsubscribe"}
-"""Event names that are never taken for a misspelling."""
 
 _STARTS = {
     "hour": "the full hour",
@@ -83,22 +61,7 @@ _STARTS = {
     "month": "the start of the month",
 }
 _ROLLING = {"hour": "hour", "day": "day", "week": "7 days", "month": "30 days"}
-_ON_CAMPAIGNS = (*NEEDS_SHOWING, "conversion", "dismiss")
 _REMOVE = "remove it, or make it the stricter one"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One unsound thing in a policy: where, what is wrong, and what would be right. `rule` is a key of `RULES`."""
-
-    severity: Severity
-    place: str
-    text: str
-    cure: str
-    rule: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.severity} {self.place}: {self.text}; {self.cure}"
 
 
 def findings(policy: PolicyModel, *, events: Collection[str] = (), labels: Collection[str] = ()) -> list[Finding]:
@@ -108,22 +71,29 @@ def findings(policy: PolicyModel, *, events: Collection[str] = (), labels: Colle
     """
     scopes = {scope.id: scope for scope in scopes_of(policy)}
     shown = showable(scopes, policy)
+    circles = circles_of(scopes, shown)
     by_rule: dict[tuple[str, str], dict[str, Finding]] = {}
     for scope in scopes.values():
-        for finding in _of_scope(policy, scope, scopes, shown, labels):
+        for finding in _of_scope(policy, scope, scopes, shown, circles, labels):
             by_rule.setdefault((finding.rule, finding.place), {}).setdefault(scope.id, finding)
     found = [finding for same in by_rule.values() for finding in _once(same, scopes)]
-    found += _of_labels(policy, scopes)
-    found += _of_thresholds(policy, scopes)
+    uncapped = _any_uncapped(scopes)
+
+    @cache
+    def is_open(unit: str) -> bool:
+        return any(scope.is_open_across(unit, policy.week_start) for scope in scopes.values())
+
+    found += _of_labels(policy, is_open, labels, uncapped=uncapped)
+    found += _of_thresholds(policy, is_open, uncapped=uncapped)
     found += _of_segments(policy, scopes, shown, labels)
+    found += anchors.of_policy(policy, scopes, shown)
+    found += many_timelines(policy, scopes, uncapped=uncapped)
+    caps, conditions = _written(policy)
+    conditions += _anchors([*caps, *conditions])
     found += _beyond_retention(policy)
-    found += _unknown_labels(policy, labels)
-    found += _unknown_words(policy, events)
+    found += unknown_labels(policy, conditions, labels)
+    found += unknown_words(policy, conditions, events)
     return sorted(set(found), key=lambda finding: (finding.place, list(RULES).index(finding.rule), finding.text))
-
-
-def _finding(rule: str, place: str, text: str, cure: str) -> Finding:
-    return Finding(RULES[rule][0], place, text, cure, rule)
 
 
 def _redundant_bounds(redundant: dict[str, tuple[Bound, Dominance]]) -> Iterator[Finding]:
@@ -131,15 +101,15 @@ def _redundant_bounds(redundant: dict[str, tuple[Bound, Dominance]]) -> Iterator
         because = f"{other.place} {other.text!r}"
         same_list = place.rpartition("[")[0] == other.place.rpartition("[")[0]
         if same_list and (other.limit, other.window) == (bound.limit, bound.window):
-            yield _finding("twice", place, f"{bound.text!r} repeats {because}", "remove one of them")
+            yield make("twice", place, f"{bound.text!r} repeats {because}", "remove one of them")
         elif always:
             text = f"{bound.text!r} never binds{other.note}: {because} blocks whenever it would"
-            yield _finding("never-binds", place, text, _REMOVE)
+            yield make("never-binds", place, text, _REMOVE)
         else:
             text = f"{bound.text!r} is never reached{other.note}: {because} allows at most {allowed} in that time"
             if other.window.kind in SHORTEST:
                 text += ", for a visitor who stays in one time zone"
-            yield _finding("never-reached", place, text, _REMOVE)
+            yield make("never-reached", place, text, _REMOVE)
 
 
 def _back_to_back(
@@ -151,7 +121,7 @@ def _back_to_back(
         if unit in _STARTS and bound.place not in redundant and allows_twice(bound, others) and is_open(unit):
             text = f"{bound.text!r} starts over at {_STARTS[unit]}: {2 * bound.limit} are possible within minutes"
             cure = f'add a rolling cap such as "{bound.limit} per {_ROLLING[unit]}", or a gap'
-            yield _finding("back-to-back", bound.place, text, cure)
+            yield make("back-to-back", bound.place, text, cure)
 
 
 def _once(same: dict[str, Finding], scopes: dict[str, Scope]) -> Iterator[Finding]:
@@ -174,13 +144,19 @@ def _once(same: dict[str, Finding], scopes: dict[str, Scope]) -> Iterator[Findin
 
 
 def _of_scope(
-    policy: PolicyModel, scope: Scope, scopes: dict[str, Scope], shown: Collection[str], labels: Collection[str]
+    policy: PolicyModel,
+    scope: Scope,
+    scopes: dict[str, Scope],
+    shown: Collection[str],
+    circles: dict[str, list[str]],
+    labels: Collection[str],
 ) -> Iterator[Finding]:
     yield from _caps(policy, scope)
-    yield from _audience(scope, scopes, shown)
+    yield from _audience(scope, scopes, shown, circles.get(scope.id, []))
     yield from _exclude(scope, scopes)
     yield from _clock(policy, scope)
     yield from _templates(scope, labels)
+    yield from anchors.of_scope(scope, scopes, shown)
     yield from _long_flight(policy, scope)
 
 
@@ -205,7 +181,7 @@ def _exclude(scope: Scope, scopes: dict[str, Scope]) -> Iterator[Finding]:
     for place, (condition,) in clauses:
         too_many = why_too_many(condition, scope.lookback, scopes)
         if too_many and all(finding.place != place for finding in redundant):
-            yield _finding("never-reached", place, f"{too_many}, so it never blocks", "lower the count")
+            yield make("never-reached", place, f"{too_many}, so it never blocks", "lower the count")
 
 
 def _clock(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
@@ -216,33 +192,37 @@ def _clock(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
         when = " and ".join(repr(times.text) for times in (rules.hours, rules.days) if times)
         text = f"the flight from {rules.start} to {rules.end} never overlaps {when}"
         if is_exact(rules):
-            yield _finding("closed-at-home", place, f"{text} in {policy.timezone}", "change one of them")
+            yield make("closed-at-home", place, f"{text} in {policy.timezone}", "change one of them")
         else:
-            yield _finding("never-open", place, f"{text}, so it is never shown", "change one of them")
+            yield make("never-open", place, f"{text}, so it is never shown", "change one of them")
     for key, times, whole in (
         ("hours", rules.hours, rules.hours and is_whole_day(rules.hours.spans)),
         ("days", rules.days, rules.days and len(rules.days.days) == 7),
     ):
         if times and whole and key not in scope.overrides:  # overriding a default, it lifts that one
-            yield _finding("always-open", scope.place(key), f"{times.text!r} excludes nothing", "remove it")
+            yield make("always-open", scope.place(key), f"{times.text!r} excludes nothing", "remove it")
 
 
 def _templates(scope: Scope, labels: Collection[str]) -> Iterator[Finding]:
     places = _numbered(scope.place("audience"), scope.rules.audience)
     places += _numbered(scope.place("exclude"), [(condition,) for condition in scope.rules.exclude])
+    known = {"campaign", *scope.rules.labels, *labels}
     for place, clause in places:
-        yield from _unfilled(place, clause, {"campaign", *scope.rules.labels, *labels})
+        yield from _unfilled(place, clause, known)
+    for index, cap in enumerate(scope.rules.caps):
+        yield from _unfilled(f"{scope.place('caps')}[{index}]", [cap], known)
 
 
-def _unfilled(place: str, clause: tuple[Condition, ...], known: Collection[str]) -> Iterator[Finding]:
-    for condition in clause:
-        for kind in labels_in(condition.subject or ""):
+def _unfilled(place: str, rules: Iterable[Condition | Cap], known: Collection[str]) -> Iterator[Finding]:
+    """Labels that only a candidate can have, in a subject and in that of the event at which a window begins."""
+    for rule in rules:
+        subject = rule.subject if isinstance(rule, Condition) else None
+        for kind in dict.fromkeys(kind for named in rule.subjects for kind in labels_in(named)):
             if kind not in known:
-                text = (
-                    f"{condition.text!r} holds only if the candidate carries a label {kind!r}: no campaign supplies it"
-                )
+                what = "holds" if kind in labels_in(subject or "") else "begins at that event"
+                text = f"{rule.text!r} {what} only if the candidate carries a label {kind!r}: no campaign supplies it"
                 cure = f"pass it with each candidate, or add {kind!r} to labels"
-                yield _finding("from-candidate", place, text, cure)
+                yield make("from-candidate", place, text, cure)
 
 
 def _long_flight(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
@@ -258,7 +238,7 @@ def _long_flight(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
         if span.period == "flight":
             text = f"the flight from {rules.start} to {rules.end} is longer than retention ({retention.text!r}), "
             text += f"so {written!r} does not count all of it"
-            yield _finding("beyond-retention", place, text, "raise retention to the length of the flight")
+            yield make("beyond-retention", place, text, "raise retention to the length of the flight")
 
 
 # ---- Audiences -------------------------------------------------------------------------------------------------------
@@ -281,34 +261,37 @@ def _redundant_clauses(
     clauses: list[tuple[str, tuple[Condition, ...]]], lookback: LookbackOf, *, any_of: bool = False
 ) -> Iterator[Finding]:
     """Clauses that another clause makes redundant, in a list of which all must hold or, with `any_of`, only one."""
+    listed = Clauses(clause for _, clause in clauses)
     for index, (place, clause) in enumerate(clauses):
-        for position, (other_place, other) in enumerate(clauses):
+        for position in listed.implied_by(clause) if any_of else listed.implying(clause):
+            if position == index:
+                continue
+            other_place, other = clauses[position]
             weak, strong = (other, clause) if any_of else (clause, other)
             same = clause_implies(weak, strong, lookback)
-            if position == index or not clause_implies(strong, weak, lookback) or (same and position > index):
+            if not clause_implies(strong, weak, lookback) or (same and position > index):
                 continue
             if same:
                 text = f"{_quoted(clause)} repeats {other_place} {_quoted(other)}"
-                yield _finding("twice", place, text, "remove one of them")
+                yield make("twice", place, text, "remove one of them")
             else:
                 text = f"{_quoted(clause)} never binds: {other_place} {_quoted(other)} decides whenever it would"
-                yield _finding("never-binds", place, text, _REMOVE)
+                yield make("never-binds", place, text, _REMOVE)
             break
 
 
-def _audience(scope: Scope, scopes: dict[str, Scope], shown: Collection[str]) -> Iterator[Finding]:
+def _audience(scope: Scope, scopes: dict[str, Scope], shown: Collection[str], circle: list[str]) -> Iterator[Finding]:
     clauses = _numbered(scope.place("audience"), scope.audience)
     yield from _redundant_clauses(clauses, scope.lookback)
     for place, clause in clauses:
         yield from _redundant_clauses(_apart(place, clause), scope.lookback, any_of=True)
     for (place, clause), reason in zip(clauses, closed_clauses(scope, scopes, shown), strict=True):
         waits = reason and any(needs(condition, scopes, shown) for condition in clause)
-        circle = circle_of(scope, scopes, shown) if waits else []
-        if reason and circle:
+        if reason and waits and circle:
             text = f"nobody can enter: {' needs '.join(circle)} to be shown first"
-            yield _finding("circle", place, text, "start the journey with a campaign that needs none of these")
+            yield make("circle", place, text, "start the journey with a campaign that needs none of these")
         elif reason:
-            yield _finding("nobody", place, f"nobody can enter: {reason}", "relax one of them")
+            yield make("nobody", place, f"nobody can enter: {reason}", "relax one of them")
 
 
 # ---- Label caps, thresholds, segments --------------------------------------------------------------------------------
@@ -319,7 +302,10 @@ def _any_uncapped(scopes: dict[str, Scope]) -> bool:
     return any(scope.rules.counts and not scope.rules.obeys for scope in scopes.values())
 
 
-def _of_labels(policy: PolicyModel, scopes: dict[str, Scope]) -> Iterator[Finding]:
+def _of_labels(
+    policy: PolicyModel, is_open: Callable[[str], bool], labels: Collection[str], *, uncapped: bool
+) -> Iterator[Finding]:
+    carried = {kind for campaign in policy.campaign.values() for kind in campaign.labels}.union(labels)
     lookback = lookbacks(policy.retention.seconds, Lookback("flight", policy.retention.seconds))
     for key, caps in policy.caps.items():
         kind, _, value = key.partition(":")
@@ -328,36 +314,28 @@ def _of_labels(policy: PolicyModel, scopes: dict[str, Scope]) -> Iterator[Findin
             above = bounds_of(f"caps.{kind}", policy.caps.get(kind, []), lookback)
         points = policy.annoyance.points.get(value, 1) if policy.annoyance and value and kind == "channel" else 1
         thresholds = thresholds_of(policy, lookback, points)
-        redundant = redundant_places(group, above, thresholds, always=_any_uncapped(scopes))
+        redundant = redundant_places(group, above, thresholds, always=uncapped)
         yield from _redundant_bounds(redundant)
+        for index, cap in enumerate(caps):
+            yield from _unfilled(f"caps.{key}[{index}]", [cap], {"campaign", kind, *carried})
         others = [*group, *above, *(bound for threshold in thresholds for bound in threshold)]
-        yield from _back_to_back(group, others, lambda unit: _any_open_across(policy, scopes, unit), redundant)
+        yield from _back_to_back(group, others, is_open, redundant)
 
 
-def _any_open_across(policy: PolicyModel, scopes: dict[str, Scope], unit: str) -> bool:
-    return any(scope.is_open_across(unit, policy.week_start) for scope in scopes.values())
-
-
-def _of_thresholds(policy: PolicyModel, scopes: dict[str, Scope]) -> Iterator[Finding]:
+def _of_thresholds(policy: PolicyModel, is_open: Callable[[str], bool], *, uncapped: bool) -> Iterator[Finding]:
     lists, lookback = threshold_lists(policy), lookbacks(policy.retention.seconds)
     for place, caps in lists.items():
         group = bounds_of(place, caps, lookback, points=True)
-        redundant = redundant_places(group, [], [], always=len(lists) > 1 or _any_uncapped(scopes))
+        redundant = redundant_places(group, [], [], always=len(lists) > 1 or uncapped)
         yield from _redundant_bounds(redundant)
-        yield from _back_to_back(group, group, lambda unit: _any_open_across(policy, scopes, unit), redundant)
-    carried = {scope.rules.labels.get("channel") for scope in scopes.values()}
-    for channel, points in policy.annoyance.points.items() if policy.annoyance else ():
-        exceeded = [(place, cap) for place, caps in lists.items() for cap in caps if cap.limit < points]
-        if exceeded and channel not in carried:  # if a campaign carries it, the policy does not load
-            place, cap = exceeded[0]
-            text = f"one impression costs {points} points, more than {place} {cap.text!r} ever allows"
-            yield _finding("too-heavy", f"annoyance.points.{channel}", text, "lower the points or raise the threshold")
+        yield from _back_to_back(group, group, is_open, redundant)
 
 
 def _of_segments(
     policy: PolicyModel, scopes: dict[str, Scope], shown: Collection[str], labels: Collection[str]
 ) -> Iterator[Finding]:
-    lookback, earlier = lookbacks(policy.retention.seconds), dict[str, list[tuple[Condition, ...]]]()
+    lookback = lookbacks(policy.retention.seconds)
+    earlier: dict[Topic, dict[str, list[tuple[Condition, ...]]]] = {}
     scopes = {id_: scope for id_, scope in scopes.items() if id_ in policy.campaign}  # {campaign} may be any of them
     carried = {kind for campaign in policy.campaign.values() for kind in campaign.labels}
     for name, segment in policy.annoyance.segment.items() if policy.annoyance else ():
@@ -369,14 +347,17 @@ def _of_segments(
             reasons = [why_impossible(condition, lookback, scopes, shown, {}) for condition in clause]
             if all(reasons):
                 text = f"nobody is in this segment: {'; '.join(reason for reason in reasons if reason)}"
-                yield _finding("nobody", place, text, "relax it, or remove the segment")
-        for other, who in earlier.items():
+                yield make("nobody", place, text, "relax it, or remove the segment")
+        asked = (topic for clause in segment.who for condition in clause for topic in topics(condition))
+        wider = {other: who for topic in asked for other, who in earlier.get(topic, {}).items()}
+        for other, who in wider.items():
             if all(any(clause_implies(clause, wide, lookback) for clause in segment.who) for wide in who):
                 text = f"every visitor in {name!r} is in {other!r}, which comes first, so its threshold never applies"
                 cure = f"put it first, or narrow {other!r}"
-                yield _finding("hidden-segment", f"annoyance.segment.{name}", text, cure)
+                yield make("hidden-segment", f"annoyance.segment.{name}", text, cure)
                 break
-        earlier[name] = segment.who
+        for condition in segment.who[0]:
+            earlier.setdefault((condition.event, condition.subject), {})[name] = segment.who
 
 
 # ---- Names and windows -----------------------------------------------------------------------------------------------
@@ -401,6 +382,15 @@ def _written(policy: PolicyModel) -> tuple[list[tuple[str, Cap | Duration]], lis
     return caps, [(place, condition) for place, clause in clauses for condition in clause]
 
 
+def _anchors(rules: Iterable[tuple[str, Cap | Condition | Duration]]) -> list[tuple[str, Condition]]:
+    """The events at which windows begin, each as a condition with the text of its rule, and its place."""
+    found = []
+    for place, rule in rules:
+        if not isinstance(rule, Duration) and rule.window and rule.window.event:
+            found.append((place, Condition(rule.text, 1, rule.window.event, rule.window.subject, None)))
+    return found
+
+
 def _beyond_retention(policy: PolicyModel) -> Iterator[Finding]:
     caps, conditions = _written(policy)
     shortest = {"hour": 3_600, **SHORTEST}
@@ -410,65 +400,4 @@ def _beyond_retention(policy: PolicyModel) -> Iterator[Finding]:
         if seconds > policy.retention.seconds:
             text = f"{rule.text!r} looks back further than retention, {policy.retention.text!r}"
             cure = "shorten the window, or raise retention: the window's events are kept in either case"
-            yield _finding("beyond-retention", place, text, cure)
-
-
-def _near(word: str, known: Iterable[str]) -> str | None:
-    """The known word that this one is probably a misspelling of. A word that differs only in digits is intended."""
-    others = [other for other in known if other != word]
-    same = [other for other in others if other.casefold() == word.casefold()]
-    near = next(iter(same or difflib.get_close_matches(word, others, n=1, cutoff=0.85)), None)
-    digits = str.maketrans("", "", "0123456789")
-    return None if near is not None and near.translate(digits) == word.translate(digits) else near
-
-
-def _unknown_labels(policy: PolicyModel, labels: Collection[str]) -> Iterator[Finding]:
-    """Labels that no campaign carries. A candidate may carry any label, so only likely misspellings are reported."""
-    carried: dict[str, set[str]] = {kind: set() for kind in labels}
-    for campaign in policy.campaign.values():
-        for kind, value in campaign.labels.items():
-            carried.setdefault(kind, set()).add(value)
-    filled = {kind for _, condition in _written(policy)[1] for kind in labels_in(condition.subject or "")}
-    capped = {key.partition(":")[0] for key in policy.caps}
-    for key in policy.caps:
-        kind, _, value = key.partition(":")
-        meant = _near(kind, carried.keys() - capped) if kind not in carried else None
-        if kind not in carried and kind not in filled and (meant or labels):
-            nor = ", nor does the log" if labels else ""
-            cure = f"did you mean {meant!r}?" if meant else "check the name, or pass it with each candidate"
-            yield _finding("unknown-label", f"caps.{key}", f"no campaign carries a label {kind!r}{nor}", cure)
-        rest = {other for other in carried.get(kind, ()) if f"{kind}:{other}" not in policy.caps}
-        yield from _misspelt_value(f"caps.{key}", kind, value, carried.get(kind, set()), rest)
-    points = policy.annoyance.points if policy.annoyance else {}
-    channels = carried.get("channel", set())
-    for channel in points:
-        yield from _misspelt_value(
-            f"annoyance.points.{channel}", "channel", channel, channels, channels - points.keys()
-        )
-
-
-def _misspelt_value(place: str, kind: str, value: str, carried: set[str], rest: set[str]) -> Iterator[Finding]:
-    meant = _near(value, rest) if value and value not in carried else None
-    if meant:
-        yield _finding("unknown-label", place, f"no campaign carries the {kind} {value!r}", f"did you mean {meant!r}?")
-
-
-def _unknown_words(policy: PolicyModel, events: Collection[str]) -> Iterator[Finding]:
-    _, conditions = _written(policy)
-    used = Counter(condition.event for _, condition in conditions)
-    for place, condition in conditions:
-        event, subject = condition.event, condition.subject
-        if events and event not in events and event != IMPRESSION:
-            near = _near(event, events)
-            cure = f"did you mean {near!r}?" if near else "check the name, and that it is recorded"
-            yield _finding("unknown-event", place, f"{condition.text!r}: the log has no event {event!r}", cure)
-        elif not events and used[event] == 1 and event not in WELL_KNOWN:
-            near = _near(event, WELL_KNOWN | used.keys())
-            if near:
-                text = f"{condition.text!r}: no other rule names an event {event!r}"
-                yield _finding("unknown-event", place, text, f"did you mean {near!r}?")
-        if event in _ON_CAMPAIGNS and subject and subject not in policy.campaign and not set(subject) & set(":{"):
-            near = _near(subject, policy.campaign)
-            if near:
-                text = f"{condition.text!r}: there is no campaign {subject!r}"
-                yield _finding("unknown-campaign", place, text, f"did you mean {near!r}?")
+            yield make("beyond-retention", place, text, cure)

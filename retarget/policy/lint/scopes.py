@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from retarget.policy.grammar import NOMINAL, Condition
@@ -20,10 +21,14 @@ from retarget.policy.lint.bounds import (
     Bound,
     Lookback,
     LookbackOf,
+    Topic,
     allowed_within,
     bounds_of,
+    counts_nothing,
     implies,
     lookbacks,
+    named,
+    topics,
 )
 from retarget.policy.models import Campaign, PolicyModel, threshold_lists
 from retarget.timelines import DAY, IMPRESSION, Days, Hours, LocalTime, Opening, end_instant, in_spans, instant
@@ -85,17 +90,15 @@ def scopes_of(policy: PolicyModel) -> list[Scope]:
         if rules is not None:
             audience = [tuple(_named(condition, id_) for condition in clause) for clause in rules.audience]
             exclude = [_named(condition, id_) for condition in rules.exclude]
-            lookback = lookbacks(policy.retention.seconds, _flight(rules, policy.retention.seconds))
+            lookback = lookbacks(policy.retention.seconds, _flight(rules, policy.retention.seconds), id_)
             inherits, overrides = frozenset(given - own), frozenset(given & own)
             scopes.append(Scope(id_, rules, inherits, overrides, lookback, audience, exclude))
     return scopes
 
 
 def _named(condition: Condition, campaign: str) -> Condition:
-    """The condition with `{campaign}` filled in: unlike other labels, no candidate can carry another value for it."""
-    if condition.subject is None:
-        return condition
-    return replace(condition, subject=condition.subject.replace("{campaign}", campaign))
+    """The condition with `{campaign}` filled in; in its window that is done by its lookback."""
+    return replace(condition, subject=named((condition.event, condition.subject), campaign)[1])
 
 
 def _flight(rules: Campaign, retention: int) -> Lookback | None:
@@ -118,11 +121,10 @@ def flight_length(start: LocalTime, end: LocalTime) -> int:
 def label_bounds(policy: PolicyModel, scope: Scope) -> list[Bound]:
     """The bounds of the label caps that count the campaign's impressions."""
     bounds: list[Bound] = []
-    for key, caps in policy.caps.items() if scope.rules.counts else ():
-        kind, _, value = key.partition(":")
-        if kind in scope.rules.labels and value in ("", scope.rules.labels[kind]):
-            note = f" for {kind} {scope.rules.labels[kind]!r}"
-            bounds += bounds_of(f"caps.{key}", caps, scope.lookback, note=note)
+    for kind, value in scope.rules.labels.items() if scope.rules.counts else ():
+        for key in (kind, f"{kind}:{value}"):
+            caps = policy.caps.get(key, [])
+            bounds += bounds_of(f"caps.{key}", caps, scope.lookback, note=f" for {kind} {value!r}")
     return bounds
 
 
@@ -186,17 +188,32 @@ def why_too_many(condition: Condition, lookback: LookbackOf, scopes: dict[str, S
     return None
 
 
+Blocks: TypeAlias = dict[Topic, list[tuple[str, Condition]]]
+"""Exclusions with their places, by what they ask."""
+
+
+def blocks_of(scope: Scope) -> Blocks:
+    """The campaign's exclusions."""
+    blocks: Blocks = {}
+    for index, condition in enumerate(scope.exclude):
+        found = blocks.setdefault((condition.event, condition.subject), [])
+        found.append((f"{scope.place('exclude')}[{index}]", condition))
+    return blocks
+
+
 def why_impossible(
     condition: Condition,
     lookback: LookbackOf,
     scopes: dict[str, Scope],
     shown: Collection[str],
-    blocks: dict[str, Condition],
+    blocks: Blocks,
 ) -> str | None:
     """Why the condition can never hold, or never without an exclusion blocking; None if it can."""
-    for place, block in blocks.items():
+    for place, block in (found for topic in topics(condition) for found in blocks.get(topic, ())):
         if implies(condition, block, lookback):
             return f"every visitor who meets {condition.text!r} is blocked by {place} {block.text!r}"
+    if condition.event != IMPRESSION and counts_nothing(topics(condition)[0], lookback(condition.window)):
+        return f"{condition.text!r} counts nothing: its window begins at the newest of what it counts"
     if needs(condition, scopes, shown):
         return f"{condition.text!r} needs {condition.subject!r}, which can never be shown"
     return why_too_many(condition, lookback, scopes)
@@ -204,8 +221,13 @@ def why_impossible(
 
 def needs(condition: Condition, scopes: dict[str, Scope], shown: Collection[str]) -> str | None:
     """The campaign that must have been shown for the condition to hold and cannot be shown; None if there is none."""
-    subject = condition.subject
-    return subject if condition.event in NEEDS_SHOWING and subject in scopes and subject not in shown else None
+    return condition.subject if never_happens((condition.event, condition.subject), scopes, shown) else None
+
+
+def never_happens(topic: Topic, scopes: dict[str, Scope], shown: Collection[str]) -> bool:
+    """Whether it is an event that a campaign can only have once it has been shown, of one that cannot be."""
+    event, subject = topic
+    return event in NEEDS_SHOWING and subject in scopes and subject not in shown
 
 
 def showable(scopes: dict[str, Scope], policy: PolicyModel) -> set[str]:
@@ -229,22 +251,86 @@ def showable(scopes: dict[str, Scope], policy: PolicyModel) -> set[str]:
 
 def closed_clauses(scope: Scope, scopes: dict[str, Scope], shown: Collection[str]) -> Iterator[str]:
     """For each clause of the audience, why no visitor can meet it; empty text if one can."""
-    blocks = {f"{scope.place('exclude')}[{index}]": condition for index, condition in enumerate(scope.exclude)}
+    blocks = blocks_of(scope) if scope.audience else {}
     for clause in scope.audience:
         reasons = [why_impossible(condition, scope.lookback, scopes, shown, blocks) for condition in clause]
         yield "; ".join(dict.fromkeys(reason for reason in reasons if reason)) if all(reasons) else ""
 
 
-def circle_of(scope: Scope, scopes: dict[str, Scope], shown: Collection[str]) -> list[str]:
-    """The shortest path from a campaign back to itself, each needing the next; empty if there is none."""
-    paths = [[scope.id]]
+_MOST_IN_CIRCLE = 20
+"""In larger groups of campaigns that need each other no shortest circle is searched for."""
+
+
+def circles_of(scopes: dict[str, Scope], shown: Collection[str]) -> dict[str, list[str]]:
+    """For each campaign that can only be shown after it has been shown, a path from it back to it.
+
+    In a path each campaign needs the next; a long one is cut short.
+    """
+    needed = {
+        id_: list(dict.fromkeys(need for c in _asked(scope) if (need := needs(c, scopes, shown))))
+        for id_, scope in scopes.items()
+        if id_ not in shown
+    }
+    paths = {}
+    for group in _groups(needed):
+        for id_ in group:
+            inside = [need for need in needed[id_] if need in group]
+            if len(group) <= _MOST_IN_CIRCLE and inside:
+                paths[id_] = _circle(id_, {member: needed[member] for member in group})
+            elif inside:
+                paths[id_] = [id_, inside[0], "...", id_]
+    return paths
+
+
+def _asked(scope: Scope) -> Iterator[Condition]:
+    return (condition for clause in scope.audience for condition in clause)
+
+
+def _circle(start: str, needed: dict[str, list[str]]) -> list[str]:
+    """The shortest path from a campaign back to itself, among these."""
+    paths = [[start]]
     seen: set[str] = set()
     for path in paths:
-        for condition in (c for clause in scopes[path[-1]].audience for c in clause):
-            needed = needs(condition, scopes, shown)
-            if needed == scope.id:
-                return [*path, needed]
-            if needed and needed not in seen:
-                seen.add(needed)
-                paths.append([*path, needed])
+        for need in needed[path[-1]]:
+            if need == start:
+                return [*path, need]
+            if need in needed and need not in seen:
+                seen.add(need)
+                paths.append([*path, need])
     return []
+
+
+def _groups(needed: dict[str, list[str]]) -> list[set[str]]:
+    """The campaigns that need each other, directly or not: strongly connected components, by Tarjan's algorithm.
+
+    Without recursion: a journey may be longer than Python's stack.
+    """
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    waiting: dict[str, None] = {}
+    groups: list[set[str]] = []
+    for start in needed:
+        work = [(start, iter(needed[start]))] if start not in number else []
+        while work:
+            id_, rest = work[-1]
+            if id_ not in number:
+                number[id_] = lowest[id_] = len(number)
+                waiting[id_] = None
+            for need in rest:
+                if need not in needed:
+                    continue
+                if need not in number:
+                    work.append((need, iter(needed[need])))
+                    break
+                if need in waiting:
+                    lowest[id_] = min(lowest[id_], number[need])
+            else:
+                work.pop()
+                if work:
+                    lowest[work[-1][0]] = min(lowest[work[-1][0]], lowest[id_])
+                if lowest[id_] == number[id_]:
+                    group: set[str] = set()
+                    while id_ not in group:
+                        group.add(waiting.popitem()[0])
+                    groups.append(group)
+    return groups

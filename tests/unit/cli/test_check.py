@@ -23,7 +23,7 @@ def test_check_of_a_sound_policy(run: Run, policy: Path) -> None:
         ('[campaign.c]\nhours = "00:00-24:00"', 0, "1 remark", "remark campaign.c.hours"),
         ('[campaign.c]\ncaps = ["2 per day", "2 per day", "2 per day"]', 1, "2 warnings", "warning campaign.c.caps[1]"),
         ('[campaign.c]\naudience = ["click c"]', 2, "1 error", "error campaign.c.audience[0]"),
-        ('[campaign.c]\ncaps = ["3 per fortnight"]', 2, "1 error", "error campaign.c.caps[0]: "),
+        ('[campaign.c]\ncaps = ["3 per fortnight"]', 2, "1 error", "error campaign.c.caps[0] (refused)"),
         ("[campaign.c", 2, "1 error", "error not valid TOML: "),
         (None, 2, "1 error", "error [Errno 2] No such file or directory"),
     ],
@@ -61,13 +61,33 @@ def test_check_is_what_the_library_finds(run: Run, tmp_path: Path) -> None:
 
 
 def test_check_of_a_policy_that_does_not_load_as_json(run: Run, tmp_path: Path) -> None:
-    """Every problem of a policy that does not load is a separate error."""
+    """Every problem of a policy that does not load is a separate error, with its place."""
     path = tmp_path / "policy.toml"
-    path.write_text('[campaign.c]\ncaps = ["3 per fortnight"]\ngaps = "2 hours"')
+    path.write_text('colour = 3\n[campaign.c]\ncaps = ["3 per fortnight"]\ngaps = "2 hours"')
     ran = run("check", path, "--json", "-")
     written = json.loads(ran.out)
-    assert (ran.code, written["errors"]) == (2, 2)
+    assert (ran.code, written["errors"]) == (2, 3)
     assert all(one["severity"] == "error" and str(path) not in one["text"] for one in written["findings"])
+    assert {one["place"] for one in written["findings"]} == {"colour", "campaign.c.caps[0]", "campaign.c.gaps"}
+    assert not any(one["text"].startswith(one["place"]) for one in written["findings"])
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "rest"),
+    [
+        ("[campaign.c", "", "not valid TOML: "),
+        ("[campaign.c]\nstart = 2026-12-01\nend = 2026-11-01", "campaign.c", "the flight ends (2026-11-01)"),
+        ("timezone = 'Mars'", "timezone", "'Mars' is not a known"),
+        ("[annoyance]\nthreshold = []", "annoyance.threshold", "List should have"),
+    ],
+)
+def test_the_place_of_a_problem(run: Run, tmp_path: Path, text: str, place: str, rest: str) -> None:
+    """The place is apart from the text; what concerns the file as a whole has none."""
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    (found,) = json.loads(run("check", path, "--json", "-").out)["findings"]
+    assert found["place"] == place
+    assert found["text"].startswith(rest)
 
 
 def test_check_against_a_log(run: Run, tmp_path: Path) -> None:

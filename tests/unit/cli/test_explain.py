@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from retarget.cli.explain import relative
+from retarget.operate import Explanation
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
+from retarget.timelines import MOST_TIMELINES
 from tests.support.commands import JOURNEY, MONDAY, Run, lines_of
 
 
@@ -35,6 +37,33 @@ def test_explain(run: Run, url: str, journey: Path) -> None:
         "invited not without a new event audience: 2 click brand within 7 days (seen 0 of 2)",
         "over no longer end 2026-10-01",
     ]
+
+
+def test_a_visitor_who_is_full(run: Run, url: str, tmp_path: Path) -> None:
+    """What is remembered leaves no room: nothing may be shown until it expires."""
+    text = '[defaults]\ncaps = ["1 per lifetime"]\n[campaign.c]\n'
+    policy = tmp_path / "policy.toml"
+    policy.write_text(text)
+    with Retargeter(Policy.from_text(text), url, prefix="full:", clock=lambda: MONDAY) as ads:
+        ads.record_many([("ann", "impression", f"article-{n}") for n in range(MOST_TIMELINES)])
+    where = ["--policy", policy, "--store", url, "--prefix", "full:", "--now", MONDAY]
+    shown = lines_of(run("explain", "ann", *where))
+    assert any(line.startswith("c not until other entries expire full") for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [(None, "full"), ("1 per lifetime", "full: most of what is remembered is there for 1 per lifetime")],
+)
+def test_the_rule_that_fills_a_visitor(
+    monkeypatch: pytest.MonkeyPatch, run: Run, url: str, journey: Path, rule: str | None, why: str
+) -> None:
+    """If the verdict names it, so does the table."""
+    verdict = {"eligible": False, "reason": "full", "rule": rule, "seen": None, "limit": None, "eligible_at": None}
+    known = Explanation("ann", "2026-11-02T01:00:00+01:00", {}, {"brand": verdict}, None)
+    monkeypatch.setattr("retarget.cli.explain.explain_visitor", lambda *_, **__: known)
+    lines = lines_of(run("explain", "ann", "--policy", journey, "--store", url))
+    assert f"brand not until other entries expire {why}" in lines
 
 
 def test_explain_as_json(run: Run, url: str, journey: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import typer
 
 from retarget import cli
 from retarget.cli import main
@@ -21,7 +22,7 @@ App = Callable[..., None]
 def raising(error: BaseException) -> App:
     """An app whose every command raises this error."""
 
-    def app(*, args: Sequence[str] | None, prog_name: str) -> None:
+    def app(*, args: Sequence[str] | None, prog_name: str, standalone_mode: bool) -> None:
         raise error
 
     return app
@@ -36,6 +37,7 @@ def raising(error: BaseException) -> App:
         (PolicyError(["campaign.c.caps: wrong"]), 2, "retarget: campaign.c.caps: wrong\n"),
         (FileNotFoundError(2, "No such file", "log.csv"), 2, "retarget: log.csv: No such file\n"),
         (OSError("the disk is full"), 2, "retarget: the disk is full\n"),
+        (typer.Abort(), 130, "retarget: interrupted\n"),
     ],
 )
 def test_errors_become_exit_codes(
@@ -45,6 +47,41 @@ def test_errors_become_exit_codes(
     monkeypatch.setattr("retarget.cli.commands.app", raising(error))
     ran = run("replay")
     assert (ran.code, ran.out, ran.err) == (code, "", printed)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "give a command: demo, replay, check, explain, export, forget, doctor, plan; see retarget -h"),
+        ("replay", "missing argument 'LOG'; see retarget replay -h"),
+        ("replay x", "missing option '--policy'; see retarget replay -h"),
+        ("replay x --policy", "option '--policy' requires an argument; see retarget"),
+        ("replay x --nope", "no such option: --nope"),
+        ("foo", "no such command 'foo'; see retarget -h"),
+        ("plan --visitors 5 --spread odd", "invalid value for '--spread': 'odd' is not one of 'uneven', 'even'; see"),
+        ("plan --visitors 5 --campaigns x", "invalid value for '--campaigns': "),
+        ("plan a", "missing option '--visitors'; see retarget plan -h"),
+        ("doctor redis://x --timeout 0", "invalid value for '--timeout': "),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Run, words: str, said: str) -> None:
+    """What was wrong, and where to read what would be right; code 2."""
+    ran = run(*words.split())
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"retarget: {said}")
+    assert "-h" in ran.err
+
+
+def test_a_command_that_is_nearly_right(run: Run) -> None:
+    """The question ends the sentence."""
+    assert "? See retarget -h\n" in run("repla").err
+
+
+def test_help_is_no_error(run: Run) -> None:
+    """It is printed on standard output, with code 0."""
+    ran = run("plan", "-h")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("Usage: retarget plan")
 
 
 def test_a_command_that_returns_is_code_0(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,43 @@ def test_plan_says_what_a_workload_takes(run: Run, tmp_path: Path, policy: Path)
     assert json.loads(more.out)["timelines"] == pytest.approx(2)  # points, and the one campaign
 
 
+def test_labels_that_come_with_candidates(run: Run, tmp_path: Path) -> None:
+    """Without `--distinct` a number is assumed, and the output says so; with it, each value has a timeline."""
+    policy = tmp_path / "shop.toml"
+    policy.write_text('[caps]\nitem = ["3 per 7 days"]\n[campaign.c]\naudience = ["visit product/{item}"]\n')
+    shop = ("plan", "--visitors", "1e6", "--campaigns", 1, "--policy", policy, "--spread", "even")
+    assumed = " ".join(run(*shop).out.split())
+    assert "1 of item for each visitor are assumed: --distinct item=N says how many." in assumed
+    assert "(visit product/{item}): none are assumed: --visits N says how many." in assumed
+    given = ("--distinct", "item=12", "--visits", 9)
+    assert "really meet: 12 of item for each visitor are assumed." in " ".join(run(*shop, *given).out.split())
+    few, many = (json.loads(run(*shop, *more, "--json", "-").out) for more in ((), given))
+    assert many["timelines"] - few["timelines"] == 11 + 9
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        (["item"], "--distinct item: write LABEL=N, for example --distinct item=12"),
+        (["item=many"], "--distinct item=many: write LABEL=N"),
+        (["item=1", "item=2"], "--distinct item=2: item is already 1"),
+        (["item=0"], "distinct item=0: must be from 1 to "),
+    ],
+)
+def test_plan_refuses_wrong_labels(run: Run, policy: Path, given: list[str], right: str) -> None:
+    """One line says what would be right."""
+    words = [word for text in given for word in ("--distinct", text)]
+    done = run("plan", "--visitors", "1e6", "--policy", policy, *words)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert right in done.err
+
+
+def test_labels_need_a_policy(run: Run) -> None:
+    """Without one, nothing says which labels are remembered."""
+    done = run("plan", "--visitors", "1e6", "--distinct", "item=12")
+    assert done.err == "retarget: --distinct needs --policy, whose rules say which labels are remembered\n"
+
+
 def test_plan_takes_your_own_constants(run: Run, tmp_path: Path) -> None:
     """A file written by the benchmark is used; any other is refused."""
     file = tmp_path / "costs.json"

@@ -15,7 +15,8 @@ from retarget.demo.traffic import shop, write_csv
 from retarget.logs import LogOptions
 from retarget.operate import EmbeddedServer
 from retarget.replay import replay
-from tests.support.commands import MONDAY, Run
+from retarget.timelines import MOST_TIMELINES
+from tests.support.commands import MONDAY, Run, lines_of
 
 
 def without_time(data: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +51,36 @@ def test_replay_writes_json(run: Run, policy: Path, log: Path, tmp_path: Path) -
     assert figures["suppressed_by"] == {"2 per hour": 3, "annoyance: 4 per day": 1, "unknown visitor": 1}
     alone = json.loads(run("replay", log, "--policy", policy, "--json", "-").out)
     assert without_time(alone) == without_time(figures)
+
+
+def test_visitors_who_become_full(run: Run, tmp_path: Path) -> None:
+    """The report says how many they are, which rule fills them, and what to do."""
+    policy, log = tmp_path / "policy.toml", tmp_path / "log.csv"
+    policy.write_text('[defaults]\ncaps = ["1 per lifetime"]\n')
+    rows = [f"{MONDAY + n},ann,article-{n}\n" for n in range(MOST_TIMELINES + 30)]
+    log.write_text("at,visitor,campaign\n" + "".join(rows))
+    ran = run("replay", log, "--policy", policy, "--json", tmp_path / "figures.json")
+    lines = lines_of(ran)
+    assert "1 visitor became full: 30 impressions suppressed." in lines
+    assert lines[lines.index("What fills visitors") + 2] == "kind rule a timeline for each timelines"
+    assert f"cap 1 per lifetime impression {{campaign}} {MOST_TIMELINES}.0" in lines
+    assert any(f"room for {MOST_TIMELINES} timelines" in line for line in lines)
+    assert "Give these rules a shorter window" in " ".join(lines)
+    assert json.loads((tmp_path / "figures.json").read_text())["full"]["visitors"] == 1
+
+
+def test_many_rules_that_fill_visitors(run: Run, tmp_path: Path) -> None:
+    """Only the first few are listed; the others are counted. Events that were dropped are, too."""
+    policy, log = tmp_path / "policy.toml", tmp_path / "log.csv"
+    many = MOST_TIMELINES + 8
+    excluded = ", ".join(f'"visit page-{n}"' for n in range(many))
+    policy.write_text(f"[campaign.c]\nexclude = [{excluded}]\n")
+    log.write_text(
+        "at,visitor,campaign,event,subject\n" + "".join(f"{MONDAY + n},ann,,visit,page-{n}\n" for n in range(many))
+    )
+    lines = lines_of(run("replay", log, "--policy", policy))
+    assert "1 visitor became full: 8 events dropped." in lines
+    assert f"{MOST_TIMELINES - 5} other rules {MOST_TIMELINES - 5}.0" in lines
 
 
 def test_replay_in_processes(run: Run, policy: Path, log: Path) -> None:
@@ -136,7 +167,7 @@ def test_the_library_does_the_same(run: Run, tmp_path: Path) -> None:
         (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),
         (["--store", "unix:///nowhere/at/all"], "retarget: "),
         (["--json", "/nowhere/figures.json"], "retarget: /nowhere/figures.json: No such file or directory"),
-        (["--what"], "No such option"),
+        (["--what"], "no such option"),
         (["nowhere.csv"], "retarget: there is no file nowhere.csv"),
     ],
 )

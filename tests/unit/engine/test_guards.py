@@ -88,7 +88,7 @@ def test_guards_stay_within_what_a_store_can_hold() -> None:
     """`since` from 0 to 2106, n from 0."""
     plan = plan_of(
         '[annoyance]\nthreshold = ["2 per day"]\npoints = { call = 9 }\n[campaign.ad]\ncaps = ["2 per flight"]\n'
-        "start = 2105-12-31"
+        'start = 2105-12-31\n[campaign.service]\nlabels = { channel = "call" }\nobeys = false'
     )
     subject = Candidate("ad", channel="call")
     late, early = claim_guards(at(plan, NOW), subject), claim_guards(at(plan, 100), subject)

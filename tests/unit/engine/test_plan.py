@@ -74,11 +74,12 @@ def test_points_are_the_limit_less_the_weight() -> None:
     """A candidate of 3 points under a limit of 12 is forbidden once 10 points are used; 13 points never fit."""
     plan = plan_of(
         '[annoyance]\nthreshold = ["12 per day"]\npoints = { email = 3, call = 13 }\n'
-        '[campaign.mail]\nlabels = { channel = "email" }\n[campaign.ad]'
+        '[campaign.mail]\nlabels = { channel = "email" }\n[campaign.ad]\n'
+        '[campaign.service]\nlabels = { channel = "call" }\nobeys = false'
     )
     compiled = {**plan.compiled, "call": plan.bind(Candidate("ad", channel="call"))}
     asked = {id_: {fact.n for clause in each.guards for fact, _ in clause} for id_, each in compiled.items()}
-    assert asked == {"mail": {10}, "ad": {12}, "call": {0}}
+    assert asked == {"mail": {10}, "ad": {12}, "service": set(), "call": {0}}
 
 
 def test_clauses_of_one_fact_go_into_two_sets() -> None:

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from retarget.logs.log import LogRow
-from tests.support.logs import HEAD, T, csv, opened, parquet, read, write
+from tests.support.logs import HEAD, T, csv, opened, parquet, read, refused, write
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -66,12 +66,36 @@ def test_unusual_delimiter_and_quote(tmp_path: Path) -> None:
 
 
 def test_without_header(tmp_path: Path) -> None:
-    """A file without header takes names from `columns`, or else DuckDB's, column0 onwards."""
+    """A file without header takes names from `columns`, or else DuckDB's."""
     path = write(tmp_path / "log.tsv", f"{T}\tv1\tc\n{T + 1}\tv2\tc\n")
     named = read(path, columns=["at", "visitor", "campaign"])
     assert named == read(path, mapping={"at": "column0", "visitor": "column1", "campaign": "column2"}, labels=())
     assert named == read(path, header=False, columns=["at", "visitor", "campaign"])
     assert [row.visitor for row in named] == ["v1", "v2"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "first", "last"),
+    [
+        (3, "column0", "column2"),
+        (9, "column0", "column8"),
+        (10, "column0", "column9"),
+        (11, "column00", "column10"),
+        (24, "column00", "column23"),
+        (101, "column000", "column100"),
+    ],
+)
+def test_names_of_columns_without_header(tmp_path: Path, columns: int, first: str, last: str) -> None:
+    """Numbers have as many digits as the last one, as the docs say; `--map` and errors use these names alone."""
+    path = write(tmp_path / "log.csv", ",".join([str(T), *["v"] * (columns - 2), "c"]) + "\n")
+    second = f"column{1:0{len(first) - len('column')}}"
+    named = {"at": first, "visitor": second, "campaign": last}
+    (only,) = read(path, header=False, delimiter=",", mapping=named, labels=())
+    assert (only.at, only.visitor, only.campaign) == (T, "v", "c")
+    assert f"the columns are {first}, {second}, " in refused(path, header=False, delimiter=",")
+    other = "column0" if first != "column0" else "column00"
+    wrong = refused(path, header=False, delimiter=",", mapping={**named, "at": other})
+    assert wrong.startswith(f"--map at={other}: there is no column {other}; the columns are {first}, ")
 
 
 def test_header_replaced(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from retarget.engine import Plan
 from retarget.errors import InputError
+from retarget.events import Candidate
 from retarget.operate.capacity import Capacity, Fleet, estimate_capacity
 from retarget.operate.costs import Costs
 from retarget.operate.redis_memory import Layout
@@ -20,7 +21,7 @@ from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
 from retarget.stores.redis.protocol import writing
-from retarget.timelines import Answer, Write
+from retarget.timelines import MOST_TIMELINES, Answer, Write
 
 LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
 NOW = 1_794_312_000
@@ -141,15 +142,17 @@ class Spy(MemoryStore):
         return super().write(write)
 
 
-def test_the_network_is_that_of_the_bytes_sent() -> None:
+@pytest.mark.parametrize(("caps", "distinct"), [("", {}), ('[caps]\nitem = ["3 per day"]', {"item": 1})])
+def test_the_network_is_that_of_the_bytes_sent(caps: str, distinct: dict[str, int]) -> None:
     """A record and a claim are as long as the commands that the library sends."""
-    policy = Policy.from_text('[campaign.brand]\ncaps = ["2 per day"]')
+    policy = Policy.from_text(f'[campaign.brand]\ncaps = ["2 per day"]\n{caps}')
     spy = Spy()
     ads = Retargeter(policy, spy, clock=lambda: NOW)
-    work = Workload(visitors=1, impressions=1, campaigns=1, id_bytes=8, qps=1, candidates=1)
+    work = Workload(visitors=1, impressions=1, campaigns=1, id_bytes=8, qps=1, candidates=1, distinct=distinct)
+    ad = Candidate("brand", **dict.fromkeys(distinct, "0" * 12))
     calls: dict[int, Callable[[], object]] = {
-        0: lambda: ads.record("visitor1", "impression", "brand"),
-        1: lambda: ads.claim("visitor1", ["brand"]),
+        0: lambda: ads.record("visitor1", "impression", ad),
+        1: lambda: ads.claim("visitor1", [ad]),
     }
     for claims, call in calls.items():
         call()
@@ -176,8 +179,72 @@ def test_the_estimate_says_what_it_leaves_out() -> None:
     known = estimate_capacity(replace(LARGE, spread="even"), plan=Plan(POLICY))
     assert any("same number for each" in text for text in known.unknown)
     assert any("geometric" in text for text in estimate().unknown)
-    assert len(known.unknown) < len(estimate().unknown)  # a policy says what an impression enters
+    assert any("without a policy" in text for text in estimate().unknown)
+    assert not any("without a policy" in text for text in known.unknown)  # it says what an impression enters
     assert known.to_dict()["nodes"] == known.nodes
+
+
+ITEMS = Policy.from_text(
+    """
+    [caps]
+    item = ["3 per 7 days"]
+    slot = ["9 per 7 days"]
+
+    [campaign.brand]
+    audience = ["visit product/{item} within 7 days", "open", "start"]
+    exclude = ["purchase {item}"]
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ({"distinct": {"item": 12, "slot": 3}}, "really meet: 12 of item, 3 of slot for each visitor are assumed."),
+        (
+            {"distinct": {"item": 12}},
+            ": 12 of item, 4 of slot for each visitor are assumed: --distinct slot=N says how many.",
+        ),
+        ({"visits": 0}, "(visit product/{item}, open, start and 1 more): none are assumed: --visits N says how many."),
+        ({"visits": 1}, "1 more): 1 timeline of one entry for each visitor is assumed."),
+        ({"visits": 300}, "1 more): 300 timelines of one entry for each visitor are assumed."),
+    ],
+)
+def test_the_estimate_says_what_it_assumes(work: dict[str, Any], said: str) -> None:
+    """Of labels that come with candidates, whether given or not, and of events on subjects of templates."""
+    found = estimate_capacity(replace(LARGE, **work), plan=Plan(ITEMS))
+    assert [text for text in found.unknown if text.endswith(said)]
+
+
+def test_no_more_events_than_the_policy_asks_about() -> None:
+    """Where no template makes more, the estimate says how many there are."""
+    found = estimate_capacity(replace(LARGE, visits=5), plan=Plan(POLICY))
+    assert [
+        text
+        for text in found.unknown
+        if "2 timelines of one entry for each visitor are assumed, not 5" in text and "not 5" in text
+    ]
+
+
+def test_visitors_who_would_be_full_are_reported() -> None:
+    """More timelines than a visitor has room for are said to be too many."""
+    for visits, full in ((100, False), (MOST_TIMELINES - 10, True)):
+        work = replace(LARGE, visits=visits, distinct={"item": 30})
+        said = [text for text in estimate_capacity(work, plan=Plan(ITEMS)).unknown if "leave no room" in text]
+        assert bool(said) is full
+
+
+def test_labels_of_candidates_cost_time_too() -> None:
+    """Their timelines are entered and guarded: a claim and a record take longer with a label than without."""
+    plain = estimate_capacity(LARGE, plan=Plan(Policy.from_text('[campaign.brand]\ncaps = ["3 per 7 days"]')))
+    text = '[campaign.brand]\ncaps = ["3 per 7 days"]\n[caps]\nitem = ["3 per 7 days"]'
+    labelled = estimate_capacity(replace(LARGE, distinct={"item": 1}), plan=Plan(Policy.from_text(text)))
+    costs = Costs()
+    assert labelled.server_us_record - plain.server_us_record == pytest.approx(
+        costs.write_entry_us + costs.write_timeline_us
+    )
+    guarded = costs.write_entry_us + costs.write_timeline_us + costs.write_guard_us
+    assert labelled.server_us_claim - plain.server_us_claim == pytest.approx(guarded)
 
 
 def test_a_node_too_small_for_any_visitor_is_refused() -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from retarget.engine import Plan
 from retarget.errors import InputError
+from retarget.events import Candidate
 from retarget.operate.redis_memory import Field
-from retarget.operate.workload import Spread, Workload, shapes
+from retarget.operate.workload import Spread, Workload, labels_of_candidates, other_timelines, shapes
 from retarget.policy import Policy
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
-from retarget.timelines import keys
+from retarget.timelines import MOST_TIMELINES, keys, timeline
 
 LARGE = Workload(visitors=500_000_000, impressions=20, qps=400_000)
 NOW = 1_794_312_000
@@ -60,6 +61,108 @@ def test_a_policy_says_which_timelines_there_are(impressions: int) -> None:
     assert (shape.key, set(shape.fields)) == recorded(POLICY, impressions)
 
 
+SHOP = Policy.from_text(
+    """
+    [annoyance]
+    threshold = ["90 per 7 days"]
+
+    [caps]
+    item = ["3 per 7 days"]
+    slot = ["40 per 7 days"]
+    advertiser = ["50 per 7 days"]
+
+    [defaults]
+    exclude = ["dismiss {campaign} within 7 days", "impression place:{place} within 7 days"]
+    audience = [{ any = ["visit product/{item} within 7 days", "visit within 7 days"] }]
+
+    [campaign.brand]
+    labels = { advertiser = "oyashop" }
+
+    [campaign.guest]
+    labels = { advertiser = "oyashop", slot = "side" }
+    counts = false
+    """
+)
+
+
+def shopper(
+    policy: Policy, impressions: int, visits: int, names: tuple[str, ...], values: dict[str, int]
+) -> list[Field]:
+    """The fields of a visitor who was shown these campaigns and visited products, as the library stores them."""
+    store = MemoryStore()
+    ads = Retargeter(policy, store, clock=lambda: NOW)
+    for turn in range(visits):
+        ads.record("v", "visit", f"product/{turn:012}")
+    for turn in range(impressions):
+        labels = {kind: f"{turn % number:012}" for kind, number in values.items()}
+        ads.record("v", "impression", Candidate(names[turn % len(names)], **labels), at=NOW - impressions + turn)
+    return sorted(Field(len(name), len(value)) for name, value in store.read(keys.key("rt:", "v")).items())
+
+
+@pytest.mark.parametrize("impressions", [1, 7, 12, 30, 60])
+@pytest.mark.parametrize(
+    ("distinct", "spread"),
+    [
+        ({"item": 12, "slot": 3, "place": 2}, {"item": 12, "slot": 3, "place": 2}),
+        ({"slot": 5, "advertiser": 4}, {"item": 1, "slot": 5, "place": 1, "advertiser": 4}),
+    ],
+    ids=["given", "partly given"],
+)
+def test_labels_that_come_with_candidates(impressions: int, distinct: dict[str, int], spread: dict[str, int]) -> None:
+    """Each value has a timeline: those given, and a value for each campaign where nothing is given."""
+    work = Workload(visitors=1, impressions=impressions, campaigns=1, visits=0, spread="even", distinct=distinct)
+    assert labels_of_candidates(work, SHOP) == spread
+    ((_, shape),) = shapes(work, Plan(SHOP))
+    assert sorted(shape.fields) == shopper(SHOP, impressions, 0, ("brand",), spread)
+
+
+def test_subjects_that_fill_templates() -> None:
+    """Other events are taken in turn, each on a new subject if its own is a template, until there are enough."""
+    plan = Plan(SHOP)
+    work = Workload(visitors=1, impressions=1, campaigns=1, spread="even", distinct={"item": 1, "slot": 1, "place": 1})
+    for visits in (0, 1, 4, 12, 300):
+        names = other_timelines(replace(work, visits=visits), plan)
+        assert len(set(names)) == len(names) == visits
+    names = other_timelines(replace(work, visits=7), plan)
+    assert sorted(map(timeline.readable, names)) == [
+        "dismiss 000000000002",
+        "dismiss brand",
+        "dismiss guest",
+        "visit",
+        "visit product/000000000000",
+        "visit product/000000000001",
+        "visit product/000000000002",
+    ]
+
+
+def test_visits_of_products_are_those_that_the_library_writes() -> None:
+    """Names and lengths of a visitor who visited a few products."""
+    policy = Policy.from_text(
+        '[campaign.brand]\naudience = ["visit product/{item} within 7 days"]\ncaps = ["2 per day"]'
+    )
+    work = Workload(visitors=1, impressions=2, campaigns=1, visits=9, spread="even")
+    ((_, shape),) = shapes(work, Plan(policy))
+    assert sorted(shape.fields) == sorted([Field(6, 10), *[Field(len("evisit product/") + 12, 6)] * 9])
+    assert sorted(shape.fields) == shopper(policy, 2, 9, ("brand",), {})
+
+
+def test_named_campaigns_alone_are_dismissed() -> None:
+    """Without [defaults], `{campaign}` is one of the policy's own."""
+    policy = Policy.from_text('[campaign.a]\nexclude = ["dismiss {campaign}"]\n[campaign.b]')
+    work = Workload(visitors=1, visits=9)
+    assert other_timelines(work, Plan(policy)) == [b"edismiss a"]
+
+
+def test_a_label_that_no_rule_counts() -> None:
+    """Takes nothing; nor does one whose campaigns do not count."""
+    work = Workload(visitors=1, campaigns=1, distinct={"item": 9}, spread="even")
+    plain = Policy.from_text('[campaign.a]\ncaps = ["2 per day"]')
+    uncounted = Policy.from_text('[caps]\nitem = ["2 per day"]\n[campaign.a]\ncounts = false\ncaps = ["2 per day"]')
+    for policy in (plain, uncounted):
+        ((_, shape),) = shapes(work, Plan(policy))
+        assert len(shape.fields) == 1
+
+
 def test_shares_add_up_and_the_mean_is_kept() -> None:
     """Uneven or even, shares add up to 1 and impressions have the given mean."""
     spreads: tuple[Spread, ...] = ("uneven", "even")
@@ -101,6 +204,8 @@ def test_ids_take_their_length() -> None:
         {"qps": -1},
         {"share_of_claims": 0.7, "share_of_records": 0.7},
         {"campaign_bytes": 0},
+        {"distinct": {"item": 0}},
+        {"distinct": {"item": MOST_TIMELINES + 1}},
     ],
 )
 def test_an_invalid_workload_is_refused(wrong: dict[str, Any]) -> None:

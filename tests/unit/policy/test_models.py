@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from retarget.errors import PolicyError
 from retarget.policy.grammar import MAX_TEXT_BYTES, Cap, Condition, Duration, OpeningHours, Span, Weekdays
+from retarget.policy.load import Policy
 from retarget.policy.models import Campaign, PolicyModel, Rules, check_text, load_zone, threshold_lists
 
 DAY = 86_400
@@ -41,6 +43,12 @@ VALUES: list[tuple[str, object, object]] = [
     ("start", "2026-11-01T08:00:00", datetime(2026, 11, 1, 8)),  # noqa: DTZ001 - local time
     ("start", "2026-11-01T08:00:00Z", datetime(2026, 11, 1, 8, tzinfo=UTC)),
     ("start", date(1971, 1, 1), date(1971, 1, 1)),
+    ("end", "20261224", date(2026, 12, 24)),
+    ("end", "2026-W52-4", date(2026, 12, 24)),
+    ("end", "2026W524", date(2026, 12, 24)),
+    ("end", "20261224T080000", datetime(2026, 12, 24, 8)),  # noqa: DTZ001 - local time
+    ("end", "2026-W52-4T08", datetime(2026, 12, 24, 8)),  # noqa: DTZ001 - local time
+    ("end", "2026-12-24T00:00", datetime(2026, 12, 24)),  # noqa: DTZ001 - local time
     ("end", date(2105, 12, 31), date(2105, 12, 31)),
     ("cost", 0.004, 0.004),
     ("cost", 1, 1.0),
@@ -48,6 +56,10 @@ VALUES: list[tuple[str, object, object]] = [
     ("labels", {"channel": "email"}, {"channel": "email"}),
 ]
 WRONG_VALUES: list[tuple[str, object, str]] = [
+    ("end", "2026-W52", "'2026-W52' is a week, not a day: write a day of it, such as 2026-W52-1 for its Monday"),
+    ("end", "2026W52", "'2026W52' is a week, not a day: write a day of it, such as 2026W521 for its Monday"),
+    ("end", "2026-W52T08:00", "'2026-W52T08:00' is a week, not a day"),
+    ("end", "2026-12", "'2026-12' is not a valid date: write 2026-11-01 or"),
     ("caps", [3], '3 is not a valid cap: write "3 per day"'),
     ("caps", [{"cap": 3}], "{'cap': 3} is not a valid cap"),
     ("caps", [{"cap": "3 per day", "sprad": True}], "is not a valid cap"),
@@ -204,3 +216,24 @@ def test_zones() -> None:
         with pytest.raises(ValueError, match="is not a known time zone: write an IANA name") as raised:
             load_zone(name)
         assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "localtime",
+            "'localtime' is not an IANA time zone, but what a machine is set to: write a name such as Europe/",
+        ),
+        ("posixrules", "'posixrules' is not an IANA time zone, but what a machine is set to"),
+        ("Factory", "'Factory' is not an IANA time zone, but what a machine is set to"),
+        ("posix/Europe/Zurich", "'posix/Europe/Zurich' is not an IANA time zone: write 'Europe/Zurich'"),
+        ("right/UTC", "'right/UTC' is not an IANA time zone: write 'UTC'"),
+    ],
+)
+def test_what_lies_beside_the_zones_is_refused(name: str, message: str) -> None:
+    """It means another zone on another machine, or counts leap seconds; the zone to write is named."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_zone(name)
+    with pytest.raises(PolicyError, match=re.escape(message)):
+        Policy.model_validate({"timezone": name})

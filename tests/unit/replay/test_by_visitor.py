@@ -15,7 +15,8 @@ from retarget.logs import Kind
 from retarget.logs.log import LogRow
 from retarget.policy import Policy
 from retarget.replay.by_visitor import VisitorJudge
-from retarget.replay.run import labels_of
+from retarget.replay.meanings import labels_of
+from retarget.timelines import MOST_TIMELINES
 from tests.property.oracle import Oracle
 from tests.support.replays import EVERYTHING, MONDAY, row, run, shop_rows
 from tests.support.strategies import events, policies, second_of
@@ -87,7 +88,7 @@ def test_shop_with_everything() -> None:
 def test_a_bot_with_more_timelines_than_a_visitor_may_have() -> None:
     """A visitor who is full is judged alike in memory and through a store; dropped events are reported."""
     policy = '[caps]\nitem = ["1 per 7 days"]\n[campaign.c]\nexclude = ["visit {item} within 9 days"]'
-    rows = [row(MONDAY + n, "bot", "c", f"item-{n % 640}") for n in range(700)]
+    rows = [row(MONDAY + n, "bot", "c", f"item-{n % (MOST_TIMELINES + 128)}") for n in range(MOST_TIMELINES + 188)]
     rows += [row(MONDAY + 3_000 + n, "bot", None, event="visit", subject=f"item-{n}") for n in range(20)]
     rows += [row(MONDAY + n, "other", "c", "item-1") for n in range(3)]
     rows = [one._replace(labels=one.labels or (None,)) for one in rows]
@@ -95,6 +96,7 @@ def test_a_bot_with_more_timelines_than_a_visitor_may_have() -> None:
     assert result.total.rules["full", "full"] > 0
     assert result.dropped == 20
     assert result.reached == 2
+    assert result.full.visitors == 1
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_a_small_log_in_full() -> None:
         "reached": 2,
         "unknown_visitors": 0,
         "dropped": 0,
+        "full": {"visitors": 0, "rules": []},
         "events": 9,
         "first": "2026-11-02T00:00:00+00:00",
         "last": "2026-11-02T01:07:40+00:00",

@@ -10,7 +10,8 @@ import pytest
 from retarget.errors import InputError, LogError
 from retarget.logs import LogOptions
 from retarget.policy import Policy
-from retarget.replay.run import labels_of, open_log, replay
+from retarget.replay.meanings import labels_of
+from retarget.replay.run import open_log, replay
 from retarget.stores import MemoryStore
 from tests.support.replays import MONDAY, opened, row, run
 

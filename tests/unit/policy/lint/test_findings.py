@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import retarget
-from retarget.policy.lint.findings import RULES, findings
+from retarget.policy.lint.finding import RULES
+from retarget.policy.lint.findings import findings
 from retarget.policy.load import Policy
 
 DEMO = Path(retarget.__file__).parent / "demo" / "policy.toml"
@@ -266,10 +267,10 @@ POLICIES = [
     ('[annoyance]\nthreshold = ["5 per day", "35 per 7 days"]\n' + SEGMENT + '["9 per day"]', None, ""),
     ('[annoyance]\nthreshold = [{ cap = "6 per day", spread = true }, "3 per hour"]', None, ""),
     # points
-    (EIGHT + "points = { call = 9 }", "too-heavy", "annoyance.points.call"),
     (NINE + "points = { call = 9 }", None, ""),
     (EIGHT + 'points = { call = 9 }\n[campaign.a]\nlabels = { channel = "call" }\nobeys = false', None, ""),
-    (NINE + "points = { call = 9 }\n" + SEGMENT + '["8 per day"]', "too-heavy", "annoyance.points.call"),
+    # more timelines than there is room for
+    ('[caps]\nitem = ["30 per lifetime"]', "many-timelines", "caps.item[0]"),
     # segments
     (
         NINE

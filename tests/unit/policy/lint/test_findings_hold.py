@@ -11,7 +11,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retarget.policy.lint.findings import Finding, findings
+from retarget.policy.lint.finding import Finding
+from retarget.policy.lint.findings import findings
 from retarget.policy.load import Policy
 from retarget.retargeter import Retargeter
 from tests.support.strategies import policies

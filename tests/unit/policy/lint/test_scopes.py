@@ -264,7 +264,8 @@ def test_calendar_caps_bound_only_visitors_of_one_zone() -> None:
 def test_why_impossible() -> None:
     """Blocked by an exclusion, in need of a campaign that cannot be shown, or more than allowed; in this order."""
     found = scopes_of(BRAND)
-    lookback, blocks = found["brand"].lookback, {"x.exclude[0]": parse_condition("visit")}
+    lookback = found["brand"].lookback
+    blocks: scopes.Blocks = {("visit", None): [("x.exclude[0]", parse_condition("visit"))]}
 
     def why(condition: str, *shown: str) -> str | None:
         return scopes.why_impossible(parse_condition(condition), lookback, found, shown, blocks)
@@ -325,7 +326,21 @@ def test_circles() -> None:
         [campaign.d]
         audience = ["click a"]
     """)
-    shown = {"b2"}
-    assert scopes.circle_of(found["a"], found, shown) == ["a", "c", "a"]
-    assert scopes.circle_of(found["c"], found, shown) == ["c", "a", "c"]
-    assert scopes.circle_of(found["d"], found, shown) == []
+    assert scopes.circles_of(found, {"b2"}) == {"a": ["a", "c", "a"], "b": ["b", "c", "b"], "c": ["c", "a", "c"]}
+
+
+def test_a_campaign_may_need_itself() -> None:
+    """The shortest circle of all."""
+    found = scopes_of('[campaign.a]\naudience = ["click a"]\n[campaign.b]\naudience = ["click a"]')
+    assert scopes.circles_of(found, set()) == {"a": ["a", "a"]}
+
+
+@pytest.mark.parametrize("length", [2, 20, 21, 3_000])
+def test_long_circles_are_cut_short(length: int) -> None:
+    """A circle of thousands is found without recursion, and not listed for each of its campaigns."""
+    rules = {f"c{n}": {"audience": [f"click c{(n + 1) % length}"]} for n in range(length)}
+    policy = Policy.model_validate({"campaign": rules})
+    circles = scopes.circles_of({scope.id: scope for scope in scopes.scopes_of(policy)}, set())
+    assert circles.keys() == rules.keys()
+    whole = [f"c{n}" for n in range(length)] + ["c0"]
+    assert circles["c0"] == (whole if length <= 20 else ["c0", "c1", "...", "c0"])
