@@ -75,8 +75,8 @@ class Machine(RuleBasedStateMachine):
 
     def loaded(self) -> Policy:
         """The policy as it stands; one that has too many clauses is another history."""
-        policy = Policy.model_validate(strategies.keeping(self.data) if self.changing else self.data)
         try:
+            policy = Policy.model_validate(strategies.keeping(self.data) if self.changing else self.data)
             Retargeter(policy, "memory://")
         except PolicyError as error:  # a refusal, not a wrong answer
             assume("clauses" not in str(error))

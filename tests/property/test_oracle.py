@@ -120,12 +120,14 @@ def test_lm3_points_are_all_or_nothing() -> None:
     assert ok(asked, T + 121, "call")
 
 
-def test_points_beyond_every_threshold_are_never_allowed() -> None:
-    """PL5 (weight 30 of 20): a candidate whose own channel costs more than the threshold is denied for ever."""
-    asked = oracle({}, annoyance={"threshold": ["3 per day"], "points": {"call": 4}})
+def test_points_that_are_all_of_a_threshold() -> None:
+    """PL5: a candidate whose own channel costs all of the threshold needs all of it."""
+    asked = oracle({}, annoyance={"threshold": ["4 per day"], "points": {"call": 4}})
+    assert ok(asked, T, Candidate("ad", channel="call"))
+    shown(asked, T)
     assert ok(asked, T)
     assert not ok(asked, T, Candidate("ad", channel="call"))
-    assert asked.eligible_at("v", Candidate("ad", channel="call"), T) is None
+    assert asked.eligible_at("v", Candidate("ad", channel="call"), T) == T + DAY + 1
 
 
 def test_ma1_an_own_rule_replaces_the_default() -> None:

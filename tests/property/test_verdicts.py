@@ -25,8 +25,8 @@ class Differ:
 
     def __init__(self, data: Data) -> None:
         self.now = BASE
-        self.policy = Policy.model_validate(data)
         try:
+            self.policy = Policy.model_validate(data)
             self.ads = Retargeter(self.policy, "memory://", clock=lambda: self.now)
         except PolicyError as error:  # a refusal, not a wrong answer
             assume("clauses" not in str(error))

@@ -37,14 +37,16 @@ NAMED = ["calendar hour", "calendar day", "calendar week", "calendar month", "fl
 SINCE = ["click", "buy", "visit shop", "click a", "impression b", "click channel:email", "click {campaign}"]
 SINCE += ["visit product/{item}", "impression advertiser:{advertiser}"]
 """What a window may begin at."""
+PLAIN_SINCE = [event for event in SINCE if "{" not in event]
+"""The same where a rule is about no campaign: in thresholds and segments."""
 SPREADABLE = [*ROLLING, "calendar hour", "calendar day", "calendar week", "calendar month"]
 
 _STEPS = (-1, 0, 1)
 _EDGES = [0, *(sign * seconds + step for seconds in ROLLING.values() for sign in (-1, 1) for step in _STEPS)]
 
 
-def _within(windows: Iterable[str]) -> list[str]:
-    return ["", *(f" within {window}" for window in windows), *(f" since {event}" for event in SINCE)]
+def _within(windows: Iterable[str], since: list[str]) -> list[str]:
+    return ["", *(f" within {window}" for window in windows), *(f" since {event}" for event in since)]
 
 
 # Whole texts to draw from, the simplest first: one draw each is fast and shrinks well.
@@ -54,13 +56,13 @@ _ON = ["", " shop", " product/i1", " a", " b", " slot:top", " channel:email", " 
 _ON_TEMPLATE = [" {campaign}", " {campaign}-teaser", " product/{item}", " item:{item}", " advertiser:{advertiser}"]
 
 
-def _conditions(on: list[str], windows: list[str]) -> list[str]:
-    parts = itertools.product(_within(windows), _COUNTS, on, _DONE)
+def _conditions(on: list[str], windows: list[str], since: list[str]) -> list[str]:
+    parts = itertools.product(_within(windows, since), _COUNTS, on, _DONE)
     return [f"{count}{event}{subject}{within}" for within, count, subject, event in parts]
 
 
-def _caps(windows: Iterable[str], limits: range) -> list[str]:
-    every = [*(f"per {window}" for window in windows), *(f"since {event}" for event in SINCE)]
+def _caps(windows: Iterable[str], since: list[str], limits: range) -> list[str]:
+    every = [*(f"per {window}" for window in windows), *(f"since {event}" for event in since)]
     return [f"{limit} {window}" for window in every for limit in limits]
 
 
@@ -72,12 +74,12 @@ class _Words:
     """The strategies of the parts that differ between policies of rolling windows only and others."""
 
     def __init__(self, windows: list[str], spreadable: list[str]) -> None:
-        condition = st.sampled_from(_conditions(_ON + _ON_TEMPLATE, windows))
-        of_visitor = st.sampled_from(_conditions(_ON, [window for window in windows if window != "flight"]))
-        cap = st.sampled_from(_caps(windows, range(1, 4)))
+        plain = [window for window in windows if window != "flight"]
+        condition = st.sampled_from(_conditions(_ON + _ON_TEMPLATE, windows, SINCE))
+        of_visitor = st.sampled_from(_conditions(_ON, plain, PLAIN_SINCE))
+        cap = st.sampled_from(_caps(windows, SINCE, range(1, 4)))
         self.caps = st.lists(cap | cap | st.sampled_from(_spread(spreadable)), max_size=2)
-        threshold = st.sampled_from(_caps([window for window in windows if window != "flight"], range(3, 7)))
-        self.threshold = st.lists(threshold, min_size=1, max_size=2)
+        self.threshold = st.lists(st.sampled_from(_caps(plain, PLAIN_SINCE, range(3, 7))), min_size=1, max_size=2)
         self.exclude = st.lists(condition, min_size=1, max_size=2)
         self.audience = st.lists(_clause(condition), min_size=1, max_size=2)
         self.who = st.lists(_clause(of_visitor), min_size=1, max_size=2)
@@ -208,9 +210,7 @@ def _annoyance(draw: st.DrawFn, words: _Words) -> Data:
     return data
 
 
-_POINTS = st.builds(
-    lambda email, call: {"email": email, "call": call}, st.integers(1, 3), st.sampled_from([1, 3, 5, 10])
-)
+_POINTS = st.sampled_from([{"email": email, "call": call} for email in (1, 2, 3) for call in (1, 2, 3)])
 
 KEEPER = "keeper"
 """A campaign that asks about everything, for as long as anything is remembered."""
