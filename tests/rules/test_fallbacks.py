@@ -25,13 +25,14 @@ from tests.support.verdicts import DAY, see
 
 
 def test_a_bots_interests_push_out_each_other_and_never_an_impression(ads: Ads, clock: Clock) -> None:
-    """More products visited than a visitor may have: the newest are known, and the cap still holds."""
+    """More products visited than there is room for: the newest are known, and the cap still holds."""
     shop = ads('[campaign.a]\ncaps = ["1 per day"]\n[campaign.b]\naudience = ["visit product/{item} within 30 days"]')
     see(shop, "a", 100, clock=clock)
-    events = [Event("v", "visit", f"product/{n}", at=clock.now - 1) for n in range(MOST_TIMELINES + 200)]
-    assert shop.record_many(events) == [True] * (MOST_TIMELINES + 200)
+    number = MOST_TIMELINES + 200
+    events = [Event("v", "visit", f"product/{n}", at=clock.now - 1) for n in range(number)]
+    assert shop.record_many(events) == [True] * number
     assert len(shop.export("v")["timelines"]) <= MOST_TIMELINES
-    newest, oldest = Candidate("b", item=f"{MOST_TIMELINES + 199}"), Candidate("b", item="0")
+    newest, oldest = Candidate("b", item=f"{number - 1}"), Candidate("b", item="0")
     assert shop.decide("v", ["a", newest, oldest]).eligible in [(newest,), (newest, oldest)]
     assert shop.decide("v", ["a"]).eligible == ()
 
@@ -39,7 +40,7 @@ def test_a_bots_interests_push_out_each_other_and_never_an_impression(ads: Ads, 
 def test_a_visitor_full_of_impressions_is_blocked_with_that_reason(
     ads: Ads, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As many campaigns seen today as a visitor may have, each capped: nothing can be evicted, nothing is eligible; tomorrow it is."""
+    """So many campaigns seen today, each capped: nothing can be evicted, nothing is eligible; tomorrow it is."""
     shop = ads('[defaults]\ncaps = ["2 per day"]')
     shop.record_many([("bot", "impression", f"c{n}") for n in range(MOST_TIMELINES)])
     decision = shop.decide("bot", ["c1", "new"])
