@@ -5,16 +5,16 @@ Two visitors may be on two servers, so no write sees both. What moves is a parce
     announce  at the target   a parcel of this number is due here
     note      at the source   its number, where it goes, and a copy of what is in it; what is in it stays in place
     deliver   at the target   if it is still due: it is no longer due, and what is in it is entered
-    let go    at the source   if it is still noted: what is in it is removed, and the note
+    remove    at the source   if it is still noted: what is in it is removed, and the note
 
 Rules:
 - A parcel is delivered at most once, whoever tries, and however late: whether it is due is decided by the write that
   delivers it, and once it is not, it never is again. So a note whose parcel is no longer due has been delivered.
 - A parcel is noted only if everything in it is at the source, and no other parcel is noted there.
-- From the note on its content and its target do not change. Whoever finds a note can finish the move: deliver, let go.
-- Until it is let go of, what is in a parcel counts at the source, and once it is delivered at the target as well. So it
+- From the note on its content and its target do not change. Whoever finds a note can finish the move: deliver, remove.
+- Until it is removed, what is in a parcel counts at the source, and once it is delivered at the target as well. So it
   counts for at least one of them all along, and for one in the end.
-- Who forgets the source first makes the parcel not due, and who forgets the target does so by it: then nobody delivers.
+- Forgetting the source withdraws the parcel first; forgetting the target does so by itself. Then nobody delivers it.
 - Reservations move as far as they count. What confirms or releases one, its mark and its record, stays at the source.
 - When the visitor was active is copied, not moved. Event ids stay: they are asked for under the old id.
 """
@@ -36,7 +36,6 @@ from retarget.timelines import (
     HELD,
     HOLD,
     LAST_MOMENT,
-    MIN_KEEP,
     MOST_TIMELINES,
     PARCEL,
     PARCEL_TO,
@@ -55,7 +54,7 @@ from retarget.timelines import (
 MOST_NUMBERS = 2**32 - 2
 """Numbers of parcels are random, from 1 to this."""
 
-_MOST_ENTRIES = 4_000
+_MOST_ENTRIES = 1_000
 """About how many entries a parcel has at most: one write must not block the server."""
 
 _MOST_OF_ONE = 100
@@ -145,13 +144,16 @@ def note(parcel: Parcel, state: State, now: int) -> Write:
 
 
 def deliver(plan: Plan, parcel: Parcel, now: int) -> Write:
-    """Enter the parcel at the target, if it is due there; each timeline keeps what the policy asks about."""
+    """Enter the parcel at the target, if it is due there; each timeline keeps what the policy asks about.
+
+    What the source kept is kept, too: it may be the work of a newer policy.
+    """
     changes = (_collected(parcel), *_entries(plan, parcel))
     is_due = Guard(parcel.due, 1, 0, wanted=True)
     return Write(parcel.target, now, b"", (Alternative((is_due,), changes, _ttl(parcel, now)),))
 
 
-def let_go(parcel: Parcel, now: int) -> Write:
+def remove(parcel: Parcel, now: int) -> Write:
     """Remove the parcel and its note from the source, if it is still noted there.
 
     The end of the last reserved impression stays: it may be the end of one reserved meanwhile.
@@ -239,7 +241,7 @@ def _entries(plan: Plan, parcel: Parcel) -> Iterator[Change]:
                 yield from plan.activity(first, last)
             continue
         place = None if field[:1] == HELD else plan.place_of(field)
-        keep, code = (_ALL, _head(raw)) if place is None else (max(place.keep, MIN_KEEP), place.head)
+        keep, code = (_ALL, _head(raw)) if place is None else timeline.widest(raw, place.keep, place.head)
         for at, times in _times(raw):
             yield Enter(field, at, times, keep, code)
     ends = [timeline.newest(raw) for field, raw in parcel.timelines.items() if field[:1] == HELD]
