@@ -104,6 +104,19 @@ def test_lists_go_to_all_nodes_and_come_back_in_order(ads: Ads, cluster: Cluster
     assert [node.ask("DBSIZE") > 100 for node in cluster.primaries()] == [True] * 3
 
 
+def test_lists_of_claims_go_to_all_nodes_and_come_back_in_order(ads: Ads, cluster: Cluster) -> None:
+    """Each visitor's requests are judged in their order, distinct, wherever the visitor lives; repeated, they count
+    nothing.
+    """
+    ads.ads.policy = Policy.from_text("[campaign.a]\ncaps = ['1 per day']\n[campaign.b]\n[campaign.c]\ngap = '1 hour'")
+    requests = [(f"page-{number % 60}", ["a", "b", "c"], f"id-{number}") for number in range(240)]
+    for repeated in (False, True):
+        claims = ads.claim_many(requests, distinct=True)
+        assert [claim and claim.campaign for claim in claims] == [*"a" * 60, *"b" * 60, *"c" * 60, *[None] * 60]
+        assert {claim.repeated for claim in claims if claim} == {repeated}
+    assert [node.ask("DBSIZE") > 10 for node in cluster.primaries()] == [True] * 3
+
+
 @pytest.mark.parametrize("sort", SORTS)
 def test_a_cluster_client_of_ones_own(sort: str, cluster: Cluster) -> None:
     """redis.RedisCluster and its asyncio counterpart are taken as they are, and left open."""

@@ -48,6 +48,9 @@ def test_every_operation_answers_as_the_sync_client_does(url: str) -> None:
             shop: list[Candidate | str] = [Candidate("b", item="sku"), "a"]
             for _ in range(5):
                 assert await one.claim("v", shop) == sync.claim("v", shop)
+            page = [("x", shop, f"place-{number}") for number in range(4)]
+            for distinct in (True, False):
+                assert await one.claim_many(page, distinct=distinct) == sync.claim_many(page, distinct=distinct)
             held, same = await one.claim("w", ["b"], hold="15 minutes"), sync.claim("w", ["b"], hold="15 minutes")
             assert held is not None
             assert same is not None

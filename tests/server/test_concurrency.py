@@ -116,6 +116,24 @@ def reserve_all(url: str, seed: int) -> Served:
     return done
 
 
+def pages_all(url: str, seed: int) -> Served:
+    """One ad server: 300 pages of three places, half of them distinct, some of them repeated with their ids."""
+    chance, served = random.Random(seed), Counter[tuple[str, str]]()
+    with Retargeter(Policy.from_text(POLICY), servers.open_store(url), clock=lambda: NOW) as ads:
+        for page in range(300):
+            visitor, distinct = chance.choice(list(CANDIDATES)), chance.random() < 0.5
+            ranked = chance.sample(CANDIDATES[visitor], len(CANDIDATES[visitor]))
+            requests = [(visitor, ranked, f"{seed}-{page}-{place}") for place in range(3)]
+            claims = [claim.campaign for claim in ads.claim_many(requests, distinct=distinct) if claim]
+            served.update((visitor, campaign) for campaign in claims)
+            again = [claim for claim in ads.claim_many(requests, distinct=distinct) if claim and not claim.repeated]
+            served.update((visitor, claim.campaign) for claim in again)
+            if distinct:
+                assert len(set(claims)) == len(claims)
+                assert not {claim.campaign for claim in again} & set(claims)
+    return served
+
+
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
     """Processes that share nothing with this one."""
@@ -156,6 +174,12 @@ def test_eight_processes_pass_no_cap_and_use_each_whole(server: Server, pool: Po
             for campaign in candidates:
                 held = ads.export(visitor)["timelines"].get(f"impression {campaign}", {"at": []})["at"]
                 assert len(held) == served[visitor, campaign]
+
+
+def test_eight_processes_claim_pages_and_pass_no_cap(server: Server, pool: Pool) -> None:
+    """2,400 lists over TCP, each sent twice: every cap holds exactly, and distinct ones name each campaign once."""
+    running = pool.starmap_async(pages_all, [(server.url, seed) for seed in range(PROCESSES)])
+    check(sum(running.get(servers.PATIENCE * 3), Counter[tuple[str, str]]()))
 
 
 def test_eight_processes_count_one_id_once(server: Server, pool: Pool) -> None:
@@ -232,6 +256,27 @@ def test_threads_that_share_a_retargeter_pass_no_cap(ads: Ads) -> None:
 
     in_threads(8, work)
     check(served)
+
+
+def test_threads_that_claim_pages_at_once_are_each_distinct(ads: Ads) -> None:
+    """Eight threads, one visitor: lists run into each other, yet each names each campaign once; no cap is passed."""
+    shared = ads("".join(f'[campaign.{name}]\ncaps = ["30 per day"]\n' for name in "abcd"))
+    served = Counter[str]()
+    lock = threading.Lock()
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        for page in range(10):
+            ids = [f"{number}-{page}-{place}" if number % 2 else None for place in range(3)]
+            claims = shared.claim_many([("v", chance.sample("abcd", 4), id_) for id_ in ids], distinct=True)
+            named = [claim.campaign for claim in claims if claim]
+            assert len(set(named)) == len(named)
+            with lock:
+                served.update(named)
+
+    in_threads(8, work)
+    assert max(served.values()) <= 30
+    assert sum(served.values()) >= 90 + 20  # the last ones find fewer than three campaigns with room
 
 
 def test_a_hundred_threads_on_one_key_with_other_keys_busy(ads: Ads) -> None:

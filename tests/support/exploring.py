@@ -7,229 +7,164 @@ that crashed is one that is never resumed: whatever is asserted of every node is
 
 from __future__ import annotations
 
-import dataclasses
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 from unittest import mock
 
 from retarget import MemoryStore, NotExecuted, OutcomeUnknown, Policy, StoreError
-from retarget.calls import Operations, Steps, merge
+from retarget.calls import Operations, Steps
 from retarget.calls.requests import Apply, Delete
-from retarget.timelines import HELD, State, timeline
+from retarget.timelines import timeline
 from tests.support.merges import KEYS, NOW
 
 Frozen = tuple[tuple[bytes, tuple[tuple[bytes, bytes], ...]], ...]
 """What a store holds."""
+
 Reply = tuple[str, Any]
-"""How a step ended: "sent" with the reply, or "raised" with the error that the operation saw."""
+"""How a step ended: "sent" with what the store answered, "refused" or "lost" with an error."""
+
+History = tuple[Reply, ...]
 Make = Callable[[Operations], Steps[Any]]
 
-POLICY = Policy.from_text("""
-    [campaign.a]
-    caps = ["1000 per day", "500 per session"]
-""")
+POLICY = Policy.from_text('[campaign.a]\ncaps = ["1000 per day", "500 per session"]')
 FIELD = b"ia"
+_ERRORS: dict[str, type[StoreError]] = {"refused": NotExecuted, "lost": OutcomeUnknown}
 _NUMBERS = 10_000
-"""Each operation's parcels have numbers of their own, so that a replay draws the same."""
 
 
 class Node(NamedTuple):
-    """What the store holds, the replies that each operation has had, and how many steps may still fail."""
+    """What the store holds, how the steps of each operation ended, and how many may still fail."""
 
     store: Frozen
-    histories: tuple[tuple[Reply, ...], ...]
+    histories: tuple[History, ...]
     failures: int
 
 
-@dataclasses.dataclass
+@dataclass
 class Model:
-    """Some operations, and what is asserted of every node and of every step.
+    """Operations that begin on a store. `failures` is how many steps may fail; `most` how many an operation takes.
 
-    `check` is called with each node, `step` with a node, the one after it and the number of the operation that moved.
-    `most` limits the steps of one operation.
+    `check` is called with each node, `step` with a node and one that may follow it.
     """
 
-    begin: Callable[[Operations], object]
+    begin: Frozen
     operations: list[Make]
-    check: Callable[[View], None]
-    step: Callable[[View, View, int], None] = lambda _before, _after, _number: None
+    check: Callable[[Node], None]
+    step: Callable[[Node, Node], None]
     failures: int = 0
     most: int = 24
+    _waiting: dict[tuple[int, History], Any] = field(default_factory=dict)
 
     def explore(self) -> int:
         """Visit every node; returns how many there are."""
-        store = MemoryStore()
-        actual(store, self.begin)
-        start = Node(frozen(store), ((),) * len(self.operations), self.failures)
-        waiting: dict[tuple[int, tuple[Reply, ...]], Any] = {}
+        start = Node(self.begin, ((),) * len(self.operations), self.failures)
         seen, stack = {start}, [start]
         with deterministic():
             while stack:
                 node = stack.pop()
-                view = View(self, node)
-                view.pending = [self._pending(waiting, number, node) for number in range(len(self.operations))]
-                self.check(view)
-                for number, request in enumerate(view.pending):
-                    if request is None or len(node.histories[number]) >= self.most:
-                        continue
-                    for after in self._steps(node, number, request):
-                        if self.step is not None:
-                            self.step(view, View(self, after), number)
-                        if after not in seen:
-                            seen.add(after)
-                            stack.append(after)
+                self.check(node)
+                for after in self._following(node):
+                    self.step(node, after)
+                    if after not in seen:
+                        seen.add(after)
+                        stack.append(after)
         return len(seen)
 
-    def _pending(self, waiting: dict[tuple[int, tuple[Reply, ...]], Any], number: int, node: Node) -> Any:
-        """The request that this operation waits for; None if it is over."""
-        key = number, node.histories[number]
-        if key not in waiting:
-            waiting[key] = replayed(self.operations[number], number, node.histories[number])
-        return waiting[key]
+    def is_over(self, node: Node, number: int) -> bool:
+        """Whether this operation has ended."""
+        return self._request(number, node.histories[number]) is None
 
-    def _steps(self, node: Node, number: int, request: Any) -> Iterator[Node]:
-        """Every way in which the request may end."""
-        store = thawed(node.store)
-        try:
-            reply: Reply = "sent", request.ask(store)
-        except StoreError as error:
-            reply = "raised", error
-        after = frozen(store)
-        yield self._after(node, number, after, reply, 0)
-        if node.failures:
-            yield self._after(node, number, node.store, ("raised", NotExecuted), 1)
-            if isinstance(request, Apply | Delete):
-                yield self._after(node, number, after, ("raised", OutcomeUnknown), 1)
+    def _following(self, node: Node) -> Iterator[Node]:
+        for number, history in enumerate(node.histories):
+            request = self._request(number, history)
+            if request is None or len(history) >= self.most:
+                continue
+            store = thawed(node.store)
+            reply = _frozen_reply(request.ask(store))
+            after = frozen(store)
+            yield _with(node, number, after, ("sent", reply))
+            if node.failures:
+                yield _with(node, number, node.store, ("refused", None))
+                if isinstance(request, Apply | Delete):
+                    yield _with(node, number, after, ("lost", None))
 
-    def _after(self, node: Node, number: int, store: Frozen, reply: Reply, failed: int) -> Node:
-        kind, value = reply
-        histories = list(node.histories)
-        histories[number] = (*histories[number], (kind, _frozen_reply(value)))
-        return Node(store, tuple(histories), node.failures - failed)
+    def _request(self, number: int, history: History) -> Any:
+        """What the operation asks after this history; None if it is over."""
+        key = number, history
+        if key not in self._waiting:
+            self._waiting[key] = _replayed(self.operations[number], number, history)
+        return self._waiting[key]
 
 
-class View:
-    """What a node shows."""
-
-    pending: list[Any]
-
-    def __init__(self, model: Model, node: Node) -> None:
-        self.model, self.node = model, node
-
-    def is_over(self, number: int) -> bool:
-        """Whether this operation has ended, in success or with an error."""
-        return replayed(self.model.operations[number], number, self.node.histories[number]) is None
-
-    def replies(self, number: int) -> tuple[Reply, ...]:
-        """How the operation's steps ended so far."""
-        return self.node.histories[number]
-
-    def succeeded(self, number: int) -> bool:
-        """Whether this operation has ended, and none of its steps failed."""
-        return self.is_over(number) and all(kind == "sent" for kind, _ in self.replies(number))
-
-    def begun(self, number: int) -> bool:
-        """Whether anything that this operation did may have taken effect."""
-        return any(reply != ("raised", NotExecuted) for reply in self.node.histories[number])
-
-    def impressions(self, visitor: str) -> Counter[int]:
-        """The moments of the impressions that the visitor has now."""
-        return impressions(thawed(self.node.store), visitor)
-
-    def count(self, visitors: str, now: int = NOW) -> int:
-        """How many impressions count for these visitors, reserved ones included."""
-        store = thawed(self.node.store)
-        return sum(counted(store, visitor, now) for visitor in visitors)
-
-    def total(self, visitors: str) -> Counter[int]:
-        """The moments of all impressions."""
-        store = thawed(self.node.store)
-        return sum((impressions(store, visitor) for visitor in visitors), Counter())
-
-    def finished(self, visitors: str, *, into: str) -> MemoryStore:
-        """The store after everybody was merged into one visitor, twice: what a note is for may come back."""
-        return thawed(_finished(self.node.store, visitors, into))
+def _with(node: Node, number: int, store: Frozen, reply: Reply) -> Node:
+    histories = list(node.histories)
+    histories[number] = (*histories[number], reply)
+    return Node(store, tuple(histories), node.failures - (reply[0] != "sent"))
 
 
-@lru_cache(100_000)
-def _finished(content: Frozen, visitors: str, into: str) -> Frozen:
-    store = thawed(content)
-    for visitor in visitors * 2:
-        _run(operations().merge(visitor, into=into, now=None), store)
-    return frozen(store)
-
-
-@lru_cache(8)
-def operations(policy: Policy = POLICY) -> Operations:
-    """What the clients drive, at a clock that stands still."""
-    return Operations(
-        policy, lambda: NOW, clock=lambda: NOW, prefix="rt:", pepper=None, secret=None, remember_denials=None
-    )
-
-
-def replayed(make: Make, number: int, history: tuple[Reply, ...]) -> Any:
-    """The request that the operation makes after this history; None if it is over."""
-    _numbers.__init__(number)  # type: ignore[misc]
+def _replayed(make: Make, number: int, history: History) -> Any:
+    _numbers.next = number * _NUMBERS
     steps = make(operations())
     try:
         request = next(steps)
         for kind, value in history:
-            reply = _thawed_reply(value)
-            request = steps.send(reply) if kind == "sent" else steps.throw(reply)
+            request = steps.send(_thawed_reply(value)) if kind == "sent" else steps.throw(_ERRORS[kind](kind))
     except (StopIteration, StoreError):
         return None
     return request
 
 
-def actual(store: MemoryStore, make: Callable[[Operations], Any]) -> Any:
-    """Run operations to their end, one after the other."""
-    result = make(operations())
-    for steps in result if isinstance(result, list) else [result]:
-        result = _run(steps, store)
-    return result
+@lru_cache(1)
+def operations() -> Operations:
+    """What the clients drive, at a clock that stands still."""
+    return Operations(
+        POLICY, lambda: NOW, clock=lambda: NOW, prefix="rt:", pepper=None, secret=None, remember_denials=None
+    )
 
 
-def _run(steps: Steps[Any], store: MemoryStore) -> Any:
+def run(make: Make, store: MemoryStore) -> Any:
+    """Run an operation to its end."""
+    steps = make(operations())
     try:
         request = next(steps)
         while True:
-            try:
-                reply = request.ask(store)
-            except StoreError as error:
-                request = steps.throw(error)
-            else:
-                request = steps.send(reply)
+            request = steps.send(request.ask(store))
     except StopIteration as stop:
         return stop.value
 
 
-def impressions(store: MemoryStore, visitor: str) -> Counter[int]:
+@lru_cache(100_000)
+def merged(content: Frozen, visitors: str, into: str) -> Frozen:
+    """The store after all were merged into one, twice: what a merge that was interrupted moves may come back."""
+    store = thawed(content)
+    for visitor in visitors * 2:
+        run(lambda ads, who=visitor: ads.merge(who, into=into, now=None), store)  # type: ignore[misc]
+    return frozen(store)
+
+
+@lru_cache(100_000)
+def impressions(content: Frozen, visitor: str) -> Counter[int]:
     """The moments of the visitor's impressions."""
-    raw = store.read(KEYS.key(visitor)).get(FIELD)
+    raw = dict(dict(content).get(KEYS.key(visitor), ())).get(FIELD)
     return Counter(timeline.moments(raw) if raw else ())
 
 
-def counted(store: MemoryStore, visitor: str, now: int = NOW) -> int:
-    """How many impressions count for the visitor, reserved ones included."""
-    state: State = store.read(KEYS.key(visitor))
-    held = timeline.live_holds(state, now).get(FIELD, [])
-    return impressions(store, visitor).total() + len(held)
-
-
-def reserved(store: MemoryStore, visitor: str) -> Counter[int]:
-    """The ends of the visitor's reserved impressions."""
-    raw = store.read(KEYS.key(visitor)).get(HELD + FIELD)
-    return Counter(timeline.moments(raw) if raw else ())
+@lru_cache(100_000)
+def counted(content: Frozen, visitor: str) -> int:
+    """How many impressions count for the visitor now, reserved ones included."""
+    held = timeline.live_holds(dict(dict(content).get(KEYS.key(visitor), ())), NOW)
+    return impressions(content, visitor).total() + len(held.get(FIELD, ()))
 
 
 class _Numbers:
-    """The numbers of the parcels of one operation: its own, the same in each replay."""
+    """The numbers of the parcels: each operation has its own, the same in each replay."""
 
-    def __init__(self, operation: int = 0) -> None:
-        self.next = operation * _NUMBERS
+    next = 0
 
     def __call__(self, _: int) -> int:
         self.next += 1
@@ -241,8 +176,8 @@ _numbers = _Numbers()
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Draw the numbers of parcels in order."""
-    with mock.patch.object(merge.secrets, "randbelow", _numbers):
+    """Number parcels in order."""
+    with mock.patch.object(secrets, "randbelow", _numbers):
         yield
 
 
@@ -265,13 +200,11 @@ def _frozen_reply(value: Any) -> Any:
         return "state", tuple(sorted(value.items()))
     if isinstance(value, list):
         return "list", tuple(_frozen_reply(part) for part in value)
-    return "value", type(value) if isinstance(value, StoreError) else value
+    return "value", value
 
 
 def _thawed_reply(value: Any) -> Any:
     kind, content = value
     if kind == "state":
         return dict(content)
-    if kind == "list":
-        return [_thawed_reply(part) for part in content]
-    return content("lost") if isinstance(content, type) else content
+    return [_thawed_reply(part) for part in content] if kind == "list" else content

@@ -58,7 +58,7 @@ def kept(ads: Retargeter, visitor: str) -> dict[str, list[str]]:
     return {
         name: line["at"]
         for name, line in lines.items()
-        if name not in ("reserved until", "activity") and not name.startswith(("due ", "reservation "))
+        if name not in ("reserved until", "activity") and not name.startswith(("expected parcel", "reservation "))
     }
 
 
@@ -76,3 +76,31 @@ def merge_steps(source: str, into: str, policy: Policy = POLICY) -> Steps[bool]:
 def perform(store: Store, request: Any) -> Any:
     """What the store answers."""
     return request.ask(store)
+
+
+class ByHand:
+    """An operation that makes one request at a time. Anything may happen while it waits to make the next."""
+
+    def __init__(self, steps: Steps[Any], store: Store) -> None:
+        self.steps, self.store, self.result = steps, store, None
+        self.request: Any = next(steps)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.request is None
+
+    def step(self, times: int = 1) -> None:
+        """Make the next requests, as many as there are."""
+        for _ in range(times):
+            if not self.over:
+                try:
+                    self.request = self.steps.send(perform(self.store, self.request))
+                except StopIteration as stop:
+                    self.request, self.result = None, stop.value
+
+    def finish(self) -> Any:
+        """Make all requests that are left; returns the result."""
+        while not self.over:
+            self.step()
+        return self.result

@@ -17,26 +17,14 @@ from retarget.calls.merge import ROUNDS
 from retarget.timelines import DENIED, Store, timeline
 from tests.support import servers
 from tests.support.fixtures import Ads
-from tests.support.merges import COUNTED, DAY, KEYS, NOW, POLICY, answers, count, kept, merge_steps, perform
+from tests.support.merges import COUNTED, DAY, KEYS, NOW, POLICY, ByHand, answers, count, kept, merge_steps
 
 # -- interleavings -----------------------------------------------------------------------------------------------------
 
 
-class Merge:
-    """A merge that runs one request at a time."""
-
-    def __init__(self, store: Store) -> None:
-        self.store, self.steps, self.over = store, merge_steps("s", "t"), False
-        self.request: Any = next(self.steps)
-
-    def step(self) -> None:
-        """Make the next request, and advance to the one after it."""
-        if self.over:
-            return
-        try:
-            self.request = self.steps.send(perform(self.store, self.request))
-        except StopIteration:
-            self.over = True
+def a_merge(store: Store) -> ByHand:
+    """A merge of s into t that makes one request at a time."""
+    return ByHand(merge_steps("s", "t"), store)
 
 
 def fresh_pair(store: Store) -> Retargeter:
@@ -69,12 +57,26 @@ def assert_all_there(ads: Retargeter) -> None:
 def test_a_merge_interrupted_anywhere_is_finished_by_the_next(store: Store, after: int) -> None:
     """After each of its steps: what is moved counts for at least one of them, and once when it is finished."""
     ads = fresh_pair(store)
-    merge = Merge(store)
-    for _ in range(after):
-        merge.step()
+    merge = a_merge(store)
+    merge.step(after)
     assert sum(len(kept(ads, visitor).get("impression b", [])) for visitor in "st") >= 3
     happens(ads, after)
     assert_all_there(ads)
+
+
+def test_merged_back_before_it_was_finished(store: Store) -> None:
+    """Delivered, not let go of, and then the other way: the target is freed of what has left it before more comes."""
+    ads = Retargeter(POLICY, store, clock=lambda: NOW)
+    for number in range(20):
+        ads.record("s", "visit", "shop", at=NOW - number)
+        ads.record("t", "visit", "shop", at=NOW - 100 - number)
+    kept_by_one = len(kept(ads, "s")["visit shop"])
+    merge = a_merge(store)
+    merge.step(4)
+    assert len(kept(ads, "s")["visit shop"]) == len(kept(ads, "t")["visit shop"]) == kept_by_one
+    assert ads.merge("t", into="s")
+    ads.merge("s", into="t")
+    assert len(kept(ads, "t")["visit shop"]) == kept_by_one
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -83,7 +85,7 @@ def test_events_during_a_merge_are_kept(size: int) -> None:
     for places in itertools.combinations_with_replacement(range(6), size):
         store = MemoryStore()
         ads = fresh_pair(store)
-        merge = Merge(store)
+        merge = a_merge(store)
         for step in range(6):
             for number, place in enumerate(places):
                 if place == step:
@@ -97,7 +99,7 @@ def test_two_merges_in_every_order_count_once() -> None:
     for number, order in enumerate(_orders(5, 5)):
         store = MemoryStore()
         ads = fresh_pair(store)
-        merges = [Merge(store), Merge(store)]
+        merges = [a_merge(store), a_merge(store)]
         for step, who in enumerate(order):
             if step == number % 10:
                 happens(ads, step)
@@ -108,12 +110,11 @@ def test_two_merges_in_every_order_count_once() -> None:
 def test_a_merge_that_read_before_another_moved_it_moves_nothing_again(store: Store) -> None:
     """It reads, another merge moves everything, then it continues: what it read is out of date, which it notices."""
     ads = fresh_pair(store)
-    slow = Merge(store)
+    slow = a_merge(store)
     slow.step()  # it has read
     assert [ads.merge("s", into="t") for _ in range(2)] == [True, False]
     happens(ads, 0)
-    while not slow.over:
-        slow.step()
+    slow.finish()
     assert_all_there(ads)
 
 
@@ -128,13 +129,13 @@ def test_merges_events_and_interruptions_in_random_order_count_once(seed: int) -
     """Three merges at a time, some abandoned, some started again, events in between: nothing is lost or doubled."""
     rng, store = random.Random(seed), MemoryStore()
     ads = fresh_pair(store)
-    merges = [Merge(store) for _ in range(3)]
+    merges = [a_merge(store) for _ in range(3)]
     for number in range(40):
         match rng.randrange(6):
             case 0:
                 happens(ads, rng.randrange(8))
             case 1 if number < 30:
-                merges[rng.randrange(3)] = Merge(store)
+                merges[rng.randrange(3)] = a_merge(store)
             case _:
                 merges[rng.randrange(3)].step()
     assert_all_there(ads)
@@ -158,7 +159,7 @@ def test_a_reservation_made_during_a_merge_counts_all_along(store: Store) -> Non
         for visitor in "st":
             ads.forget(visitor)
         assert ads.claim("s", hold="10 minutes")
-        merge = Merge(store)
+        merge = a_merge(store)
         for step in range(5):
             if step == after:
                 assert ads.claim("s", hold=hold)
