@@ -5,16 +5,16 @@ Two visitors may be on two servers, so no write sees both. What moves is a parce
     announce  at the target   a parcel of this number is due here
     note      at the source   its number, where it goes, and a copy of what is in it; what is in it stays in place
     deliver   at the target   if it is still due: it is no longer due, and what is in it is entered
-    let go    at the source   if it is still noted: what is in it is removed, and the note
+    remove    at the source   if it is still noted: what is in it is removed, and the note
 
 Rules:
 - A parcel is delivered at most once, whoever tries, and however late: whether it is due is decided by the write that
   delivers it, and once it is not, it never is again. So a note whose parcel is no longer due has been delivered.
 - A parcel is noted only if everything in it is at the source, and no other parcel is noted there.
-- From the note on its content and its target do not change. Whoever finds a note can finish the move: deliver, let go.
-- Until it is let go of, what is in a parcel counts at the source, and once it is delivered at the target as well. So it
+- From the note on its content and its target do not change. Whoever finds a note can finish the move: deliver, remove.
+- Until it is removed, what is in a parcel counts at the source, and once it is delivered at the target as well. So it
   counts for at least one of them all along, and for one in the end.
-- Who forgets the source first makes the parcel not due, and who forgets the target does so by it: then nobody delivers.
+- Forgetting the source withdraws the parcel first; forgetting the target does so by itself. Then nobody delivers it.
 - Reservations move as far as they count. What confirms or releases one, its mark and its record, stays at the source.
 - When the visitor was active is copied, not moved. Event ids stay: they are asked for under the old id.
 """
@@ -153,7 +153,7 @@ def deliver(plan: Plan, parcel: Parcel, now: int) -> Write:
     return Write(parcel.target, now, b"", (Alternative((is_due,), changes, _ttl(parcel, now)),))
 
 
-def let_go(parcel: Parcel, now: int) -> Write:
+def remove(parcel: Parcel, now: int) -> Write:
     """Remove the parcel and its note from the source, if it is still noted there.
 
     The end of the last reserved impression stays: it may be the end of one reserved meanwhile.

@@ -65,7 +65,7 @@ def test_a_merge_interrupted_anywhere_is_finished_by_the_next(store: Store, afte
 
 
 def test_merged_back_before_it_was_finished(store: Store) -> None:
-    """Delivered, not let go of, and then the other way: the target is freed of what has left it before more comes."""
+    """Delivered, not removed yet, and then the other way: what has left the target is removed before more comes."""
     ads = Retargeter(POLICY, store, clock=lambda: NOW)
     for number in range(20):
         ads.record("s", "visit", "shop", at=NOW - number)
