@@ -139,8 +139,11 @@ def note(parcel: Parcel, state: State, now: int) -> Write:
         for field, raw in parcel.timelines.items()
         for at, times in _times(raw)
     )
-    guards = (no_parcel(), *_unchanged(parcel, state, now))
-    return Write(parcel.source, now, b"", (Alternative(guards, (*notes, *copies), _ttl(parcel, now)),))
+    holds = [*_holds(parcel, state)]
+    moved = (Enter(field, end, 1, _ALL, _HELD) for field, end in holds)
+    are_held = (Guard(field, 1, end, wanted=True) for field, end in holds)
+    guards = (no_parcel(), *are_held, *_unchanged(parcel, state, now))
+    return Write(parcel.source, now, b"", (Alternative(guards, (*notes, *copies, *moved), _ttl(parcel, now)),))
 
 
 def deliver(plan: Plan, parcel: Parcel, now: int) -> Write:
@@ -215,6 +218,17 @@ def _would_change(raw: bytes | None, first: int, last: int, asked: Cover, now: i
     """Whether the interval would be kept."""
     covered = timeline.cover(raw, first, last, asked.pause, asked.keep, asked.head, now)
     return covered is not None and (raw is None or covered[HEAD:] != raw[HEAD:])
+
+
+def _holds(parcel: Parcel, state: State) -> Iterator[tuple[bytes, int]]:
+    """The holds whose reservations may be in the parcel, each with its end, which they then say once more.
+
+    Their reservations are no longer theirs to remove: another's may end in the same second.
+    """
+    ends = {end for field, raw in parcel.timelines.items() if field[:1] == HELD for end in timeline.moments(raw)}
+    for field, raw in state.items() if ends else ():
+        if field[:1] == HOLD and timeline.newest(raw) in ends:
+            yield field, timeline.newest(raw)
 
 
 def _unchanged(parcel: Parcel, state: State, now: int) -> Iterator[Guard]:

@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Literal, NamedTuple, TypeAlias
 
 from retarget.engine import Plan
 from retarget.events import Candidate
 from retarget.operate.quantities import require
 from retarget.operate.redis_memory import Field, Shape
-from retarget.policy import Policy, fill, labels_in
+from retarget.policy import Policy, events_named, fill, labels_in
 from retarget.timelines import ENTRY, HEAD, IDS_KEPT, IMPRESSION, MIN_KEEP, MOST_TIMELINES, RECORD
 
 Spread: TypeAlias = Literal["uneven", "even"]
@@ -240,13 +239,8 @@ def other_timelines(workload: Workload, plan: Plan) -> list[bytes]:
 
 
 def asked_events(policy: Policy, *, impressions: bool = False) -> list[tuple[str, str | None]]:
-    """The events that conditions ask about, with their subjects as the policy writes them; impressions if asked for."""
-    asked: dict[tuple[str, str | None], None] = {}
-    for rules in (*policy.campaign.values(), *([policy.defaults] if policy.defaults else [])):
-        for condition in (*chain.from_iterable(rules.audience), *rules.exclude):
-            asked[condition.event, condition.subject] = None
-    for segment in policy.annoyance.segment.values() if policy.annoyance else ():
-        asked |= dict.fromkeys((one.event, one.subject) for one in chain.from_iterable(segment.who))
+    """The events that rules name, with their subjects as the policy writes them; impressions if asked for."""
+    asked = dict.fromkeys(events_named(policy))
     return [(event, subject) for event, subject in asked if impressions or event != IMPRESSION]
 
 

@@ -6,7 +6,7 @@ Never imports the engine, a store, Redis or a clock.
 from retarget.policy.formula import FALSE, MOST_CLAUSES, TRUE, Clause, Formula, all_of, any_of, literal, negated
 from retarget.policy.grammar import Cap, Condition, Span, fill, labels_in, parse_duration
 from retarget.policy.load import Policy
-from retarget.policy.models import Campaign, Rules, check_text, load_zone
+from retarget.policy.models import Campaign, Rules, check_text, events_named, load_zone
 
 __all__ = [
     "FALSE",
@@ -23,6 +23,7 @@ __all__ = [
     "all_of",
     "any_of",
     "check_text",
+    "events_named",
     "fill",
     "labels_in",
     "literal",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from retarget.errors import InputError
 from retarget.events import Candidate, Subject
 from retarget.logs import FIELDS, Kind
-from retarget.policy import Condition, Policy, labels_in, load_zone
+from retarget.policy import Policy, events_named, labels_in, load_zone
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
 from retarget.timelines import IMPRESSION
@@ -67,13 +66,13 @@ def zone_named(name: str) -> ZoneInfo:
 def labels_of(policy: Policy) -> tuple[str, ...]:
     """The names of the labels by which the policy can tell two impressions of one campaign apart.
 
-    A label counts under `name:value`. So what precedes a colon in the subject of a condition may name one, as may a
+    A label counts under `name:value`. So what precedes a colon in a subject that a rule names may be one, as may a
     campaign's id, unless that is a field of the log (`visit id:5`); a template names those that fill it.
     """
     kinds = {key.partition(":")[0]: None for key in policy.caps}
     if policy.annoyance and policy.annoyance.points:
         kinds["channel"] = None
-    subjects = [condition.subject for condition in _conditions(policy) if condition.subject is not None]
+    subjects = [subject for _, subject in events_named(policy) if subject is not None]
     for subject in subjects:
         kinds |= dict.fromkeys(labels_in(subject))
     for subject in (*subjects, *policy.campaign):
@@ -81,11 +80,3 @@ def labels_of(policy: Policy) -> tuple[str, ...]:
         prefixes = (literal[:end] for end, letter in enumerate(literal) if letter == ":" and end)
         kinds |= dict.fromkeys(prefix for prefix in prefixes if prefix not in FIELDS)
     return tuple(kind for kind in kinds if kind != "campaign")
-
-
-def _conditions(policy: Policy) -> Iterator[Condition]:
-    """Every condition of the policy: of campaigns, of the defaults and of segments."""
-    for rules in (*policy.campaign.values(), *([policy.defaults] if policy.defaults else [])):
-        yield from (*chain.from_iterable(rules.audience), *rules.exclude)
-    for segment in policy.annoyance.segment.values() if policy.annoyance else ():
-        yield from chain.from_iterable(segment.who)

@@ -15,7 +15,8 @@ own plain implementation in `local_time`. What it does is what `docs/` promises:
   afterwards it is "late" and counts as an impression recorded now would; a second time it changes nothing. Released, it
   is gone from where it was reserved.
 - *Merges.* History, activity and what is reserved move to the target; ids and tokens stay with the source: a token that
-  is confirmed there counts there, and what moved goes on until its end. The source keeps having been active.
+  is confirmed there counts there, and what moved goes on until its end, wherever else it moves. The source keeps having
+  been active.
 - *Forgetting* leaves nothing: not the ids, not the reservations. A token of before is late.
 
 What a comparison with the library must leave out:
@@ -62,6 +63,8 @@ class Hold:
     entry: Entry
     target: Target
     is_open: bool = True
+    has_moved: bool = False
+    """Whether a merge has moved what was reserved: then that counts until its end."""
 
 
 @dataclass
@@ -350,7 +353,7 @@ class Oracle:
         if not found.is_open or found.end <= now:
             return None
         found.is_open = False
-        who.reserved = [other for other in who.reserved if other is not found]
+        who.reserved = [other for other in who.reserved if other is not found or found.has_moved]
         return found
 
     # -- visitors
@@ -361,6 +364,8 @@ class Oracle:
         other.entries += one.entries
         other.activity += one.activity
         other.reserved += one.reserved
+        for hold in one.reserved:
+            hold.has_moved = True
         one.entries, one.reserved = [], []
 
     def is_blank(self, visitor: str) -> bool:

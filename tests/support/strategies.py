@@ -213,7 +213,7 @@ def _annoyance(draw: st.DrawFn, words: _Words) -> Data:
 _POINTS = st.sampled_from([{"email": email, "call": call} for email in (1, 2, 3) for call in (1, 2, 3)])
 
 KEEPER = "keeper"
-"""A campaign that asks about everything, for as long as anything is remembered."""
+"""A campaign that asks about everything, for longer than anything else does."""
 _KINDS = ["advertiser", "channel", "item"]
 _ANYTHING = ["", " {any}", *(f" {kind}:{{{kind}}}" for kind in [*_KINDS, "slot"])]
 
@@ -222,11 +222,11 @@ def keeping(data: Data) -> Data:
     """The policy with rules that never bind and ask about everything, so that the next policy finds all of it."""
     kept = {**data, "caps": {kind: [] for kind in _KINDS} | data.get("caps", {})}
     for kind in _KINDS:
-        kept["caps"] = {**kept["caps"], kind: [*kept["caps"][kind], "10000 per lifetime"]}
+        kept["caps"] = {**kept["caps"], kind: [*kept["caps"][kind], "10000 per 400 days"]}
     annoyance = data.get("annoyance") or {"threshold": []}
-    kept["annoyance"] = {**annoyance, "threshold": [*annoyance["threshold"], "10000 per lifetime"]}
-    asks = [f"10000 {event}{subject}" for event in _DONE for subject in _ANYTHING]
-    keeper = {"obeys": True, "exclude": asks, "caps": ["10000 per session", "10000 per lifetime"]}
+    kept["annoyance"] = {**annoyance, "threshold": [*annoyance["threshold"], "10000 per 400 days"]}
+    asks = [f"10000 {event}{subject} within 400 days" for event in _DONE for subject in _ANYTHING]
+    keeper = {"obeys": True, "exclude": asks, "caps": ["10000 per session", "10000 per 400 days"]}
     kept["campaign"] = {**data["campaign"], KEEPER: keeper}
     return kept
 

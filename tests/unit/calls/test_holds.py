@@ -110,6 +110,18 @@ def test_a_hold_that_outlasts_the_session_counts_in_the_next_one_too(ads: Ads, c
     assert done == ["confirmed"]
 
 
+def test_a_confirmation_is_activity_and_keeps_the_session_going(ads: Ads, clock: Clock) -> None:
+    """Shown 9 minutes after it was reserved, asked 9 minutes later: one session of pauses below 10 minutes."""
+    shop = ads('session = "10 minutes"\n[campaign.a]\ncaps = ["1 per session"]')
+    claim = hold(shop)
+    clock.now += 9 * MINUTE
+    assert shop.confirm(claim) == "confirmed"
+    clock.now += 9 * MINUTE
+    assert not free(shop)
+    clock.now += 2 * MINUTE
+    assert free(shop)
+
+
 def test_points_of_holds_show_in_the_level_of_annoyance(ads: Ads, clock: Clock) -> None:
     """A reserved impression uses up the threshold as a shown one does."""
     shop = ads(f'[annoyance]\nthreshold = ["5 per day"]\npoints = {{ email = 3 }}\n[campaign.a]\n{SHOP}\n[campaign.b]')

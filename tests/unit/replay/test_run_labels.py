@@ -94,10 +94,21 @@ _conditions = st.builds(
     st.sampled_from(["", "2 "]),
     st.sampled_from(["impression", "click", "visit"]),
     st.sampled_from([*_SUBJECTS, " x"]),
-    st.sampled_from(["", " within 2 minutes", " within 1 hours"]),
+    st.sampled_from(
+        ["", " within 2 minutes", " within 1 hours", " since click", " since visit slot:x", " since visit {item}"]
+    ),
 )
 _whose = _conditions.filter(lambda text: "{" not in text)
-_caps = st.sampled_from(["1 per 3 minutes", "2 per hour", "3 per lifetime", "2 per session"])
+_caps = st.sampled_from(
+    [
+        "1 per 3 minutes",
+        "2 per hour",
+        "3 per lifetime",
+        "2 per session",
+        "1 since click {slot}",
+        "1 since visit channel:x",
+    ]
+)
 _rules = st.fixed_dictionaries(
     {},
     optional={
