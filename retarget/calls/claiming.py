@@ -11,19 +11,19 @@ Rules:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from typing import TypeAlias
 
-from retarget.calls.claims import Claim, campaign_of, held_outcome, hold_alternatives
+from retarget.calls.claims import Claim, campaign_of, hold_alternatives, other_outcome
 from retarget.calls.inputs import ClaimRow, as_claim_row, check_candidates, event_id
 from retarget.calls.tokens import HOLD_BYTES, Tokens, Unsealed
 from retarget.calls.visitors import Visitors
 from retarget.engine import PlanAt, Verdict, as_candidate, claim_alternatives, outcome
 from retarget.errors import InputError, RetargetError, StoreError
-from retarget.events import Subject
+from retarget.events import Candidate, Subject
 from retarget.timelines import (
     DENIED,
     IMPRESSION,
@@ -170,12 +170,13 @@ class Claiming:
 
 def _claimed_before(remembered: bytes, *groups: Iterable[Subject]) -> tuple[Subject, bool]:
     """The candidate that a repeated claim was counted for, and whether it was reserved."""
+    either = (remembered, other_outcome(remembered))
     for group in groups:
-        found = dict[object, tuple[Subject, bool]]()
+        found = dict[Candidate, tuple[Subject, bool]]()
         for subject in group:
             counted = outcome(subject)
-            if remembered in (counted, held_outcome(counted)):
-                found.setdefault(as_candidate(subject), (subject, remembered != counted))
+            if counted in either:
+                found.setdefault(as_candidate(subject), (subject, counted != remembered))
         if len(found) == 1:
             return next(iter(found.values()))
         if found:
@@ -193,21 +194,22 @@ def _make_distinct(claims: Sequence[tuple[Asked, str | None]], now: int) -> None
         return
     ids = [id_ for _, id_ in claims if id_ is not None]
     call = _digest("call", *ids) if ids else secrets.token_bytes(_MARK_BYTES)
+    marked: dict[Subject, Alternative] = {}
     for asked, _ in claims:
-        asked.choices = [*_marked(call, now, asked.choices)]
+        for subject, choice in asked.choices:
+            if subject not in marked:
+                marked[subject] = _marked(TAKEN + call + _digest("campaign", campaign_of(subject)), now, choice)
+        asked.choices = [(subject, marked[subject]) for subject, _ in asked.choices]
 
 
-def _marked(call: bytes, now: int, choices: Iterable[Choice]) -> Iterator[Choice]:
-    """The choices, each denied where its campaign was taken by this call, and leaving a mark that it is now.
+def _marked(mark: bytes, now: int, choice: Alternative) -> Alternative:
+    """The choice, denied where the mark is, and leaving it.
 
-    The mark is dated so that it is evicted once no caller's clock can show the second of the call any more.
+    It is dated so that it is evicted once no caller's clock can show the second of the call any more.
     """
-    at = max(0, now - SKEW)
-    for subject, choice in choices:
-        mark = TAKEN + call + _digest("campaign", campaign_of(subject))
-        guards = (Guard(mark, 1, 0, wanted=False), *choice.guards)
-        changes = (*choice.changes, Enter(mark, at, 1, 1, _MARK_HEAD))
-        yield subject, Alternative(guards, changes, choice.ttl, choice.outcome)
+    guards = (Guard(mark, 1, 0, wanted=False), *choice.guards)
+    changes = (*choice.changes, Enter(mark, max(0, now - SKEW), 1, 1, _MARK_HEAD))
+    return Alternative(guards, changes, choice.ttl, choice.outcome)
 
 
 def _digest(*parts: str) -> bytes:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
 from retarget.calls.inputs import duration_seconds
@@ -35,7 +34,6 @@ from retarget.timelines import (
     Settle,
     timeline,
 )
-from retarget.timelines.keys import OUTCOME_BYTES
 
 LONGEST = 86_400
 """The longest hold, in seconds."""
@@ -123,15 +121,15 @@ def _hold_alternative(counting: Alternative, now: int, seconds: int) -> Alternat
     ]
     places += [Reserved(cover.field, 1, 0, cover.head) for cover in covers]
     ttl = max([end - now, *(timeline.seconds_of(cover.head) + 1 for cover in covers)])
-    return Alternative(counting.guards, (Reserve(end, tuple(places)), *covers), ttl, held_outcome(counting.outcome))
+    return Alternative(counting.guards, (Reserve(end, tuple(places)), *covers), ttl, other_outcome(counting.outcome))
 
 
-def held_outcome(counted: bytes) -> bytes:
-    """What is remembered with the id of a claim that reserves, given what one that counts would leave.
+def other_outcome(outcome: bytes) -> bytes:
+    """What is remembered with the id of a claim that reserves, given what one that counts would leave; or the reverse.
 
     So a repeat knows which of the two the original was, and whether there is anything to confirm.
     """
-    return blake2b(counted, digest_size=OUTCOME_BYTES, person=b"held").digest()
+    return bytes(byte ^ 0xFF for byte in outcome)
 
 
 def confirm_alternatives(

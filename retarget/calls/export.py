@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retarget.errors import StoreError
-from retarget.timelines import ACTIVITY, HOLD, RECORD, keys, reservations, timeline
+from retarget.timelines import ACTIVITY, HOLD, PARCEL, PARCEL_TO, RECORD, keys, reservations, timeline
 
 
 def export(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError]) -> dict[str, Any]:
     """Everything stored about a visitor, combined from all their keys. Raises StoreError."""
     moments: dict[bytes, list[int]] = {}
     horizons: dict[bytes, int] = {}
-    places: dict[bytes, list[str]] = {}
+    details: dict[bytes, dict[str, Any]] = {}
     event_ids: list[str] = []
     for state in states:
         if isinstance(state, StoreError):
@@ -29,18 +29,24 @@ def export(visitor: str, states: Iterable[Mapping[bytes, bytes] | StoreError]) -
         for name, raw in state.items():
             if name.startswith(b"#"):
                 continue
-            moments.setdefault(name, []).extend(timeline.moments(timeline.check(name, raw)))
+            timeline.check(name, raw)
+            if name == PARCEL:  # a number, no moment: said with the parcel's target
+                continue
+            found = (timeline.newest(raw),) if name.startswith(HOLD) else timeline.moments(raw)
+            moments.setdefault(name, []).extend(found)
             horizons[name] = max(horizons.get(name, 0), timeline.horizon_of(raw))
             if name.startswith(HOLD):
                 record = reservations.joined(name[len(HOLD) :], state)
-                places[name] = [timeline.readable(place.field) for place in reservations.unpack(record)]
+                details[name] = {"of": [timeline.readable(place.field) for place in reservations.unpack(record)]}
+            if name.startswith(PARCEL_TO) and PARCEL in state:
+                details[name] = {"parcel": state[PARCEL][-timeline.ENTRY :].hex()}
     timelines = {
         timeline.readable(name): {
             "at": [
                 datetime.fromtimestamp(at, UTC).isoformat() for at in (found if name == ACTIVITY else sorted(found))
             ],
             "matters_for_seconds": horizons[name],
-            **({"of": places[name]} if name in places else {}),
+            **details.get(name, {}),
         }
         for name, found in sorted(moments.items())
     }

@@ -36,7 +36,6 @@ from retarget.timelines import (
     HELD,
     HOLD,
     LAST_MOMENT,
-    MIN_KEEP,
     MOST_TIMELINES,
     PARCEL,
     PARCEL_TO,
@@ -55,7 +54,7 @@ from retarget.timelines import (
 MOST_NUMBERS = 2**32 - 2
 """Numbers of parcels are random, from 1 to this."""
 
-_MOST_ENTRIES = 4_000
+_MOST_ENTRIES = 1_000
 """About how many entries a parcel has at most: one write must not block the server."""
 
 _MOST_OF_ONE = 100
@@ -145,7 +144,10 @@ def note(parcel: Parcel, state: State, now: int) -> Write:
 
 
 def deliver(plan: Plan, parcel: Parcel, now: int) -> Write:
-    """Enter the parcel at the target, if it is due there; each timeline keeps what the policy asks about."""
+    """Enter the parcel at the target, if it is due there; each timeline keeps what the policy asks about.
+
+    What the source kept is kept, too: it may be the work of a newer policy.
+    """
     changes = (_collected(parcel), *_entries(plan, parcel))
     is_due = Guard(parcel.due, 1, 0, wanted=True)
     return Write(parcel.target, now, b"", (Alternative((is_due,), changes, _ttl(parcel, now)),))
@@ -239,7 +241,7 @@ def _entries(plan: Plan, parcel: Parcel) -> Iterator[Change]:
                 yield from plan.activity(first, last)
             continue
         place = None if field[:1] == HELD else plan.place_of(field)
-        keep, code = (_ALL, _head(raw)) if place is None else (max(place.keep, MIN_KEEP), place.head)
+        keep, code = (_ALL, _head(raw)) if place is None else timeline.widest(raw, place.keep, place.head)
         for at, times in _times(raw):
             yield Enter(field, at, times, keep, code)
     ends = [timeline.newest(raw) for field, raw in parcel.timelines.items() if field[:1] == HELD]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
 
 from retarget.engine.places import Place
 from retarget.engine.plan import BoundClause, Plan, compile_subject
@@ -53,9 +54,9 @@ def alternatives(
 
 def outcome(subject: Subject) -> bytes:
     """What tells the candidates of one claim apart, remembered with the claim's id: 5 bytes."""
-    candidate = subject if isinstance(subject, Candidate) else Candidate(subject)
-    texts = [candidate.campaign, *(text for label in candidate.labels for text in label)]
-    return blake2b("\0".join(texts).encode(), digest_size=len(NO_OUTCOME)).digest()
+    labels = subject.labels if isinstance(subject, Candidate) else ()
+    campaign = subject.campaign if isinstance(subject, Candidate) else subject
+    return blake2b("\0".join([campaign, *chain.from_iterable(labels)]).encode(), digest_size=len(NO_OUTCOME)).digest()
 
 
 def _guards(clause: BoundClause, plan_at: PlanAt) -> Iterator[Guard]:

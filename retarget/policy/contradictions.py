@@ -112,13 +112,15 @@ def _wrong_thresholds(policy: PolicyModel) -> Iterator[str]:
     """Windows and templates that only make sense for one campaign."""
     for place, caps in threshold_lists(policy).items():
         for cap in caps:
+            if any(map(grammar.labels_in, cap.subjects)):
+                yield f"{place}: {cap.text!r}: a threshold covers all campaigns; remove the template"
             if cap.window.period == "flight":
                 yield (
                     f"{place}: {cap.text!r}: a threshold covers all campaigns, so it has no flight; use another window"
                 )
     for key, segment in policy.annoyance.segment.items() if policy.annoyance else ():
         for condition in (condition for clause in segment.who for condition in clause):
-            if grammar.labels_in(condition.subject or ""):
+            if any(map(grammar.labels_in, condition.subjects)):
                 yield (
                     f"annoyance.segment.{key}.who: {condition.text!r}: a segment depends on the visitor alone; "
                     "remove the template"

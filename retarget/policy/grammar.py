@@ -5,9 +5,12 @@ Rules:
 - Errors are ValueErrors that quote the text and say what would be right; the caller adds the place (campaign and key).
 - Keywords are case-insensitive; event names, subjects and labels are case-sensitive.
 
-    cap        LIMIT per WINDOW | LIMIT/WINDOW
-    condition  [N] EVENT [SUBJECT] [within WINDOW]      a subject with spaces goes in double quotes
+    cap        LIMIT per WINDOW | LIMIT/WINDOW | LIMIT SINCE
+    condition  [N] EVENT [SUBJECT] [within WINDOW | SINCE]
     window     [N] second|minute|hour|day|week(s) | calendar hour|day|week|month | flight | lifetime | session
+    since      since EVENT [SUBJECT]
+
+A subject with spaces goes in double quotes, and so do an event and a subject named "since" or "within".
 """
 
 from __future__ import annotations
@@ -36,10 +39,14 @@ _NAMED: dict[str, Period] = {"flight": "flight", "lifetime": "lifetime", "sessio
 _CALENDAR: dict[str, Period] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
 _DURATION = re.compile(r"(?:(\d+)\s*)?([a-z]+?)s?", re.IGNORECASE)
 _CAP = re.compile(r"(-?\d+)\s*(?:\bper\b|/)\s*(.+)", re.IGNORECASE)
-_CONDITION = re.compile(
-    r'(?:(-?\d+)\s+)?([^\W\d][\w.-]{0,63})(?:\s+(?!within\b)(?:"([^"]+)"|([^\s"]+)))?(?:\s+within\s+(.+))?',
-    re.IGNORECASE,
-)
+_CAP_SINCE = re.compile(r"(-?\d+)\s+since(?:\s+(.+))?", re.IGNORECASE)
+_NAME = r"[^\W\d][\w.-]{0,63}"
+_WORD = rf'(?:"({_NAME})"|(?!(?:within|since)(?!\S))({_NAME}))'
+"""An event, in quotes or not."""
+_ON = r'(?:\s+(?:"([^"]+)"|(?!(?:within|since)(?!\S))([^\s"]+)))?'
+"""The subject after an event, in quotes or not; or none."""
+_CONDITION = re.compile(rf"(?:(-?\d+)\s+)?{_WORD}{_ON}(?:\s+(?:within\s+(.+)|(since)(?:\s+(.+))?))?", re.IGNORECASE)
+_ANCHOR = re.compile(_WORD + _ON, re.IGNORECASE)
 _SPAN = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*")
 _WEEKDAYS = {
     name[:letters]: day
@@ -52,6 +59,9 @@ _KIND = re.compile(r"[^\W\d][\w-]*")
 
 CAP_EXAMPLE = '"3 per day", "10 per 30 days" or "5 per calendar week"'
 CONDITION_EXAMPLE = '"visit product/notebook within 30 days", "3 visit pricing within 7 days" or "purchase"'
+CAP_FORM = "LIMIT per WINDOW, or LIMIT since EVENT [SUBJECT]"
+CONDITION_FORM = "[N] EVENT [SUBJECT] [within WINDOW], or [N] EVENT [SUBJECT] since EVENT [SUBJECT]"
+_SINCE_EXAMPLE = '"since purchase" or "since click {campaign}"'
 _HOURS_EXAMPLE = '"08:00-21:00", "21:00-06:00" or "08:00-12:00, 14:00-18:00"'
 _DAYS_EXAMPLE = '"mon-sat", "sat, sun" or "mon, wed-fri"'
 _DURATION_EXAMPLE = '"90 minutes" or "30 days"'
@@ -81,6 +91,11 @@ class Cap:
     spread: bool = False
 
     @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects that it names: that of the event at which its window begins."""
+        return (self.window.subject,) if self.window.subject else ()
+
+    @property
     def spacing(self) -> int:
         """Seconds between two impressions if they are spread evenly over the window's nominal length; 0 if not."""
         return (self.window.seconds or NOMINAL[self.window.period]) // self.limit if self.spread else 0
@@ -95,6 +110,11 @@ class Condition:
     event: str
     subject: str | None
     window: Span | None
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects that it names: its own, and that of the event at which its window begins."""
+        return tuple(subject for subject in (self.subject, self.window and self.window.subject) if subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +147,7 @@ def parse_duration(text: str) -> Duration:
 
 
 def parse_window(text: str) -> Span:
-    """Parse a window of the grammar above. Raises ValueError."""
+    """Parse a window of the grammar above, but not `since`. Raises ValueError."""
     words = text.lower().split()
     if len(words) == 1 and words[0] in _NAMED:
         return Span(_NAMED[words[0]])
@@ -138,28 +158,47 @@ def parse_window(text: str) -> Span:
             f"{text!r} is not a valid calendar window: write calendar hour, calendar day, calendar week "
             "or calendar month"
         )
+    if words and words[0] == "since":
+        raise ValueError(f"write {text!r} without the per, the slash or the within before it")
+    if "since" in words:
+        raise ValueError(f"{text!r}: a rule has one window, a length of time or since an event; write two rules")
     return Span("rolling", _seconds(text, f"is not a valid window: write {_WINDOW_EXAMPLE}"))
 
 
-def parse_cap(text: str) -> Cap:
-    """Parse `3 per day` or `3/day`. Raises ValueError."""
-    match = _CAP.fullmatch(text.strip())  # stripped first: the pattern would backtrack over trailing spaces
+def parse_since(text: str) -> Span:
+    """Parse what follows `since`: `EVENT [SUBJECT]`. Raises ValueError."""
+    match = _ANCHOR.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is not a valid cap: write LIMIT per WINDOW, such as {CAP_EXAMPLE}")
+        raise ValueError(
+            f"'since {text}' is not a valid window: write since EVENT [SUBJECT], such as {_SINCE_EXAMPLE}; "
+            "a length of time goes after per or within, and a rule has one window"
+        )
+    subject = match[3] or match[4]
+    _check_subject(f"since {text}", subject)
+    return Span("since", event=match[1] or match[2], subject=subject)
+
+
+def parse_cap(text: str) -> Cap:
+    """Parse `3 per day`, `3/day` or `3 since click`. Raises ValueError."""
+    stripped = text.strip()  # first: the patterns would backtrack over trailing spaces
+    since = _CAP_SINCE.fullmatch(stripped)
+    match = since or _CAP.fullmatch(stripped)
+    if not match:
+        raise ValueError(f"{text!r} is not a valid cap: write {CAP_FORM}, such as {CAP_EXAMPLE}")
     limit = int(match[1])
     if not 1 <= limit <= MAX_COUNT:
         cure = "to stop showing a campaign, remove it or set an end" if limit < 1 else "a cap that high never binds"
         raise ValueError(f"{text!r}: the limit is {limit}, it must be from 1 to {MAX_COUNT:,}; {cure}")
-    return Cap(text.strip(), limit, parse_window(match[2]))
+    return Cap(stripped, limit, parse_since(match[2] or "") if since else parse_window(match[2]))
 
 
 def parse_condition(text: str) -> Condition:
-    """Parse `[N] EVENT [SUBJECT] [within WINDOW]`. Raises ValueError."""
+    """Parse `[N] EVENT [SUBJECT] [within WINDOW]`, or the same with `since EVENT [SUBJECT]`. Raises ValueError."""
     match = _CONDITION.fullmatch(text.strip())
-    if not match or match[2].lower() == "within":
+    if not match:
         raise ValueError(
-            f"{text!r} is not a valid condition: write [N] EVENT [SUBJECT] [within WINDOW], such as "
-            f'{CONDITION_EXAMPLE}; put a subject with spaces in double quotes: visit "red shoes" within 7 days'
+            f"{text!r} is not a valid condition: write {CONDITION_FORM}, such as {CONDITION_EXAMPLE}; put a subject "
+            'with spaces in double quotes: visit "red shoes" within 7 days'
         )
     count = int(match[1] or 1)
     if not 1 <= count <= MAX_COUNT:
@@ -167,16 +206,24 @@ def parse_condition(text: str) -> Condition:
             f"{text!r}: the count is {count}, it must be from 1 to {MAX_COUNT:,}; "
             "put an event that must not have happened under exclude"
         )
-    subject = match[3] or match[4]
-    size = len((subject or "").encode(errors="surrogatepass"))
+    subject = match[4] or match[5]
+    _check_subject(text, subject)
+    window = parse_since(match[8] or "") if match[7] else parse_window(match[6]) if match[6] else None
+    return Condition(text.strip(), count, match[2] or match[3], subject, window)
+
+
+def _check_subject(text: str, subject: str | None) -> None:
+    """Raise ValueError if this subject, written in that text, is too long, not Unicode or not a valid template."""
+    if subject is None:
+        return
+    size = len(subject.encode(errors="surrogatepass"))
     if size > MAX_TEXT_BYTES:
         raise ValueError(f"{text!r:.80}: the subject has {size} bytes; it must have at most {MAX_TEXT_BYTES}")
-    if subject and any("\ud800" <= letter <= "\udfff" for letter in subject):
+    if any("\ud800" <= letter <= "\udfff" for letter in subject):
         raise ValueError(f"{text!r}: the subject is not valid Unicode")
-    for label in _TEMPLATE.findall(subject or ""):
+    for label in _TEMPLATE.findall(subject):
         if not _KIND.fullmatch(label):
             raise ValueError(f"{text!r}: {{{label}}} is not a valid label; write its name in braces, such as {{item}}")
-    return Condition(text.strip(), count, match[2], subject, parse_window(match[5]) if match[5] else None)
 
 
 def parse_hours(text: str) -> OpeningHours:

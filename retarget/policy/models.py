@@ -89,7 +89,7 @@ def _read_cap(value: object) -> Cap:
     cap, spread = grammar.parse_cap(value["cap"]), value.get("spread", False)
     if not isinstance(spread, bool):
         raise ValueError(f"spread must be true or false, got {spread!r}")  # noqa: TRY004 - pydantic collects ValueErrors
-    if spread and cap.window.period in ("flight", "lifetime", "session"):
+    if spread and cap.window.period in ("flight", "lifetime", "session", "since"):
         raise ValueError(f"{cap.text!r} cannot be spread: use a rolling or calendar window, or give the campaign a gap")
     return Cap(cap.text, cap.limit, cap.window, spread)
 
@@ -180,25 +180,36 @@ _ANY = {
     "required": ["any"],
     "additionalProperties": False,
 }
-_CONDITION_FORM = "[N] EVENT [SUBJECT] [within WINDOW]"
 
 CapText: TypeAlias = Annotated[
     Cap,
     PlainValidator(_read_cap),
     PlainSerializer(_cap_text),
-    _schema("LIMIT per WINDOW", "3 per day", "10 per 30 days", "5 per calendar week", or_else=_SPREAD),
+    _schema(
+        grammar.CAP_FORM,
+        "3 per day",
+        "10 per 30 days",
+        "5 per calendar week",
+        "3 since click {campaign}",
+        or_else=_SPREAD,
+    ),
 ]
 ConditionText: TypeAlias = Annotated[
     Condition,
     _parsed(Condition, grammar.parse_condition),
     PlainSerializer(_text),
-    _schema(_CONDITION_FORM, "purchase within 90 days", "signup webinar"),
+    _schema(
+        grammar.CONDITION_FORM,
+        "purchase within 90 days",
+        "signup webinar",
+        "5 impression {campaign} since click {campaign}",
+    ),
 ]
 ClauseText: TypeAlias = Annotated[
     tuple[Condition, ...],
     PlainValidator(_read_clause),
     PlainSerializer(_clause_text),
-    _schema(_CONDITION_FORM, "visit product/notebook within 30 days", or_else=_ANY),
+    _schema(grammar.CONDITION_FORM, "visit product/notebook within 30 days", "add cart since purchase", or_else=_ANY),
 ]
 DurationText: TypeAlias = Annotated[
     Duration,

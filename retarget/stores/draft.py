@@ -136,6 +136,7 @@ class Draft:
         held = [(HELD + place.field, place.weight, _HELD_KEEP) for place in change.places]
         for field, weight, keep in [*held, (HELD, 1, 1), (HOLD + self._hold, pieces, pieces)]:
             self.make(Enter(field, change.end, weight, keep, _HELD_HEAD))
+        self._begun += max(0, pieces - len(reservations.fields(self._hold, self._before)))
         for field, piece in reservations.pieces(self._hold, record).items():
             self._set(field, piece)
 

@@ -78,7 +78,7 @@ def readable(field: bytes) -> str:
     if field[:2] == PARCEL_TO:
         return "moving to another visitor"
     if field[:1] == DUE:
-        return f"due {field[1:].hex()}"
+        return f"expected parcel {field[1:].hex()}"
     if field[:1] == TAKEN:
         return f"distinct {field[1:].hex()}"
     if field[:1] == HELD:

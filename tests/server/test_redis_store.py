@@ -14,13 +14,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from retarget import ConfigError, NotExecuted, Policy, Retargeter, StoreError
-from retarget.timelines import Store
+from retarget.timelines import Store, keys
 from tests.support import servers
 from tests.support.servers import Server
 
 NOW = 1_794_312_000
 SECRET = "visitor-4711"  # noqa: S105 - not a password: what must not show
-KEY = b"rt:1:" + SECRET.encode()
+KEY = keys.key("rt:", SECRET)
 POLICY = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]\n[campaign.b]\ncaps = ["1 per day"]')
 
 
@@ -35,29 +35,35 @@ def store(server: Server) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize(
-    ("call", "command"),
+    ("call", "commands"),
     [
-        (lambda ads: ads.decide(SECRET, ["a", "b"]), "hgetall"),
-        (lambda ads: ads.decide(SECRET), "hgetall"),
-        (lambda ads: ads.decide(SECRET, ["a"])["a"], "hgetall"),
-        (lambda ads: ads.claim(SECRET, ["a", "b"], id="x"), "evalsha"),
-        (lambda ads: ads.record(SECRET, "impression", "b", id="y"), "evalsha"),
-        (lambda ads: ads.export(SECRET), "hgetall"),
-        (lambda ads: ads.forget(SECRET), "unlink"),
+        (lambda ads: ads.decide(SECRET, ["a", "b"]), {"hgetall"}),
+        (lambda ads: ads.decide(SECRET), {"hgetall"}),
+        (lambda ads: ads.decide(SECRET, ["a"])["a"], {"hgetall"}),
+        (lambda ads: ads.claim(SECRET, ["a", "b"], id="x"), {"evalsha"}),
+        (lambda ads: ads.record(SECRET, "impression", "b", id="y"), {"evalsha"}),
+        (lambda ads: ads.export(SECRET), {"hgetall"}),
+        (lambda ads: ads.forget(SECRET), {"hgetall", "evalsha"}),
     ],
 )
 def test_each_call_is_one_command(
-    server: Server, store: Store, call: Callable[[Retargeter], object], command: str
+    server: Server, store: Store, call: Callable[[Retargeter], object], commands: set[str]
 ) -> None:
-    """The server counts exactly one command from a client; what a script runs inside is not a round trip."""
+    """The server counts exactly one command from a client, and two to forget, which reads whether a merge is under way.
+
+    What a script runs inside is not a round trip.
+    """
     ads = Retargeter(POLICY, store, clock=lambda: NOW)
     ads.claim(SECRET, ["a"])
     before = server.commands()
     call(ads)
     after = server.commands()
-    inside = {"hget", "hmget", "hlen", "hset", "hdel", "ttl", "expire", "hgetall"} if command == "evalsha" else set()
+    inside = {"hget", "hmget", "hlen", "hset", "hdel", "ttl", "expire"} if "evalsha" in commands else set()
     ran = {name: calls - before.get(name, 0) for name, calls in after.items() if calls > before.get(name, 0)}
-    assert {name: calls for name, calls in ran.items() if name not in inside} == {command: 1}
+    read = ran.pop("hgetall", 0)
+    assert {*ran} - inside == commands - {"hgetall"}
+    assert ran.get("evalsha", 1) == 1
+    assert (read == 1) is ("hgetall" in commands) or "evalsha" in commands
 
 
 def test_what_needs_no_visitor_sends_nothing(server: Server, store: Store) -> None:
@@ -168,7 +174,7 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "raw"), [("ia", ""), ("ia", "seven.."), ("ia", "xx"), ("", "x"), ("^", ""), ("#0", "x")]
+    ("field", "raw"), [("ia", ""), ("ia", "seven.."), ("ia", "xx"), ("", "x"), ("@", ""), ("#0", "x")]
 )
 def test_a_corrupt_visitor_gets_the_policys_answer(server: Server, field: str, raw: str) -> None:
     """Whatever was written there: decide and claim answer or degrade, export reports it, forget repairs it."""
@@ -187,9 +193,9 @@ def test_a_corrupt_visitor_gets_the_policys_answer(server: Server, field: str, r
 
 
 def test_a_visitor_full_of_corrupt_timelines_gets_the_policys_answer(server: Server) -> None:
-    """Six hundred empty fields: degraded, no stray exception."""
+    """Some thousand empty fields: degraded, no stray exception."""
     with server.client() as client:
-        client.hset(KEY, mapping={f"i{n}": "" for n in range(600)})
+        client.hset(KEY, mapping={f"i{n}": "" for n in range(2_500)})
         ads = Retargeter(POLICY, client, clock=lambda: NOW)
         assert ads.decide(SECRET).degraded is not None
         assert ads.claim(SECRET) is None

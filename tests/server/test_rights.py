@@ -14,6 +14,7 @@ from redis.exceptions import NoPermissionError
 from retarget import NotExecuted, Policy, Retargeter, StoreError
 from retarget.operate import connect, examine
 from retarget.operate.diagnosis import CLUSTER_RIGHTS, LEAST_RIGHTS
+from retarget.timelines import keys
 from tests.support import servers
 from tests.support.servers import Server
 
@@ -59,8 +60,10 @@ def everything(server: Server, admin: redis.Redis, database: int = 0) -> None:
         assert [decision.eligible for decision in ads.decide_many(["v", "w", "new"])] == [(), (), ("a",)]
         assert ads.export("v")["timelines"]
         assert ads.merge("w", into="v")
-        assert ads.forget("v")
-        assert not ads.forget("w")
+        assert [ads.forget(visitor) for visitor in ("v", "w", "w")] == [True, True, False]
+        with server.client(db=database) as client:
+            client.set(keys.key("rt:", "spoilt"), "of another type")
+        assert ads.forget("spoilt")
 
 
 def test_the_least_rights_are_enough(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""The contract of a store on each of them: reading, guards, entries, ids, many at once."""
+"""The contract of a store on each of them: reading, guards, entries, many at once."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import pytest
 from retarget.errors import StoreError
 from retarget.timelines import (
     DENIED,
-    IDS_KEPT,
     LATE,
     NO_OUTCOME,
-    SESSIONS,
-    SKEW,
+    SLACK,
     Alternative,
+    Anchor,
+    Clear,
     Guard,
+    Remove,
     Store,
     Write,
     timeline,
 )
+from tests.support.servers import Server
 from tests.support.writes import (
     DAY,
     DAY_LONG,
@@ -27,6 +29,8 @@ from tests.support.writes import (
     entry,
     guard,
     moments,
+    plant,
+    reserve,
     write,
 )
 
@@ -145,24 +149,49 @@ def test_clauses_join_guards_with_or_and_each_other_with_and(
     assert (b"ib" in store.read(KEY), b"ic" in store.read(KEY)) == (holds, not holds)
 
 
+CLICKS = (NOW - 300, NOW - 200, NOW - 100)
+
+
 @pytest.mark.parametrize(
-    ("begun", "since", "holds"),
+    ("anchor", "since", "holds"),
     [
-        (None, NOW - 100, True),
-        (NOW - 200, NOW - 100, True),
-        (NOW - 100, NOW - 200, True),
-        (NOW - 99, NOW - 200, False),
-        (NOW - 200, NOW - 99, False),
+        (Anchor(b"eclick", 1, 1), NOW - 400, False),  # after the newest click
+        (Anchor(b"eclick", 1, 0), NOW - 400, True),
+        (Anchor(b"eclick", 2, 1), NOW - 400, True),
+        (Anchor(b"eclick", 3, 250), NOW - 400, False),
+        (Anchor(b"eclick", 4, 1), NOW - 400, True),  # there is no fourth: it says nothing
+        (Anchor(b"eclick", 4, 1), NOW - 99, False),
+        (Anchor(b"evisit", 1, 1), NOW - 100, True),  # nor such a timeline
+        (Anchor(b"eclick", 2, 1), NOW - 99, False),  # the window itself is shorter
     ],
 )
-def test_an_anchored_guard_looks_back_no_further_than_the_session(
-    store: Store, begun: int | None, since: int, *, holds: bool
+@pytest.mark.parametrize("alternatives", [1, 2])
+def test_an_anchored_guard_looks_back_no_further_than_its_anchor(
+    store: Store, anchor: Anchor, since: int, alternatives: int, *, holds: bool
 ) -> None:
-    """The later of `since` and the session's first event; without a session `since` alone."""
-    entries = [entry(b"ia", NOW - 100)] + ([entry(SESSIONS, begun, keep=1)] if begun else [])
-    store.write(write(*entries))
-    anchored = guard(b"ia", 1, since, anchored=True)
-    assert store.write(write(entry(b"ib"), guards=(anchored,))) == (1 if holds else DENIED)
+    """The later of `since` and the anchor's moment: in the first alternative, which is read at once, and in others."""
+    store.write(write(entry(b"ia", NOW - 100), *(entry(b"eclick", at) for at in CLICKS)))
+    never = Alternative((guard(b"ia", 9, 0),), (entry(b"ic"),), DAY)
+    anchored = Alternative((guard(b"ia", 1, since, anchor=anchor),), (entry(b"ib"),), DAY)
+    choices = (never,) * (alternatives - 1) + (anchored,)
+    assert store.write(Write(KEY, NOW, b"", choices)) == (alternatives if holds else DENIED)
+
+
+def test_a_clause_of_anchored_and_other_guards(store: Store) -> None:
+    """What follows an anchor in the program is read as it was meant."""
+    store.write(write(entry(b"ia", NOW - 100), entry(b"eclick", NOW - 50)))
+    late = guard(b"ia", 1, 0, anchor=Anchor(b"eclick", 1, 1))
+    clauses = (late._replace(more=True), guard(b"ia", 1, 0), late._replace(wanted=False))
+    assert store.write(write(entry(b"ib"), guards=clauses)) == 1
+    assert store.write(write(entry(b"ib"), guards=(*clauses, late))) == DENIED
+
+
+def test_reserved_impressions_are_no_anchors(store: Store) -> None:
+    """They may yet be released: a window begins at what happened."""
+    store.write(write(entry(b"ia", NOW - 50), entry(b"ib", NOW - 20)))
+    reserve(store, NOW + 60, b"ia")
+    seen = guard(b"ib", 1, 0, anchor=Anchor(b"ia", 1, 1))
+    assert store.write(write(entry(b"ic"), guards=(seen,))) == 1
 
 
 def test_guards_see_what_was_before_the_write(store: Store) -> None:
@@ -216,10 +245,10 @@ def test_a_smaller_keep_trims_and_a_new_head_replaces_the_old(store: Store) -> N
     assert timeline.is_shield(raw)
 
 
-def test_entries_out_of_their_horizon_go_with_the_skew_to_spare(store: Store) -> None:
-    """A write at NOW keeps what is a day and 300 s old, and drops what is one second older."""
+def test_entries_out_of_their_horizon_go_with_time_to_spare(store: Store) -> None:
+    """A write at NOW keeps what is a day and 600 s old, and drops what is one second older."""
     horizon = timeline.seconds_of(DAY_LONG)
-    oldest = NOW - horizon - SKEW
+    oldest = NOW - horizon - SLACK
     store.write(write(entry(b"ia", oldest - 1), now=oldest))
     store.write(write(entry(b"ia", oldest), now=oldest))
     assert moments(store.read(KEY), b"ia") == [oldest - 1, oldest]
@@ -231,7 +260,7 @@ def test_what_is_too_old_beside_the_newest_entry_is_late(store: Store) -> None:
     """Judged by the timeline too: a replay's `now` lies back, but the entries do not come back."""
     store.write(write(entry(b"ia")))
     before = dict(store.read(KEY))
-    old = NOW - timeline.seconds_of(DAY_LONG) - SKEW - 1
+    old = NOW - timeline.seconds_of(DAY_LONG) - SLACK - 1
     assert store.write(write(entry(b"ia", old), now=old, id=b"12345")) == LATE
     assert dict(store.read(KEY)) == before
     assert store.write(write(entry(b"ia", old + 1), now=old)) == 1
@@ -247,51 +276,80 @@ def test_what_is_late_for_one_timeline_enters_the_others(store: Store) -> None:
 
 def test_an_alternative_without_entries_only_remembers_its_id(store: Store) -> None:
     """An event that no rule asks about still counts once."""
-    only = Write(KEY, NOW, b"12345", (Alternative((), (), DAY, b"abc"),))
-    assert [store.write(only), store.write(only)] == [1, b"abc"]
+    only = Write(KEY, NOW, b"12345", (Alternative((), (), DAY, b"abcde"),))
+    assert [store.write(only), store.write(only)] == [1, b"abcde"]
     assert set(store.read(KEY)) == {b"#0"}
-    assert store.write(Write(b"rt:1:other", NOW, b"", (Alternative((), (), DAY),))) == 1
-    assert dict(store.read(b"rt:1:other")) == {}
+    assert store.write(Write(b"rt:2~other", NOW, b"", (Alternative((), (), DAY),))) == 1
+    assert dict(store.read(b"rt:2~other")) == {}
 
 
-def test_an_id_known_answers_with_the_outcome_and_changes_nothing(store: Store) -> None:
-    """The three bytes remembered with it, even where the guards would deny now."""
-    first = Write(KEY, NOW, b"12345", (Alternative((), (entry(b"ia"),), DAY, b"abc"),))
-    denied = Write(KEY, NOW, b"12345", (Alternative((guard(b"iz", 1, 0),), (entry(b"ib"),), DAY, b"xyz"),))
-    assert store.write(first) == 1
-    before = dict(store.read(KEY))
-    assert [store.write(first), store.write(denied)] == [b"abc", b"abc"]
-    assert dict(store.read(KEY)) == before
+def test_clearing_leaves_nothing(store: Store) -> None:
+    """Timelines, holds, records and ids go; with an id, that alone is remembered. Nothing to clear is late."""
+    store.write(write(entry(b"ia"), id=b"12345"))
+    reserve(store, NOW + 60)
+    clear = write(Clear(), ttl=1)
+    assert store.write(clear) == 1
+    assert dict(store.read(KEY)) == {}
+    assert store.write(clear) == LATE
+    assert store.write(write(entry(b"ia"), id=b"12345")) == 1
+    assert store.write(write(Clear(), id=b"67890")) == 1
+    assert set(store.read(KEY)) == {b"#0"}
+    assert store.write(write(entry(b"ia"), id=b"67890")) == NO_OUTCOME
+    assert store.write(write(entry(b"ia"), id=b"12345")) == 1
 
 
-def test_sixteen_ids_are_remembered(store: Store) -> None:
-    """The newest sixteen, in values of at most 64 bytes; the seventeenth makes the first unknown again."""
-    for n in range(IDS_KEPT):
-        assert store.write(write(entry(b"ia"), id=b"%05d" % n)) == 1
-    assert all(store.write(write(entry(b"ia"), id=b"%05d" % n)) == NO_OUTCOME for n in range(IDS_KEPT))
-    assert store.write(write(entry(b"ia"), id=b"%05d" % IDS_KEPT)) == 1
-    assert store.write(write(entry(b"ia"), id=b"%05d" % 1)) == NO_OUTCOME
-    assert store.write(write(entry(b"ia"), id=b"%05d" % 0)) == 1
-    state = store.read(KEY)
-    assert [len(state[b"#0"]), len(state[b"#1"])] == [64, 64]
+def test_clearing_is_guarded_like_any_change(store: Store) -> None:
+    """And what the same write enters before or after it stays."""
+    store.write(write(entry(b"ia"), entry(b"ib")))
+    assert store.write(write(Clear(), guards=(guard(b"iz", 1, 0),))) == DENIED
+    assert store.write(write(entry(b"ia", NOW + 1), Clear(), entry(b"ic"))) == 1
+    assert {field: moments(store.read(KEY), field) for field in store.read(KEY)} == {
+        b"ia": [NOW, NOW + 1],
+        b"ic": [NOW],
+    }
 
 
-def test_ids_hold_any_bytes(store: Store) -> None:
-    """An id that looks like a piece of two others is none of them."""
-    store.write(write(entry(b"ia"), id=b"\0\0\0\0\0"))
-    store.write(write(entry(b"ia"), id=b"\0\0\0\0\1"))
-    assert store.write(write(entry(b"ia"), id=b"\0\0\0\1\0")) == 1
-    assert store.write(write(entry(b"ia"), id=b"\0\0\0\0\0")) == NO_OUTCOME
-    assert store.write(write(entry(b"ia"))) == 1
+def test_clearing_needs_no_valid_timelines(store: Store, behind: Server | None) -> None:
+    """What is corrupt can be forgotten."""
+    plant(store, behind, {b"ia": b"\0", b"@": b"", b"#0": b"x", b"": b"y"})
+    assert store.write(write(Clear())) == 1
+    assert dict(store.read(KEY)) == {}
+
+
+def test_removing_what_is_there(store: Store) -> None:
+    """At most so many; an empty timeline goes, and the visitor with the last one. Nothing found is late."""
+    store.write(write(entry(b"ia", weight=3), entry(b"ib")))
+    assert store.write(write(Remove(b"ia", NOW, 2), Remove(b"ib", NOW, 5))) == 1
+    assert {field: moments(store.read(KEY), field) for field in store.read(KEY)} == {b"ia": [NOW]}
+    assert store.write(write(Remove(b"ia", NOW - 1, 1), Remove(b"iz", NOW, 1))) == LATE
+    assert store.write(write(Remove(b"ia", NOW, 9))) == 1
+    assert dict(store.read(KEY)) == {}
+    assert store.delete(KEY) is False
+
+
+def test_more_guards_than_two_bytes_can_count(store: Store) -> None:
+    """66,000 conditions of one campaign: the store counts them in four bytes."""
+    store.write(write(entry(b"ia")))
+    true = guard(b"ia", 1, 0)
+    assert store.write(write(entry(b"ib"), guards=(true,) * 66_000)) == 1
+    assert store.write(write(entry(b"ic"), guards=(true,) * 66_000 + (guard(b"iz", 1, 0),))) == DENIED
+
+
+def test_more_changes_than_lua_can_unpack(store: Store) -> None:
+    """9,000 timelines in one write: none is lost, and clearing them again leaves nothing."""
+    assert store.write(write(*(entry(b"i%d" % number) for number in range(9_000)))) == 1
+    assert len(store.read(KEY)) == 9_000
+    assert store.write(write(Clear())) == 1
+    assert dict(store.read(KEY)) == {}
 
 
 def test_many_are_answered_each_by_itself_and_in_order(store: Store) -> None:
     """More than one batch of each; the second write to a visitor sees the first."""
     once = (Alternative((guard(b"ia", 1, NOW - DAY, wanted=False),), (entry(b"ia"),), DAY),)
-    keys = [b"rt:1:%d" % (n % 700) for n in range(1_100)]
+    keys = [b"rt:2~%d" % (n % 700) for n in range(1_100)]
     answers = store.write_many([Write(key, NOW, b"", once) for key in keys])
     assert answers == [1] * 700 + [DENIED] * 400
-    states = store.read_many([b"rt:1:0", b"rt:1:unknown", *keys])
+    states = store.read_many([b"rt:2~0", b"rt:2~unknown", *keys])
     assert [len(state) for state in states if not isinstance(state, StoreError)] == [1, 0] + [1] * 1_100
 
 

@@ -1,4 +1,5 @@
-"""How long a visitor is kept: always with an expiry, never longer than the longest window that asks for their events.
+"""How long a visitor is kept: always with an expiry, never longer than the longest window that asks for their events,
+and the slack for clocks that differ.
 
 Over random policies and histories, in memory to the second and on real servers by their own clock. The expected time
 is worked out here from the policy's own words, as the oracle does it, and compared with the stored bytes.
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 from retarget import Candidate, MemoryStore, Policy, PolicyError, Retargeter
 from retarget.events import Subject
 from retarget.policy import Campaign, Cap, Condition, Span, labels_in, load_zone
-from retarget.timelines import timeline
+from retarget.timelines import ACTIVITY, SESSION_AT_MOST, SLACK, keys, timeline
 from tests.property.local_time import DAY, end_moment, moment
-from tests.property.oracle import LONGEST, SESSION_AT_MOST, SKEW, spread_gap
+from tests.property.oracle import LONGEST
 from tests.support import servers, strategies
 from tests.support.fixtures import Clock
 from tests.support.servers import Server
@@ -63,14 +64,19 @@ class Asked:
         asked = [self._length(c.window, rules) for c, rules in conditions if _meant(c, event, subject)]
         if event == "impression":
             asked += [*gaps, *(self._length(cap.window, rules) for cap, rules in caps)]
-            asked += [gap for cap, _ in caps if (gap := spread_gap(cap)) is not None]
+            asked += [cap.spacing for cap, _ in caps]
+        if any(
+            window is not None and window.event is not None and _meant(window, event, subject) for window in windows
+        ):
+            asked += [policy.retention.seconds]
         if Span("session") in windows:
-            asked += [policy.session.seconds, SESSION_AT_MOST]
+            head = timeline.head(policy.session.seconds + SESSION_AT_MOST, shield=True)
+            asked += [timeline.seconds_of(head)]
         return max(asked, default=0)
 
     def _length(self, span: Span | None, rules: Campaign | None) -> int:
         retention = self.policy.retention.seconds
-        if span is None or span.period == "lifetime":
+        if span is None or span.period == "lifetime" or span.event is not None:
             return retention
         if span.period == "rolling":
             return span.seconds
@@ -83,8 +89,8 @@ class Asked:
         return LONGEST[span.period]
 
 
-def _meant(condition: Condition, event: str, subject: Subject | None) -> bool:
-    """Whether the condition may count this event; a template may be filled with anything."""
+def _meant(condition: Condition | Span, event: str, subject: Subject | None) -> bool:
+    """Whether the condition may count this event, or the window begin at it; a template may be filled with anything."""
     if condition.event != event or condition.subject is None or labels_in(condition.subject):
         return condition.event == event
     name = subject.campaign if isinstance(subject, Candidate) else subject
@@ -103,11 +109,10 @@ class Kept:
         self.ads = [Retargeter(policy, s, timeout=servers.PATIENCE, **options) for s in stores]  # type: ignore[arg-type]
         self.until = 0
         self.longest = 0
-        self.ahead = False
 
     @property
     def key(self) -> bytes:
-        return f"{self.prefix}1:v".encode()
+        return keys.key(self.prefix, "v")
 
     def happens(self, event: str, subject: Subject | None, at: int) -> None:
         """An event; the windows that count it may keep the visitor longer."""
@@ -131,31 +136,30 @@ class Kept:
         if seconds:
             self.until = max(self.until, at + seconds + 1)
             self.longest = max(self.longest, at + seconds + 1 - self.clock.now)
-        self.ahead = self.ahead or at > self.clock.now
 
     def _checked(self, before: Stored) -> None:
-        """In memory: the visitor is kept as long as their newest entries matter, and not a second longer."""
+        """In memory: the visitor is kept as long as their newest entries matter and the slack, not a second longer."""
         now, state = self.clock.now, self.memory.read(self.key)
         ttl = self.memory.ttl(self.key, now)
         assert (ttl is None) is (not state)
         if ttl is None:
             return
         ends = {field: timeline.newest(raw) + timeline.horizon_of(raw) for field, raw in state.items()}
-        assert now + ttl <= self.until
+        assert now + ttl <= self.until + SLACK
         if state != before:
-            assert min(ends.values()) >= now - DAY or self.ahead, "expired for a day, written again, and still there"
             rounding = {field: timeline.horizon_of(raw) // 500 for field, raw in state.items()}
-            assert now + ttl > max(end - rounding[field] for field, end in ends.items())
+            assert now + ttl - SLACK > max(end - rounding[field] for field, end in ends.items())
         for field, raw in state.items():
             if raw != before.get(field):
-                assert timeline.moments(raw)[0] >= now - timeline.horizon_of(raw) - SKEW
+                oldest = timeline.moments(raw)[field == ACTIVITY]  # of an interval, its end
+                assert oldest >= now - timeline.horizon_of(raw) - SLACK
 
     def on_server(self, client: redis.Redis) -> None:
         """On a server: the key has an expiry, by the server's clock, which hardly moves while the policy's jumps."""
         keys = list(client.scan_iter(match=self.prefix + "*", count=1_000))
         assert set(keys) <= {self.key}
         for key in keys:
-            assert 0 < client.ttl(key) <= self.longest
+            assert 0 < client.ttl(key) <= self.longest + SLACK
             assert client.hgetall(key) == dict(self.memory.read(key))
 
     def forgotten(self, clients: list[redis.Redis]) -> None:
@@ -214,9 +218,9 @@ def test_nothing_outlives_the_longest_window_that_asks_for_it(
 @given(st.data())
 @_settings(100)
 def test_when_the_last_window_has_closed_nothing_is_left(data: st.DataObject) -> None:
-    """In memory: a second after the last window has closed on the last entry the whole visitor is gone."""
+    """In memory: when the last window has closed on the last entry, and the slack has passed, all is gone."""
     kept = history(data, {}, 20)
-    kept.memory.expire(kept.until + 1)
+    kept.memory.expire(kept.until + SLACK + 1)
     assert len(kept.memory) == 0
     assert dict(kept.memory.read(kept.key)) == {}
 
@@ -227,5 +231,5 @@ def test_when_the_last_window_has_closed_nothing_is_left(data: st.DataObject) ->
 def test_nothing_outlives_its_window_in_five_thousand_histories(data: st.DataObject) -> None:
     """The same in memory, five thousand times."""
     kept = history(data, {}, 40)
-    kept.memory.expire(kept.until + 1)
+    kept.memory.expire(kept.until + SLACK + 1)
     assert len(kept.memory) == 0

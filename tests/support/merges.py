@@ -58,7 +58,7 @@ def kept(ads: Retargeter, visitor: str) -> dict[str, list[str]]:
     return {
         name: line["at"]
         for name, line in lines.items()
-        if name not in ("reserved until", "activity") and not name.startswith(("due ", "reservation "))
+        if name not in ("reserved until", "activity") and not name.startswith(("expected parcel", "reservation "))
     }
 
 

@@ -87,15 +87,25 @@ def place(field: bytes, weight: int = 1, keep: int = 16, head: int = SHIELD) -> 
     return Reserved(field, weight, keep, head)
 
 
-def reserving(end: int, *fields: bytes, hold: bytes = HOLD_ID, weight: int = 1, now: int = NOW) -> Write:
+def reserving(
+    end: int, *fields: bytes, hold: bytes = HOLD_ID, weight: int = 1, now: int = NOW, head: int = SHIELD
+) -> Write:
     """Reserve an impression in these timelines (`ia` if none is given), as the library does."""
-    places = tuple(place(field, weight) for field in fields or (b"ia",))
-    return write(Reserve(end, places), now=now, ttl=end - now + 1, hold=hold)
+    places = tuple(place(field, weight, head=head) for field in fields or (b"ia",))
+    return write(Reserve(end, places), now=now, ttl=max(1, end - now + 1), hold=hold)
 
 
-def reserve(store: Store, end: int, *fields: bytes, hold: bytes = HOLD_ID, weight: int = 1, now: int = NOW) -> None:
+def reserve(
+    store: Store,
+    end: int,
+    *fields: bytes,
+    hold: bytes = HOLD_ID,
+    weight: int = 1,
+    now: int = NOW,
+    head: int = SHIELD,
+) -> None:
     """`reserving`, done."""
-    assert store.write(reserving(end, *fields, hold=hold, weight=weight, now=now)) == 1
+    assert store.write(reserving(end, *fields, hold=hold, weight=weight, now=now, head=head)) == 1
 
 
 def settle(at: int | None = None, hold: bytes = HOLD_ID, now: int = NOW) -> Write:
@@ -106,6 +116,16 @@ def settle(at: int | None = None, hold: bytes = HOLD_ID, now: int = NOW) -> Writ
 def recorded(state: State) -> int:
     """How many fields of holds' records there are."""
     return sum(field.startswith(b"#h") for field in state)
+
+
+def plant(store: Store, server_or_none: Server | None, fields: dict[bytes, bytes]) -> None:
+    """Put these fields there as they are, past the store: what no store writes."""
+    if isinstance(store, MemoryStore):
+        store._visitors[KEY] = {**store.read(KEY), **fields}
+    else:
+        assert server_or_none is not None
+        with server_or_none.client() as client:
+            client.hset(KEY, mapping=dict(fields))  # type: ignore[arg-type]
 
 
 def names(count: int, kind: str = "e") -> list[bytes]:

@@ -24,26 +24,44 @@ _PARTS = {"day": {"hour"}, "week": {"hour", "day"}, "month": {"hour", "day"}}
 # ---- Lookbacks: which window looks back at least as far as which -----------------------------------------------------
 
 
+Topic: TypeAlias = tuple[str, str | None]
+"""What a condition asks about: an event, and its subject, None for any."""
+
+
+def anchor_of(span: Span) -> Topic:
+    """The event at which a `since` window begins."""
+    return span.event or "", span.subject
+
+
+def named(topic: Topic, campaign: str) -> Topic:
+    """The topic with `{campaign}` filled in: unlike other labels, no candidate can carry another value for it."""
+    event, subject = topic
+    return event, subject and subject.replace("{campaign}", campaign)
+
+
 class Lookback(NamedTuple):
     """How far a window looks back: at most `seconds`; if rolling, exactly that.
 
-    A flight also has its `start` (None: unknown), and is `whole` if `seconds` always reaches back to it.
+    A flight also has its `start` (None: unknown), and is `whole` if `seconds` always reaches back to it. A window that
+    begins at an event has that one as `anchor`.
     """
 
     kind: str
     seconds: int
     start: LocalTime | None = None
     whole: bool = False
+    anchor: Topic | None = None
 
 
 LookbackOf: TypeAlias = Callable[[Span | None], Lookback]
 """The lookback of a window as written; None stands for no window."""
 
 
-def lookbacks(retention: int, flight: Lookback | None = None) -> LookbackOf:
-    """The lookbacks of a policy with this retention, in seconds, for a campaign with this flight.
+def lookbacks(retention: int, flight: Lookback | None = None, campaign: str = "{campaign}") -> LookbackOf:
+    """The lookbacks of a policy with this retention, in seconds, for a campaign with this id and this flight.
 
-    No window, `lifetime` and a flight without a start all look back as far as the retention.
+    No window, `lifetime` and a flight without a start all look back as far as the retention. So does a window that
+    begins at an event, if that never happened.
     """
     remembered = Lookback("rolling", retention)
 
@@ -55,6 +73,8 @@ def lookbacks(retention: int, flight: Lookback | None = None) -> LookbackOf:
             return Lookback("rolling", span.seconds)
         if period == "flight":
             return flight or remembered
+        if period == "since":
+            return Lookback("since", retention, anchor=named(anchor_of(span), campaign))
         return Lookback(period, SESSION_AT_MOST if period == "session" else Calendar(period).horizon - 1)
 
     return lookback
@@ -187,17 +207,24 @@ def clause_implies(clause: Iterable[Condition], other: Iterable[Condition], look
     return all(any(implies(one, two, lookback) for two in other) for one in clause)
 
 
-Topic: TypeAlias = tuple[str, str | None]
-"""What a condition asks about: an event, and its subject, None for any."""
-
 _EACH = ""
 """Stands for every subject, where clauses are looked up by what they ask: no subject is empty."""
 
 
 def topics(condition: Condition) -> tuple[Topic, ...]:
     """What conditions ask that this one may imply."""
-    event, subject = condition.event, condition.subject
-    return ((event, None),) if subject is None else ((event, subject), (event, None))
+    return including((condition.event, condition.subject))
+
+
+def including(topic: Topic) -> tuple[Topic, ...]:
+    """The topics that every event of this one belongs to: itself, and any subject."""
+    event, subject = topic
+    return ((event, None),) if subject is None else (topic, (event, None))
+
+
+def counts_nothing(topic: Topic, window: Lookback) -> bool:
+    """Whether what is counted is never newer than where its window begins: at the newest of the same, or of more."""
+    return window.anchor in including(topic)
 
 
 class Clauses:

@@ -19,6 +19,8 @@ RULES: dict[str, tuple[Severity, str]] = {
     "never-binds": ("warning", "a rule that another rule implies"),
     "never-reached": ("warning", "a limit or a count above what other rules allow"),
     "twice": ("warning", "the same rule twice"),
+    "counts-nothing": ("warning", "a window that begins at the newest of what it counts"),
+    "never-anew": ("warning", "a window since an event that can never happen"),
     "hidden-segment": ("warning", "a segment whose visitors are all in an earlier one"),
     "beyond-retention": ("warning", "a window that looks back further than retention"),
     "unknown-label": ("warning", "a label that no campaign carries, spelled like one that is carried"),

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import cache
 
 from retarget.policy.grammar import Cap, Condition, Duration, Span, labels_in
+from retarget.policy.lint import anchors
 from retarget.policy.lint.bounds import (
     SHORTEST,
     Bound,
@@ -82,11 +83,13 @@ def findings(policy: PolicyModel, *, events: Collection[str] = (), labels: Colle
     def is_open(unit: str) -> bool:
         return any(scope.is_open_across(unit, policy.week_start) for scope in scopes.values())
 
-    found += _of_labels(policy, is_open, uncapped=uncapped)
+    found += _of_labels(policy, is_open, labels, uncapped=uncapped)
     found += _of_thresholds(policy, is_open, uncapped=uncapped)
     found += _of_segments(policy, scopes, shown, labels)
+    found += anchors.of_policy(policy, scopes, shown)
     found += many_timelines(policy, scopes, uncapped=uncapped)
-    _, conditions = _written(policy)
+    caps, conditions = _written(policy)
+    conditions += _anchors([*caps, *conditions])
     found += _beyond_retention(policy)
     found += unknown_labels(policy, conditions, labels)
     found += unknown_words(policy, conditions, events)
@@ -153,6 +156,7 @@ def _of_scope(
     yield from _exclude(scope, scopes)
     yield from _clock(policy, scope)
     yield from _templates(scope, labels)
+    yield from anchors.of_scope(scope, scopes, shown)
     yield from _long_flight(policy, scope)
 
 
@@ -202,17 +206,21 @@ def _clock(policy: PolicyModel, scope: Scope) -> Iterator[Finding]:
 def _templates(scope: Scope, labels: Collection[str]) -> Iterator[Finding]:
     places = _numbered(scope.place("audience"), scope.rules.audience)
     places += _numbered(scope.place("exclude"), [(condition,) for condition in scope.rules.exclude])
+    known = {"campaign", *scope.rules.labels, *labels}
     for place, clause in places:
-        yield from _unfilled(place, clause, {"campaign", *scope.rules.labels, *labels})
+        yield from _unfilled(place, clause, known)
+    for index, cap in enumerate(scope.rules.caps):
+        yield from _unfilled(f"{scope.place('caps')}[{index}]", [cap], known)
 
 
-def _unfilled(place: str, clause: tuple[Condition, ...], known: Collection[str]) -> Iterator[Finding]:
-    for condition in clause:
-        for kind in labels_in(condition.subject or ""):
+def _unfilled(place: str, rules: Iterable[Condition | Cap], known: Collection[str]) -> Iterator[Finding]:
+    """Labels that only a candidate can have, in a subject and in that of the event at which a window begins."""
+    for rule in rules:
+        subject = rule.subject if isinstance(rule, Condition) else None
+        for kind in dict.fromkeys(kind for named in rule.subjects for kind in labels_in(named)):
             if kind not in known:
-                text = (
-                    f"{condition.text!r} holds only if the candidate carries a label {kind!r}: no campaign supplies it"
-                )
+                what = "holds" if kind in labels_in(subject or "") else "begins at that event"
+                text = f"{rule.text!r} {what} only if the candidate carries a label {kind!r}: no campaign supplies it"
                 cure = f"pass it with each candidate, or add {kind!r} to labels"
                 yield make("from-candidate", place, text, cure)
 
@@ -294,7 +302,10 @@ def _any_uncapped(scopes: dict[str, Scope]) -> bool:
     return any(scope.rules.counts and not scope.rules.obeys for scope in scopes.values())
 
 
-def _of_labels(policy: PolicyModel, is_open: Callable[[str], bool], *, uncapped: bool) -> Iterator[Finding]:
+def _of_labels(
+    policy: PolicyModel, is_open: Callable[[str], bool], labels: Collection[str], *, uncapped: bool
+) -> Iterator[Finding]:
+    carried = {kind for campaign in policy.campaign.values() for kind in campaign.labels}.union(labels)
     lookback = lookbacks(policy.retention.seconds, Lookback("flight", policy.retention.seconds))
     for key, caps in policy.caps.items():
         kind, _, value = key.partition(":")
@@ -305,6 +316,8 @@ def _of_labels(policy: PolicyModel, is_open: Callable[[str], bool], *, uncapped:
         thresholds = thresholds_of(policy, lookback, points)
         redundant = redundant_places(group, above, thresholds, always=uncapped)
         yield from _redundant_bounds(redundant)
+        for index, cap in enumerate(caps):
+            yield from _unfilled(f"caps.{key}[{index}]", [cap], {"campaign", kind, *carried})
         others = [*group, *above, *(bound for threshold in thresholds for bound in threshold)]
         yield from _back_to_back(group, others, is_open, redundant)
 
@@ -367,6 +380,15 @@ def _written(policy: PolicyModel) -> tuple[list[tuple[str, Cap | Duration]], lis
     for name, segment in policy.annoyance.segment.items() if policy.annoyance else ():
         clauses += _numbered(f"annoyance.segment.{name}.who", segment.who)
     return caps, [(place, condition) for place, clause in clauses for condition in clause]
+
+
+def _anchors(rules: Iterable[tuple[str, Cap | Condition | Duration]]) -> list[tuple[str, Condition]]:
+    """The events at which windows begin, each as a condition with the text of its rule, and its place."""
+    found = []
+    for place, rule in rules:
+        if not isinstance(rule, Duration) and rule.window and rule.window.event:
+            found.append((place, Condition(rule.text, 1, rule.window.event, rule.window.subject, None)))
+    return found
 
 
 def _beyond_retention(policy: PolicyModel) -> Iterator[Finding]:

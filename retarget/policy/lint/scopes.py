@@ -24,8 +24,10 @@ from retarget.policy.lint.bounds import (
     Topic,
     allowed_within,
     bounds_of,
+    counts_nothing,
     implies,
     lookbacks,
+    named,
     topics,
 )
 from retarget.policy.models import Campaign, PolicyModel, threshold_lists
@@ -88,17 +90,15 @@ def scopes_of(policy: PolicyModel) -> list[Scope]:
         if rules is not None:
             audience = [tuple(_named(condition, id_) for condition in clause) for clause in rules.audience]
             exclude = [_named(condition, id_) for condition in rules.exclude]
-            lookback = lookbacks(policy.retention.seconds, _flight(rules, policy.retention.seconds))
+            lookback = lookbacks(policy.retention.seconds, _flight(rules, policy.retention.seconds), id_)
             inherits, overrides = frozenset(given - own), frozenset(given & own)
             scopes.append(Scope(id_, rules, inherits, overrides, lookback, audience, exclude))
     return scopes
 
 
 def _named(condition: Condition, campaign: str) -> Condition:
-    """The condition with `{campaign}` filled in: unlike other labels, no candidate can carry another value for it."""
-    if condition.subject is None:
-        return condition
-    return replace(condition, subject=condition.subject.replace("{campaign}", campaign))
+    """The condition with `{campaign}` filled in; in its window that is done by its lookback."""
+    return replace(condition, subject=named((condition.event, condition.subject), campaign)[1])
 
 
 def _flight(rules: Campaign, retention: int) -> Lookback | None:
@@ -212,6 +212,8 @@ def why_impossible(
     for place, block in (found for topic in topics(condition) for found in blocks.get(topic, ())):
         if implies(condition, block, lookback):
             return f"every visitor who meets {condition.text!r} is blocked by {place} {block.text!r}"
+    if condition.event != IMPRESSION and counts_nothing(topics(condition)[0], lookback(condition.window)):
+        return f"{condition.text!r} counts nothing: its window begins at the newest of what it counts"
     if needs(condition, scopes, shown):
         return f"{condition.text!r} needs {condition.subject!r}, which can never be shown"
     return why_too_many(condition, lookback, scopes)
@@ -219,8 +221,13 @@ def why_impossible(
 
 def needs(condition: Condition, scopes: dict[str, Scope], shown: Collection[str]) -> str | None:
     """The campaign that must have been shown for the condition to hold and cannot be shown; None if there is none."""
-    subject = condition.subject
-    return subject if condition.event in NEEDS_SHOWING and subject in scopes and subject not in shown else None
+    return condition.subject if never_happens((condition.event, condition.subject), scopes, shown) else None
+
+
+def never_happens(topic: Topic, scopes: dict[str, Scope], shown: Collection[str]) -> bool:
+    """Whether it is an event that a campaign can only have once it has been shown, of one that cannot be."""
+    event, subject = topic
+    return event in NEEDS_SHOWING and subject in scopes and subject not in shown
 
 
 def showable(scopes: dict[str, Scope], policy: PolicyModel) -> set[str]:

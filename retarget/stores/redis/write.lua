@@ -299,6 +299,7 @@ if record_changed then
   for i = 0, math.max(pieces, math.ceil(#record / PIECE)) - 1 do
     local name, piece = '#h' .. hold .. pack_bytes('>I2', i), sub(record, i * PIECE + 1, (i + 1) * PIECE)
     timelines[name] = piece ~= '' and piece
+    if i >= pieces then begun = begun + 1 end
     if not changed[name] then
       changed[name], changed_names[#changed_names + 1] = true, name
     end

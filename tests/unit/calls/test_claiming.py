@@ -22,12 +22,12 @@ from retarget import (
 from retarget.calls.inputs import ClaimRow
 from retarget.calls.operations import BATCH
 from retarget.events import Subject
-from retarget.timelines import SKEW, SLACK, Store
+from retarget.timelines import LOOK_EVERY, SKEW, Store
 from tests.support import servers
 from tests.support.claims import OPEN, PAGE, RANKED, Lossy, Sent, campaigns, claimed
 from tests.support.driving import opened
 from tests.support.fixtures import Ads, Clock
-from tests.support.holds import LAPSED, MINUTE, reserved, shown
+from tests.support.holds import DAY, LAPSED, MINUTE, reserved, shown
 from tests.support.servers import Server
 
 # -- what a repeated claim was counted for -----------------------------------------------------------------------------
@@ -284,18 +284,19 @@ def test_a_distinct_list_that_is_repeated_stays_distinct(
 
 
 def test_distinct_lists_leave_nothing_for_long(ads: Ads, store: Store, clock: Clock) -> None:
-    """The marks are evicted once no clock can be behind them: a visitor who comes every minute has a handful."""
-    shop = ads(OPEN, prefix="rt:long:")
+    """The marks are evicted once no clock can be behind them: a visitor who comes every minute has a few of them, and
+    none on the next day.
+    """
+    shop = ads("".join(f'[campaign.{name}]\ncaps = ["99 per 2 days"]\n' for name in "abc"), prefix="rt:long:")
     sizes = []
     for _ in range(60):
         assert all(shop.claim_many([("v", list("abc"))] * 3, distinct=True))
         sizes.append(len(store.read(b"rt:long:2~v")))
         clock.now += MINUTE
-    assert max(sizes) <= 3 * (SKEW // MINUTE + 1)
-    clock.now += SLACK
-    shop.record("v", "impression", "a")
-    shop.claim_many([("v", ["a"])] * 2, distinct=True)
-    assert len(store.read(b"rt:long:2~v")) == 1
+    assert max(sizes) <= 3 + 3 * (SKEW // MINUTE + 1) + LOOK_EVERY
+    clock.now += DAY
+    shop.claim("v", ["a"])
+    assert set(store.read(b"rt:long:2~v")) == {b"ia", b"ib", b"ic"}
 
 
 def test_a_single_request_leaves_no_mark(ads: Ads, store: Store) -> None:

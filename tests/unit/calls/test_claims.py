@@ -76,6 +76,22 @@ def test_confirm_after_the_end_counts_and_says_late(ads: Ads, clock: Clock, afte
     assert shown(shop) == [clock.now] * (1 + (other is not None))
 
 
+def test_confirmed_later_than_any_rule_asks_about_it_is_late_and_logged(
+    ads: Ads, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts nowhere, so the log says so, as for an event that is recorded."""
+    shop = ads(CAP)
+    claim = hold(shop)
+    shown_at = clock.now
+    clock.now += 2 * HOUR
+    assert shop.confirm(claim, at=shown_at) == "late"
+    assert shown(shop) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "confirm: an event of 2026-11-10T12:00:00+00:00 is older than any rule asks about, and was dropped "
+        "(for an old log, give a clock= of its time)"
+    ]
+
+
 def test_confirm_and_release_may_be_repeated(ads: Ads, clock: Clock) -> None:
     """A repeat changes nothing and says so."""
     shop = ads('[campaign.a]\ncaps = ["3 per day"]')

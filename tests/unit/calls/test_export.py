@@ -48,10 +48,11 @@ def test_event_ids_are_listed() -> None:
 def test_a_reservation_says_what_it_is_of() -> None:
     """By the record of its places; one without a record is shown all the same."""
     places = [Reserved(b"ia" + bytes(60), 1, 16, 1), Reserved(POINTS, 3, 16, 1), Reserved(ACTIVITY, 1, 0, 1)]
-    state = {HOLD + b"12345": packed(70), HOLD + b"other": packed(80)}
+    state = {HOLD + b"12345": packed(70, 70), HOLD + b"other": packed(80)}
     state |= reservations.pieces(b"12345", reservations.pack(places))
     timelines = export("v", [state])["timelines"]
     assert timelines["reservation 3132333435"]["of"] == ["impression a" + "\0" * 60, "points", "activity"]
+    assert [at[17:19] for at in timelines["reservation 3132333435"]["at"]] == ["10"]
     assert timelines["reservation 6f74686572"]["of"] == []
     assert len(timelines) == 2
 
@@ -60,6 +61,21 @@ def test_activity_is_intervals() -> None:
     """A start and its end; those of two keys are not mixed up."""
     found = export("v", [{ACTIVITY: packed(10, 40)}, {ACTIVITY: packed(20, 30)}])["timelines"]["activity"]
     assert [at[17:19] for at in found["at"]] == ["10", "40", "20", "30"]
+
+
+def test_a_parcel_on_its_way_and_one_expected() -> None:
+    """Its number and its content, without the other visitor's id."""
+    state = {b"M": packed(7), b"M>rt:2~other": packed(70), b"Mia": packed(10), b"ia": packed(10)}
+    timelines = export("v", [state, {b"D\0\0\0\x08": packed(80)}])["timelines"]
+    assert {name: line["at"][0][17:19] for name, line in timelines.items()} == {
+        "impression a": "10",
+        "moving impression a": "10",
+        "moving to another visitor": "10",
+        "expected parcel 00000008": "20",
+    }
+    assert timelines["moving to another visitor"]["parcel"] == "00000007"
+    assert "other" not in json.dumps(timelines).replace("another", "")
+    assert len(export("v", [{b"M>x": packed(70)}])["timelines"]) == 1
 
 
 def test_what_cannot_be_read_is_an_error() -> None:

@@ -48,7 +48,9 @@ def test_forgetting_the_source_leaves_the_target_its_own(store: Store, before: i
     there = ads.export("t")["timelines"]
     merge.finish()
     assert b"ib" in store.read(KEYS.key("t"))
-    assert {name: line for name, line in there.items() if not name.startswith("due")} == ads.export("t")["timelines"]
+    assert {name: line for name, line in there.items() if not name.startswith("expected")} == ads.export("t")[
+        "timelines"
+    ]
     assert not store.read(KEY)
 
 

@@ -439,6 +439,17 @@ def test_what_the_policy_does_not_ask_about_is_moved_too(ads: Ads) -> None:
     assert count(one, "t") == 270
 
 
+def test_a_process_with_an_older_policy_cuts_nothing(ads: Ads) -> None:
+    """It asks for less, and moves what the newer one kept: as many entries, for as long."""
+    one = ads('[campaign.a]\ncaps = ["80 per 30 days"]')
+    newer = one.policy
+    one.record_many([("s", "impression", "a", NOW - DAY // 2 * n) for n in range(50)])
+    one.policy = Policy.from_text('[campaign.a]\ncaps = ["1 per day"]')
+    assert one.merge("s", into="t")
+    one.policy = newer
+    assert count(one, "t") == 50
+
+
 @pytest.mark.parametrize("timelines", [60, 250])
 def test_many_long_timelines_move_in_several_parcels(ads: Ads, timelines: int) -> None:
     """Thousands of entries in hundreds of timelines."""

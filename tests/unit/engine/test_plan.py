@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from retarget.engine.places import Place
 from retarget.engine.plan import Counted, Fact, Plan, as_candidate, compile_subject
 from retarget.errors import InputError
 from retarget.events import Candidate
@@ -335,6 +336,32 @@ def test_what_cannot_be_named_is_not_counted() -> None:
     assert rule.counted is not None
     assert plan.counted(rule.counted, {}) == Counted(None, ())
     assert plan.counted(rule.counted, {"item": "x"}) == Counted(Fact(b"evisit x", 2, Rolling(RETENTION)), ())
+
+
+# ---- anchors ----
+
+
+def test_an_anchor_is_filled_in_for_each_campaign() -> None:
+    """As the subject is; of a campaign with a label missing there is none."""
+    plan = plan_of(
+        '[campaign.a]\ncaps = ["3 since click {campaign}"]\n[campaign.b]\nexclude = ["visit since click {item}"]'
+    )
+    lifetime = Rolling(RETENTION)
+    assert plan.compiled["a"].guards == (((Fact(b"ia", 3, lifetime, Anchor(b"eclick a", 1, 1)), False),),)
+    assert plan.compiled["b"].guards == (((Fact(b"evisit", 1, lifetime), False),),)
+    bound = plan.bind(Candidate("b", item="x")).guards
+    assert bound == (((Fact(b"evisit", 1, lifetime, Anchor(b"eclick x", 1, 1)), False),),)
+
+
+def test_events_enter_the_anchors_timelines() -> None:
+    """Kept as long as anything is, at least MIN_KEEP entries, a shield where the rule blocks."""
+    plan = plan_of(
+        '[campaign.a]\ncaps = ["30 since click {campaign}"]\naudience = ["visit since login {item}"]\n[campaign.b]'
+    )
+    (click,), (login,) = plan.places("click", "a"), plan.places("login", "any")
+    assert click == Place(b"eclick a", 1, MIN_KEEP, timeline.head(RETENTION, shield=True), RETENTION)
+    assert login == Place(b"elogin any", 1, MIN_KEEP, timeline.head(RETENTION, shield=False), RETENTION)
+    assert plan.places("click", "b") == ()
 
 
 # ---- starts ----

@@ -7,9 +7,9 @@ from datetime import date
 import pytest
 
 from retarget.engine.rules import SESSION_START, Rule, Rulebook
-from retarget.engine.terms import Term, Topic
+from retarget.engine.terms import AnchorTerm, Term, Topic
 from retarget.events import Candidate
-from retarget.policy import Policy, literal
+from retarget.policy import TRUE, Policy, literal
 from retarget.timelines import DAY, SESSION_AT_MOST, Calendar, Flight, Rolling, Window
 
 RETENTION = 400 * DAY
@@ -126,6 +126,38 @@ def test_a_flight_is_kept_two_days_longer_than_it_lasts(dates: str, seconds: int
     assert term.window == Flight(date(2026, 11, 1), seconds)
 
 
+@pytest.mark.parametrize(
+    ("rule", "topic"),
+    [
+        ('caps = ["3 since click {campaign}"]', Topic("eclick ", "{campaign}")),
+        ('caps = ["3 since purchase"]', Topic("epurchase")),
+        ('exclude = ["3 visit since impression ad"]', Topic("i", "ad")),
+        ('audience = ["3 visit since click slot:top"]', Topic("fclick ", "slot:top")),
+        ('exclude = ["3 visit since impression slot:{slot}"]', Topic("l", "slot:{slot}")),
+    ],
+)
+def test_since_is_a_lifetime_with_an_anchor(rule: str, topic: Topic) -> None:
+    """Strictly after the newest such event: one second later; what the anchor is about is named as in a condition."""
+    term = counted(f"[campaign.ad]\n{rule}")
+    assert (term.n, term.window, term.keep) == (3, Rolling(RETENTION), 3)
+    assert term.anchor == AnchorTerm(topic, n=1, after=1)
+    assert book_of("[campaign.ad]").provided(term) == TRUE
+
+
+def test_thresholds_segments_and_label_caps_since() -> None:
+    """Each has the anchor that it names; a segment's formula, too."""
+    book = book_of(
+        '[annoyance]\nthreshold = ["9 since purchase"]\n[annoyance.segment.back]\nwho = ["visit since purchase"]\n'
+        'threshold = ["5 since login"]\n[caps]\nslot = ["2 since click slot:{slot}"]'
+    )
+    bought, login = AnchorTerm(Topic("epurchase"), 1, 1), AnchorTerm(Topic("elogin"), 1, 1)
+    assert [book.used_up(segment.threshold[0]).anchor for segment in book.segments] == [login, bought]
+    assert book.segments[0].who == literal(Term(Topic("evisit"), 1, Rolling(RETENTION), 1, bought))
+    (cap,) = (rule for rule in book.shared() if rule.reason == "cap")
+    assert cap.counted is not None
+    assert cap.counted.anchor == AnchorTerm(Topic("fclick ", "slot:{slot}"), 1, 1)
+
+
 def test_a_label_cap_per_flight_is_as_lifetime() -> None:
     """It belongs to no campaign, so no campaign's flight begins it."""
     (cap,) = (
@@ -196,7 +228,10 @@ def test_rules_of_the_threshold_are_compiled_once_per_weight() -> None:
 
 def test_a_session_counts_only_while_it_is_going_on() -> None:
     """The term and the visitor's being active; what costs more than the whole limit is too much in any session."""
-    book = book_of('[annoyance]\nthreshold = ["2 per session"]\npoints = { call = 3 }')
+    book = book_of(
+        '[annoyance]\nthreshold = ["2 per session"]\npoints = { call = 3 }\n'
+        '[campaign.service]\nlabels = { channel = "call" }\nobeys = false'
+    )
     (light,), (heavy,) = book.annoyance(1), book.annoyance(3)
     assert light.counted is not None
     assert light.formula == frozenset([frozenset([(light.counted, False), (book.alive, False)])])

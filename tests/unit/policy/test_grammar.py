@@ -106,9 +106,14 @@ CAPS = [
     ("6 per flight", 6, Span("flight")),
     ("1 per session", 1, Span("session")),
     (f"{MAX_COUNT} per lifetime", MAX_COUNT, Span("lifetime")),
+    ("3 since click", 3, Span("since", event="click")),
+    (" 3  SINCE  Click  {campaign} ", 3, Span("since", event="Click", subject="{campaign}")),
+    ('3 since order "red shoes"', 3, Span("since", event="order", subject="red shoes")),
+    ('3 since "since" "within"', 3, Span("since", event="since", subject="within")),
+    ("3 since click a/b", 3, Span("since", event="click", subject="a/b")),
 ]
 WRONG_CAPS = [
-    ("", "'' is not a valid cap: write LIMIT per WINDOW, such as \"3 per day\""),
+    ("", "'' is not a valid cap: write LIMIT per WINDOW, or LIMIT since EVENT [SUBJECT], such as \"3 per day\""),
     ("3 a day", "'3 a day' is not a valid cap"),
     ("three per day", "'three per day' is not a valid cap"),
     ("3per day", "'3per day' is not a valid cap"),
@@ -119,6 +124,17 @@ WRONG_CAPS = [
     ("10001 per day", "the limit is 10001, it must be from 1 to 10,000; a cap that high never binds"),
     ("3 per month", "'month' can be read in two ways"),
     ("3 per fortnight", "'fortnight' is not a valid window"),
+    ("3since click", "'3since click' is not a valid cap"),
+    ("3 since", "'since ' is not a valid window: write since EVENT [SUBJECT]"),
+    ("3 since 7 days", "'since 7 days' is not a valid window: write since EVENT [SUBJECT]"),
+    ("3 per since click", "write 'since click' without the per, the slash or the within before it"),
+    ("3/since click", "write 'since click' without the per, the slash or the within before it"),
+    (
+        "3 per day since click",
+        "'day since click': a rule has one window, a length of time or since an event; write two",
+    ),
+    ("3 since click per day", "a length of time goes after per or within, and a rule has one window"),
+    ("0 since click", "the limit is 0, it must be from 1 to 10,000"),
 ]
 
 
@@ -145,6 +161,7 @@ def test_spacing() -> None:
 
 # ---- conditions ------------------------------------------------------------------------------------------------------
 
+CLICK_SINCE = Span("since", event="click", subject="{campaign}")
 CONDITIONS = [
     ("purchase", 1, "purchase", None, None),
     ("3 visit", 3, "visit", None, None),
@@ -159,9 +176,46 @@ CONDITIONS = [
     ("achète é", 1, "achète", "é", None),
     (f"{MAX_COUNT} visit", MAX_COUNT, "visit", None, None),
     ("visit " + "x" * MAX_TEXT_BYTES, 1, "visit", "x" * MAX_TEXT_BYTES, None),
+    ("add cart since purchase", 1, "add", "cart", Span("since", event="purchase")),
+    ("5 impression {campaign} since click {campaign}", 5, "impression", "{campaign}", CLICK_SINCE),
+    ("visit since visit pricing", 1, "visit", None, Span("since", event="visit", subject="pricing")),
+    ("Visit  X  SINCE  Order  Y", 1, "Visit", "X", Span("since", event="Order", subject="Y")),
+    (
+        'visit "red shoes" since order "red shoes"',
+        1,
+        "visit",
+        "red shoes",
+        Span("since", event="order", subject="red shoes"),
+    ),
+    ('"since" "within" since "within" "since"', 1, "since", "within", Span("since", event="within", subject="since")),
+    ('"visit" x', 1, "visit", "x", None),
+    ("visit since-2020 within day", 1, "visit", "since-2020", Span("rolling", DAY)),
+    ("visit within.x", 1, "visit", "within.x", None),
+    ("sinceRe x", 1, "sinceRe", "x", None),
 ]
 WRONG_CONDITIONS = [
-    ("", "'' is not a valid condition: write [N] EVENT [SUBJECT] [within WINDOW], such as"),
+    (
+        "",
+        "'' is not a valid condition: write [N] EVENT [SUBJECT] [within WINDOW], or [N] EVENT [SUBJECT] since EVENT "
+        "[SUBJECT], such as",
+    ),
+    ("since purchase", "'since purchase' is not a valid condition"),
+    ("2 since", "'2 since' is not a valid condition"),
+    ("visit within", "'visit within' is not a valid condition"),
+    ('visit "x"since y', "is not a valid condition"),
+    ("visit since", "'since ' is not a valid window: write since EVENT [SUBJECT], such as \"since purchase\""),
+    ("visit x since", "'since ' is not a valid window: write since EVENT [SUBJECT]"),
+    ("visit since 30 days", "'since 30 days' is not a valid window: write since EVENT [SUBJECT]"),
+    ("visit since 2 purchase", "'since 2 purchase' is not a valid window"),
+    ("visit since since", "'since since' is not a valid window"),
+    ("visit since a b c", "'since a b c' is not a valid window"),
+    ("visit since x within 3 days", "a length of time goes after per or within, and a rule has one window"),
+    ("visit within 3 days since x", "'3 days since x': a rule has one window"),
+    ("visit x within since purchase", "write 'since purchase' without the per, the slash or the within before it"),
+    ("0 visit since x", "the count is 0, it must be from 1 to 10,000"),
+    ("visit since x " + "y" * (MAX_TEXT_BYTES + 1), "the subject has 257 bytes; it must have at most 256"),
+    ("visit since x \ud800", "the subject is not valid Unicode"),
+    ("visit since x {1st}", "{1st} is not a valid label; write its name in braces, such as {item}"),
     ("within 7 days", "'within 7 days' is not a valid condition"),
     ("within", "'within' is not a valid condition"),
     ("2nd visit", "'2nd visit' is not a valid condition"),
@@ -191,6 +245,35 @@ def test_wrong_conditions(text: str, message: str) -> None:
     """The error quotes the text and says what would be right."""
     with pytest.raises(ValueError, match=re.escape(message)):
         grammar.parse_condition(text)
+
+
+def test_subjects() -> None:
+    """What a rule names: its own subject, and that of the event at which its window begins."""
+    assert grammar.parse_condition("visit {item} since order {campaign}").subjects == ("{item}", "{campaign}")
+    assert grammar.parse_condition("visit since order x").subjects == ("x",)
+    assert grammar.parse_condition("visit x within day").subjects == ("x",)
+    assert grammar.parse_condition("visit").subjects == ()
+    assert grammar.parse_cap("3 since click {item}").subjects == ("{item}",)
+    assert grammar.parse_cap("3 since click").subjects == grammar.parse_cap("3 per day").subjects == ()
+
+
+@given(
+    st.integers(1, 9),
+    st.sampled_from(["visit", "Since2", "within_x"]),
+    st.sampled_from(["", " x", ' "a b"', ' "since"', " since-x"]),
+    st.sampled_from(["purchase", '"since"', '"within"']),
+    st.sampled_from(["", " y", ' "c d"', ' "within"', " {item}"]),
+    st.sampled_from([" since ", "  SINCE "]),
+)
+def test_a_condition_since_an_event_is_two_events(
+    count: int, event: str, subject: str, anchor: str, on: str, since: str
+) -> None:
+    """Each half is read as it would be by itself."""
+    found = grammar.parse_condition(f"{count} {event}{subject}{since}{anchor}{on}")
+    left, right = grammar.parse_condition(f"{count} {event}{subject}"), grammar.parse_condition(f"{anchor}{on}")
+    assert (found.count, found.event, found.subject) == (count, left.event, left.subject)
+    assert found.window == Span("since", event=right.event, subject=right.subject)
+    assert grammar.parse_cap(f"{count}{since}{anchor}{on}").window == found.window
 
 
 # ---- hours and days --------------------------------------------------------------------------------------------------
@@ -313,7 +396,7 @@ PARSERS = [
 ]
 
 
-@given(st.text(alphabet='0123456789 :-,/{}"dayshourmontueperwithincalendar\n\ud800é'))
+@given(st.text(alphabet='0123456789 :-,/{}"dayshourmontueperwithincalendarsince\n\ud800é'))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     """Whatever the text, a parser returns or raises ValueError."""
     for parse in PARSERS:

@@ -11,25 +11,44 @@ from retarget import MemoryStore, Policy, Retargeter
 from retarget.errors import StoreError
 from retarget.stores import AsyncMemoryStore
 from retarget.timelines import (
-    ACTIVITY,
+    DAY,
     DENIED,
     FULL,
     IDS_KEPT,
     LATE,
+    LOOK_EVERY,
     MOST_TIMELINES,
-    SESSIONS,
+    NO_OUTCOME,
+    ROOM,
+    SLACK,
     Alternative,
+    Anchor,
     Change,
+    Clear,
     Enter,
     Guard,
     Remove,
-    Reserve,
-    Unreserve,
+    Settle,
     Write,
+    keys,
     timeline,
 )
 from tests.support import writes
-from tests.support.writes import DAY, HELD_HEAD, HOUR, KEY, MARK, NOW, SHIELD, entry, guard, moments, names
+from tests.support.writes import (
+    HELD_HEAD,
+    HOLD_ID,
+    KEY,
+    MARK,
+    NOW,
+    SHIELD,
+    entry,
+    guard,
+    moments,
+    names,
+    plant,
+    reserve,
+    settle,
+)
 
 HEAD = timeline.head(86_400, shield=False)
 
@@ -51,7 +70,7 @@ def test_its_length_is_the_number_of_visitors() -> None:
     store = MemoryStore()
     store.write(write(b"v"))
     store.write(write(b"w"))
-    denied = Alternative((Guard(b"ia", 1, 0, wanted=True, more=False, anchored=False),), (), 1)
+    denied = Alternative((guard(b"ia", 1, 0),), (), 1)
     store.write(Write(b"x", NOW, b"", (denied,)))
     assert len(store) == 2
     store.delete(b"v")
@@ -59,15 +78,15 @@ def test_its_length_is_the_number_of_visitors() -> None:
 
 
 def test_expire_drops_visitors_whose_time_has_passed() -> None:
-    """Kept up to the last second of the time to live, gone one second later, and nothing is left."""
+    """Kept up to the last second of the time to live and the slack, gone one second later, and nothing is left."""
     store = MemoryStore()
     store.write(write(b"v", ttl=100))
     store.write(write(b"w", ttl=200))
-    store.expire(NOW + 100)
+    store.expire(NOW + 100 + SLACK)
     assert len(store) == 2
-    store.expire(NOW + 101)
+    store.expire(NOW + 101 + SLACK)
     assert (dict(store.read(b"v")), store.ttl(b"v", NOW), len(store)) == ({}, None, 1)
-    assert store.ttl(b"w", NOW + 101) == 99
+    assert store.ttl(b"w", NOW + 101 + SLACK) == 99
 
 
 def test_a_visitor_who_expired_begins_anew() -> None:
@@ -76,18 +95,18 @@ def test_a_visitor_who_expired_begins_anew() -> None:
     store.write(write(b"v", ttl=10_000))
     store.expire(NOW + 20_000)
     store.write(write(b"v", ttl=5, now=NOW + 20_000))
-    assert store.ttl(b"v", NOW + 20_000) == 5
+    assert store.ttl(b"v", NOW + 20_000) == 5 + SLACK
 
 
 def test_a_visitor_kept_by_the_retargeter_can_be_expired() -> None:
-    """What a policy of one day wrote is gone a day and a second later."""
+    """What a policy of one day wrote is gone a day, a second and the slack later."""
     store, now = MemoryStore(), [NOW]
     policy = Policy.from_text('[campaign.a]\ncaps = ["3 per day"]')
     with Retargeter(policy, store, clock=lambda: now[0]) as ads:
         ads.record("v", "impression", "a")
         store.expire(NOW + 86_400)
         assert len(store) == 1
-        store.expire(NOW + 86_400 + 300)
+        store.expire(NOW + 86_400 + 300 + SLACK)
         assert len(store) == 0
 
 
@@ -142,11 +161,21 @@ def test_clauses_join_guards_with_or_and_each_other_with_and() -> None:
     assert holds(store)
 
 
-@pytest.mark.parametrize(("started", "true"), [(None, True), (NOW - 60, True), (NOW, False)])
-def test_an_anchored_guard_looks_back_to_the_sessions_start(started: int | None, *, true: bool) -> None:
-    """Where no start is known, as far as it says itself."""
-    store = filled(entry(b"ia", NOW - 60), *([entry(SESSIONS, started)] if started else []))
-    assert holds(store, guard(b"ia", 1, 0, anchored=True)) is true
+@pytest.mark.parametrize(
+    ("anchor", "true"),
+    [
+        (Anchor(b"eclick", 1, 1), False),
+        (Anchor(b"eclick", 1, 0), True),
+        (Anchor(b"eclick", 2, 61), False),
+        (Anchor(b"eclick", 2, 60), True),
+        (Anchor(b"eclick", 3, 999), True),
+        (Anchor(b"evisit", 1, 999), True),
+    ],
+)
+def test_an_anchored_guard_looks_back_to_its_anchor(anchor: Anchor, *, true: bool) -> None:
+    """Where there is no such entry, as far as it says itself."""
+    store = filled(entry(b"ia", NOW - 60), entry(b"eclick", NOW - 60), entry(b"eclick", NOW - 120))
+    assert holds(store, guard(b"ia", 1, 0, anchor=anchor)) is true
     assert holds(store, guard(b"ia", 1, 0))
 
 
@@ -205,16 +234,25 @@ def test_removing() -> None:
     assert (dict(store.read(KEY)), store.ttl(KEY, NOW), len(store)) == ({}, None, 0)
 
 
-def test_a_hold_is_reserved_and_undone_by_its_own_timeline() -> None:
-    """The alternative names no hold: the write does. What is undone is found by the end that it holds."""
+def test_a_hold_is_settled_by_its_own_record() -> None:
+    """Released, it leaves nothing but the end of the last hold; counted, the impression."""
     store = MemoryStore()
-    reserving = Alternative((), (entry(b"hia", NOW + 60, weight=2, head=HELD_HEAD), Reserve(NOW + 60, HELD_HEAD)), DAY)
-    assert store.write(Write(KEY, NOW, b"", (reserving,), MARK)) == 1
+    reserve(store, NOW + 60, b"ia", b"i", weight=2)
     assert moments(store.read(KEY), MARK) == [NOW + 60]
-    undo = Alternative((), (Unreserve(b"hia", 2), Unreserve(MARK, 1)), 1)
-    assert store.write(Write(KEY, NOW, b"", (undo,), b"H00000")) == LATE
-    assert store.write(Write(KEY, NOW, b"", (undo,), MARK)) == 1
-    assert len(store) == 0
+    assert store.write(settle(hold=b"00000")) == LATE
+    assert store.write(settle()) == 1
+    assert set(store.read(KEY)) == {b"h"}
+    reserve(store, NOW + 60, b"ia", b"i", weight=2)
+    assert store.write(settle(NOW + 1)) == 1
+    assert (moments(store.read(KEY), b"ia"), moments(store.read(KEY), b"i")) == ([NOW + 1] * 2, [NOW + 1] * 2)
+
+
+def test_clearing_forgets_all_of_a_visitor() -> None:
+    """Nothing to clear is late."""
+    store = filled(entry(b"ia"))
+    assert store.write(writes.write(Clear())) == 1
+    assert (len(store), store.ttl(KEY, NOW)) == (0, None)
+    assert store.write(writes.write(Clear())) == LATE
 
 
 # ---- ids and time to live ----
@@ -223,69 +261,98 @@ def test_a_hold_is_reserved_and_undone_by_its_own_timeline() -> None:
 def test_an_id_is_counted_once() -> None:
     """A repeat changes nothing and is answered with the outcome remembered; a denied one is not remembered."""
     store = MemoryStore()
-    counting = Write(KEY, NOW, b"12345", (Alternative((), (entry(b"ia"),), DAY, b"abc"),))
+    counting = Write(KEY, NOW, b"12345", (Alternative((), (entry(b"ia"),), DAY, b"abcde"),))
     assert store.write(Write(KEY, NOW, b"12345", (Alternative((guard(b"iz", 1, 0),), (), DAY),))) == DENIED
     assert store.write(counting) == 1
-    assert store.write(counting) == b"abc"
+    assert store.write(counting) == b"abcde"
     assert moments(store.read(KEY), b"ia") == [NOW]
 
 
 def test_the_latest_ids_are_remembered() -> None:
-    """Sixteen, in two fields of at most 64 bytes."""
+    """Sixteen, and the first is unknown again with the seventeenth."""
     store = MemoryStore()
     for number in range(IDS_KEPT + 1):
         assert store.write(writes.write(entry(b"ia"), id=b"%05d" % number)) == 1
-        state = store.read(KEY)
-        assert len(state[b"#0"]) + len(state.get(b"#1", b"")) == 8 * min(number + 1, IDS_KEPT)
-        assert max(len(state[b"#0"]), len(state.get(b"#1", b""))) <= 64
-    assert store.write(writes.write(entry(b"ia"), id=b"00001")) == bytes(3)
+    assert store.write(writes.write(entry(b"ia"), id=b"00001")) == NO_OUTCOME
     assert store.write(writes.write(entry(b"ia"), id=b"00000")) == 1
+
+
+def test_ids_are_known_for_a_day_or_as_long_as_what_they_counted() -> None:
+    """The longest counts, of all of them; a hold that is confirmed says itself how long it counts."""
+    store = filled(entry(b"ia"), ttl=60)
+    store.write(writes.write(id=b"00001", ttl=60))
+    assert keys.deadline(store.read(KEY)) == NOW + DAY
+    assert store.ttl(KEY, NOW) == DAY + SLACK
+    store.write(writes.write(id=b"00002", ttl=3 * DAY))
+    store.write(writes.write(id=b"00003", ttl=60))
+    assert keys.deadline(store.read(KEY)) == NOW + 3 * DAY
+    reserve(store, NOW + 60, b"ia", head=timeline.head(30 * DAY, shield=True))
+    assert store.write(writes.write(Settle(NOW), hold=HOLD_ID, id=b"00004", ttl=1)) == 1
+    month = timeline.seconds_of(timeline.head(30 * DAY, shield=True)) + 1
+    assert keys.deadline(store.read(KEY)) == NOW + month
+    assert store.ttl(KEY, NOW) == month + SLACK
+    assert store.write(writes.write(id=b"00001", now=NOW + month)) == NO_OUTCOME
+    assert store.write(writes.write(id=b"00001", now=NOW + month + 1)) == 1
 
 
 def test_the_longest_time_to_live_counts() -> None:
     """A shorter one, a removal, or a denied write does not change it."""
-    store = filled(entry(b"ia", weight=2), ttl=1_000)
+    store = filled(entry(b"ia", weight=2), entry(b"ic"), ttl=1_000)
     store.write(writes.write(entry(b"ia"), ttl=10))
-    store.write(writes.write(Remove(b"ia", NOW, 3), entry(b"ib"), ttl=1_000))
-    assert store.ttl(KEY, NOW) == 1_000
-    store.write(writes.write(id=b"12345", ttl=5_000))
-    assert store.ttl(KEY, NOW) == 5_000
+    store.write(writes.write(Remove(b"ia", NOW, 3), entry(b"ib", NOW - 3 * DAY), ttl=9_000))
+    assert store.ttl(KEY, NOW) == 1_000 + SLACK
+    store.write(writes.write(entry(b"ib"), ttl=5_000))
+    assert store.ttl(KEY, NOW) == 5_000 + SLACK
+
+
+@pytest.mark.parametrize("field", [b"ia", b"h", b"#0"])
+def test_what_is_corrupt_refuses_the_write_whole(field: bytes) -> None:
+    """A StoreError, in a batch an answer among others, and nothing is changed."""
+    store = filled(entry(b"ib"))
+    plant(store, None, {field: b"\0\1\2"})
+    before = dict(store.read(KEY))
+    corrupt = writes.write(entry(b"ic"), guards=(guard(b"ia", 1, 0, wanted=False),), id=b"12345")
+    with pytest.raises(StoreError, match="corrupt"):
+        store.write(corrupt)
+    first, second, third = store.write_many([write(b"v"), corrupt, write(b"v")])
+    assert (first, isinstance(second, StoreError), third) == (1, True, 1)
+    assert store.read(KEY) == before
 
 
 # ---- room ----
 
 
-def test_dead_timelines_are_evicted_when_one_begins() -> None:
-    """Not before."""
-    old = NOW - DAY - HOUR
-    store = filled(entry(b"iold", old), entry(b"ia", old, head=timeline.head(9 * DAY, shield=False)), now=old)
-    store.write(
-        writes.write(Remove(b"iz", NOW, 1), entry(b"ia", old, head=timeline.head(9 * DAY, shield=False)), now=old)
-    )
-    assert set(store.read(KEY)) == {b"iold", b"ia"}
+def test_dead_timelines_are_evicted_as_fields_become_many() -> None:
+    """When their number passes a multiple, not with each that begins."""
+    old = NOW - 2 * DAY
+    store = filled(entry(b"iold", old), now=old)
+    for number in range(LOOK_EVERY - 2):
+        store.write(writes.write(entry(b"i%d" % number)))
+    assert b"iold" in store.read(KEY)
     store.write(writes.write(entry(b"inew")))
-    assert set(store.read(KEY)) == {b"ia", b"inew"}
+    assert b"iold" not in store.read(KEY)
+    assert len(store.read(KEY)) == LOOK_EVERY - 1
 
 
 def test_dead_timelines_are_evicted_on_the_first_entry_of_a_day() -> None:
     """An entry in a timeline that has none of that day yet; the next entry of the day looks at nothing."""
-    old, long = NOW - DAY - HOUR, timeline.head(9 * DAY, shield=False)
+    old, long = NOW - 2 * DAY, timeline.head(9 * DAY, shield=False)
     store = filled(entry(b"iold", old), entry(b"ia", old, head=long), now=old)
     store.write(writes.write(entry(b"ia", head=long)))
     assert set(store.read(KEY)) == {b"ia"}
 
 
-def test_a_full_visitor_loses_the_oldest_interest() -> None:
+def test_a_full_visitor_loses_the_oldest_interests() -> None:
     """Of those equally old, the first by name; what blocking rules ask about stays."""
     shields = [entry(field, NOW - 99, head=SHIELD) for field in names(10, "i")]
     interests = [entry(field, NOW - n % 2) for n, field in enumerate(names(MOST_TIMELINES - 10))]
     store = filled(*shields, *interests)
     store.write(writes.write(entry(b"enew")))
     left = store.read(KEY)
-    assert len(left) == MOST_TIMELINES
+    assert len(left) == MOST_TIMELINES - ROOM + 1
     assert {each.field for each in shields} < set(left)
     gone = {each.field for each in interests} - set(left)
-    assert gone == {min(each.field for each in interests if each.at == NOW - 1)}
+    assert gone == set(sorted(each.field for each in interests if each.at == NOW - 1)[:ROOM])
 
 
 def test_a_visitor_full_of_shields_is_full() -> None:
@@ -301,7 +368,7 @@ def test_a_visitor_full_of_shields_is_full() -> None:
 
 def test_a_full_visitor_without_interests_but_with_dead_shields_has_room() -> None:
     """What no longer matters is evicted first."""
-    old = NOW - DAY - HOUR
+    old = NOW - 2 * DAY
     store = filled(*(entry(field, old, head=SHIELD) for field in names(MOST_TIMELINES, "i")), now=old)
     assert store.write(writes.write(entry(b"enew"))) == 1
     assert set(store.read(KEY)) == {b"enew"}
@@ -345,9 +412,3 @@ def test_awaited_it_answers_the_same() -> None:
 
     assert asyncio.run(use()) == [1, [1], True, True, True]
     assert len(store) == 1
-
-
-def test_the_session_timelines_are_timelines() -> None:
-    """Nothing about them is special when they are entered."""
-    store = filled(entry(ACTIVITY, keep=1), entry(SESSIONS, keep=1), entry(ACTIVITY, NOW + 5, keep=1))
-    assert moments(store.read(KEY), ACTIVITY) == [NOW + 5]

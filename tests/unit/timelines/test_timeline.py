@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from retarget.errors import StoreError
 from retarget.timelines import timeline
-from retarget.timelines.timeline import LAST_MOMENT, SKEW
+from retarget.timelines.timeline import LAST_MOMENT, SKEW, SLACK
 
 NOW = 1_794_312_000
 DAY = 86_400
@@ -43,13 +43,19 @@ def test_names_are_short_and_read_as_a_policy_writes_them(event: str, subject: s
     [
         (b"*", "points"),
         (b"@", "activity"),
-        (b"^", "sessions"),
         (b"h", "reserved until"),
         (b"hinotebook", "reserved impression notebook"),
         (b"h*", "reserved points"),
         (b"H\x01\x02\x03\x04\x05", "reservation 0102030405"),
         (b"M", "moving"),
         (b"Mevisit shop", "moving visit shop"),
+        (b"M>rt:2~v", "moving to another visitor"),
+        (b"D\0\0\1\2", "due 00000102"),
+        (b"d\1\2", "distinct 0102"),
+        (b"lchannel:email", "impression labelled channel:email"),
+        (b"fclick channel:email", "click labelled channel:email"),
+        (b"cchannel:email", "capped impression channel:email"),
+        (b"hcchannel:email", "reserved capped impression channel:email"),
         (b"i\xff", "impression \N{REPLACEMENT CHARACTER}"),
     ],
 )
@@ -64,7 +70,14 @@ def test_events_and_subjects_cannot_be_taken_for_one_another() -> None:
     pairs += [("visit", "a b"), ("visit", "a"), ("impression", "visit a"), ("impression", "*"), ("impression", "@")]
     names = [timeline.name(*pair) for pair in pairs]
     assert len(set(names)) == len(names)
-    assert {b"*", b"@", b"^", b"#0", b"#1"}.isdisjoint(names)
+    labels = [
+        timeline.label_name("impression", "a:b"),
+        timeline.label_name("click", "a:b"),
+        timeline.capped_name("a:b"),
+    ]
+    subjects = [timeline.name("impression", "a:b"), timeline.name("click", "a:b")]
+    assert len({*names, *labels, *subjects}) == len(names) + 5
+    assert {b"*", b"@", b"h", b"M", b"#0", b"#1", b"#2"}.isdisjoint({*names, *labels})
 
 
 @given(st.integers(0, 20 * 366 * DAY), st.booleans())
@@ -108,16 +121,22 @@ def test_counting_since_includes_the_moment_itself() -> None:
     assert [timeline.count_since(raw, since) for since in (0, 10, 11, 20, 21, 30, 31)] == [4, 4, 3, 3, 1, 1, 0]
 
 
-def test_a_timeline_is_live_while_its_newest_entry_matters() -> None:
-    """Exactly a horizon old still matters; one second more does not."""
-    raw = packed(NOW, horizon=1_000)
-    assert timeline.is_live(raw, NOW + 1_000)
-    assert not timeline.is_live(raw, NOW + 1_001)
+def test_the_slack_is_twice_the_skew() -> None:
+    """An event may be as far ahead of a caller who is as far ahead of another."""
+    assert SLACK == 2 * SKEW == 600
 
 
-@pytest.mark.parametrize(("age", "kept"), [(0, True), (1_000 + SKEW, True), (1_000 + SKEW + 1, False)])
+@pytest.mark.parametrize("horizon", [0, 1_000])
+def test_a_timeline_is_live_while_its_newest_entry_may_matter_to_anyone(horizon: int) -> None:
+    """A horizon and the slack old it still may; one second more and it does not."""
+    raw = packed(NOW, horizon=horizon)
+    assert timeline.is_live(raw, NOW + horizon + SLACK)
+    assert not timeline.is_live(raw, NOW + horizon + SLACK + 1)
+
+
+@pytest.mark.parametrize(("age", "kept"), [(0, True), (1_000 + SLACK, True), (1_000 + SLACK + 1, False)])
 def test_an_event_too_old_to_matter_is_not_entered(age: int, *, kept: bool) -> None:
-    """Older than the horizon and the skew of clocks together: None, in an empty timeline and beside entries."""
+    """Older than the horizon and the slack together: None, in an empty timeline and beside entries."""
     code = timeline.head(1_000, shield=False)
     empty = timeline.add(None, NOW - age, 1, 16, code, NOW)
     beside = timeline.add(packed(NOW, horizon=1_000), NOW - age, 1, 16, code, NOW - 5_000)
@@ -164,14 +183,136 @@ def test_trimming_loses_nothing_for_what_is_asked(events: list[tuple[int, int]],
 
 
 def test_without_a_horizon_entries_are_dated_at_their_own_end() -> None:
-    """What has not ended is entered and kept, what ends now or earlier is not."""
+    """What may not have ended for someone is entered and kept; what ended the slack ago is not."""
     code = timeline.head(0, shield=True)
     raw = timeline.add(None, NOW + 60, 1, 16, code, NOW)
     assert raw is not None
-    assert timeline.add(raw, NOW, 1, 16, code, NOW) is None
-    later = timeline.add(raw, NOW + 90, 1, 16, code, NOW + 59)
+    assert timeline.add(raw, NOW - SLACK, 1, 16, code, NOW) is None
+    late = timeline.add(raw, NOW - SLACK + 1, 1, 16, code, NOW)
+    assert late is not None
+    assert timeline.moments(late) == (NOW - SLACK + 1, NOW + 60)
+    later = timeline.add(late, NOW + 90, 1, 16, code, NOW + 59 + SLACK)
     assert later is not None
     assert timeline.moments(later) == (NOW + 60, NOW + 90)
+
+
+DAY_AND_PAUSE = timeline.head(DAY + 60, shield=True)
+
+
+def covered(*intervals: tuple[int, int], pause: int = 60, keep: int = 100, now: int = NOW) -> list[int] | None:
+    """What is left of these intervals, one after the other, as seconds from NOW; None if the last is too old."""
+    raw: bytes | None = None
+    for first, last in intervals:
+        raw = timeline.cover(raw, NOW + first, NOW + last, pause, keep, DAY_AND_PAUSE, now)
+    return None if raw is None else [at - NOW for at in timeline.moments(raw)]
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ([(0, 0)], [0, 0]),
+        ([(0, 0), (60, 60)], [0, 60]),
+        ([(0, 0), (61, 61)], [0, 0, 61, 61]),
+        ([(0, 0), (-60, -60)], [-60, 0]),
+        ([(0, 0), (-61, -61)], [-61, -61, 0, 0]),
+        ([(0, 100), (50, 50)], [0, 100]),
+        ([(0, 100), (-50, 150)], [-50, 150]),
+        ([(0, 0), (100, 100), (50, 50)], [0, 100]),
+        ([(0, 0), (100, 100), (300, 300), (200, 210)], [0, 0, 100, 100, 200, 210, 300, 300]),
+        ([(0, 0), (100, 100), (300, 300), (140, 240)], [0, 0, 100, 300]),
+    ],
+)
+def test_covering_unites_what_a_pause_or_less_lies_between(
+    intervals: list[tuple[int, int]], expected: list[int]
+) -> None:
+    """The others stay as they are, in order."""
+    assert covered(*intervals) == expected
+
+
+def test_covering_keeps_the_newest_intervals() -> None:
+    """As many entries as asked for; an older one that comes late is not among them."""
+    many = [(at, at) for at in range(0, 1_000, 100)]
+    assert covered(*many, keep=4) == [800, 800, 900, 900]
+    assert covered(*many, (500, 500), keep=4) == [800, 800, 900, 900]
+    assert covered(*many, (850, 850), keep=4) == [800, 900]
+
+
+def test_covering_drops_intervals_that_ended_too_long_ago() -> None:
+    """By their end, with the slack; one that began as long ago stays whole."""
+    horizon = timeline.seconds_of(DAY_AND_PAUSE)
+    oldest = -horizon - SLACK
+    raw = timeline.cover(None, NOW + oldest - 900, NOW + oldest - 500, 60, 100, DAY_AND_PAUSE, NOW + oldest)
+    raw = timeline.cover(raw, NOW + oldest - 300, NOW + oldest, 60, 100, DAY_AND_PAUSE, NOW + oldest)
+    raw = timeline.cover(raw, NOW, NOW, 60, 100, DAY_AND_PAUSE, NOW)
+    assert raw is not None
+    assert [at - NOW for at in timeline.moments(raw)] == [oldest - 300, oldest, 0, 0]
+    assert timeline.cover(raw, NOW + oldest - 9, NOW + oldest - 1, 60, 100, DAY_AND_PAUSE, NOW) is None
+    assert timeline.cover(None, NOW + oldest - 9, NOW + oldest - 1, 60, 100, DAY_AND_PAUSE, NOW) is None
+    later = timeline.cover(raw, NOW + 1, NOW + 1, 60, 100, DAY_AND_PAUSE, NOW)
+    assert later is not None
+    assert [at - NOW for at in timeline.moments(later)] == [oldest - 300, oldest, 0, 1]
+
+
+def test_a_longer_pause_unites_to_the_left_as_far_as_it_reaches() -> None:
+    """A policy that changes it does not see two sessions where there is one now."""
+    raw: bytes | None = None
+    for at in (0, 100, 200, 500):
+        raw = timeline.cover(raw, NOW + at, NOW + at, 60, 100, DAY_AND_PAUSE, NOW)
+    raw = timeline.cover(raw, NOW + 250, NOW + 250, 120, 100, DAY_AND_PAUSE, NOW)
+    assert raw is not None
+    assert [at - NOW for at in timeline.moments(raw)] == [0, 250, 500, 500]
+
+
+INTERVALS = st.lists(st.tuples(st.integers(-DAY + 6_000, -5_000), st.integers(0, 5_000)), min_size=1, max_size=30)
+
+
+@given(INTERVALS, st.sampled_from([1, 60, 1_800]), st.randoms(use_true_random=False))
+@settings(max_examples=200)
+def test_intervals_are_the_union_of_what_happened(events: list[tuple[int, int]], pause: int, chance: object) -> None:
+    """In any order, as drawn and as shuffled: the seconds covered, with every pause of at most so many filled in."""
+    expected: list[int] = []
+    for at, longer in sorted(events):
+        if expected and at - expected[-1] <= pause:
+            expected[-1] = max(expected[-1], at + longer)
+        else:
+            expected += [at, at + longer]
+    shuffled = list(events)
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    for order in (events, shuffled):
+        assert covered(*((at, at + longer) for at, longer in order), pause=pause) == expected
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0\1", packed(1), packed(1, 2, 3), packed(1, 2) + b"\0"])
+def test_what_is_no_sequence_of_pairs_is_corrupt(raw: bytes) -> None:
+    """A StoreError with its name and length."""
+    with pytest.raises(StoreError, match=rf"^the timeline 'activity' is corrupt: {len(raw)} bytes$"):
+        timeline.check_intervals(b"@", raw)
+    assert timeline.check_intervals(b"@", packed(1, 2)) == packed(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("raw", "keep", "horizon", "shield", "expected"),
+    [
+        (None, 16, DAY, True, (16, DAY, True)),
+        (packed(*range(3)), 16, DAY, True, (16, DAY, True)),
+        (packed(*range(40)), 16, DAY, True, (40, DAY, True)),
+        (packed(1, horizon=2 * DAY), 16, DAY, False, (16, 2 * DAY, False)),
+        (packed(1, horizon=DAY // 2), 16, DAY, False, (16, DAY, False)),
+        (packed(1, horizon=DAY // 2, shield=True), 16, DAY, False, (16, DAY, True)),
+        (packed(1, horizon=2 * DAY), 16, DAY, True, (16, 2 * DAY, True)),
+    ],
+)
+def test_a_record_never_cuts_or_bares_what_a_newer_policy_keeps(
+    raw: bytes | None,
+    keep: int,
+    horizon: int,
+    shield: bool,  # noqa: FBT001
+    expected: tuple[int, int, bool],
+) -> None:
+    """The longer horizon, the larger number, and a shield if either is one."""
+    kept, long, shielded = expected
+    code = timeline.head(horizon, shield=shield)
+    assert timeline.widest(raw, keep, code) == (kept, timeline.head(long, shield=shielded))
 
 
 @pytest.mark.parametrize(

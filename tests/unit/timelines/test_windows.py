@@ -27,7 +27,6 @@ from retarget.timelines.windows import (
     first_instant,
     in_spans,
     instant,
-    session,
 )
 from tests.property import local_time
 from tests.property.local_time import DAY, HOUR, MINUTE, wall
@@ -263,7 +262,7 @@ WINDOWS: st.SearchStrategy[Window] = st.one_of(
     st.builds(Rolling, st.integers(1, 40 * DAY)),
     st.builds(Calendar, st.sampled_from(UNITS), st.booleans()),
     st.builds(Flight, STARTS, st.integers(1, 400 * DAY)),
-    st.builds(session),
+    st.builds(Rolling, st.just(SESSION_AT_MOST)),
 )
 
 
@@ -291,13 +290,11 @@ def test_since_never_goes_back(window: Window, place: Place, beside: int, later:
 
 
 def test_a_rolling_window_counts_what_is_exactly_as_old() -> None:
-    """An entry exactly W old counts; a second later it does not; a session is at most a day; only it is anchored."""
+    """An entry exactly W old counts; a second later it does not; a session is at most a day."""
     zone = ZoneInfo("UTC")
     assert Rolling(60).since(1_000, zone) == 940
     assert Rolling(60).leaves(940, zone) == 1_001
-    assert (session().since(DAY, zone), session().horizon) == (0, SESSION_AT_MOST)
-    anchored = [window.anchored for window in (session(), Rolling(60), Calendar("day"), Flight(date(2026, 1, 1), 60))]
-    assert anchored == [True, False, False, False]
+    assert SESSION_AT_MOST == DAY
 
 
 def test_a_flight_begins_with_its_start() -> None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pickle
 
 from retarget.timelines import writes
-from retarget.timelines.writes import Alternative, Enter, Guard, Remove, Reserve, Unreserve, Write
+from retarget.timelines.writes import (
+    Alternative,
+    Clear,
+    Cover,
+    Enter,
+    Guard,
+    Remove,
+    Reserve,
+    Reserved,
+    Settle,
+    Write,
+)
 
 
 def test_answers_cannot_be_taken_for_one_another() -> None:
@@ -14,10 +25,10 @@ def test_answers_cannot_be_taken_for_one_another() -> None:
     assert max(writes.DENIED, writes.FULL, writes.LATE) == writes.DENIED == 0
 
 
-def test_a_record_is_an_id_and_an_outcome() -> None:
-    """Five bytes and three; as many as are kept fill two fields of 64 bytes."""
-    assert len(b"12345" + writes.NO_OUTCOME) == writes.RECORD
-    assert writes.IDS_KEPT * writes.RECORD == 2 * 64
+def test_room_is_made_for_a_part_of_the_most() -> None:
+    """At least one timeline, and never so many that what is new would go too."""
+    assert 1 <= writes.ROOM < writes.MOST_TIMELINES // 2
+    assert 1 <= writes.LOOK_EVERY < writes.MOST_TIMELINES
 
 
 def test_an_alternative_without_an_outcome_has_that_of_no_subject() -> None:
@@ -35,8 +46,16 @@ def test_alternatives_are_compared_by_identity() -> None:
 
 
 def test_guards_and_changes_are_plain_tuples() -> None:
-    """Equal by content, hashable, and told apart by their type."""
-    changes = [Enter(b"ia", 1, 1, 16, 7), Remove(b"ia", 1, 1), Reserve(9, 7), Unreserve(b"ia", 1)]
+    """Equal by content, and hashable."""
+    changes = [
+        Enter(b"ia", 1, 1, 16, 7),
+        Remove(b"ia", 1, 1),
+        Cover(b"@", 1, 2, 60, 50, 7),
+        Reserve(9, (Reserved(b"ia", 1, 16, 7),)),
+        Settle(None),
+        Settle(1),
+        Clear(),
+    ]
     assert len(set(changes)) == len(changes)
     assert pickle.loads(pickle.dumps(changes)) == changes  # noqa: S301 - our own bytes
-    assert Guard(b"ia", 1, 0, wanted=True, more=False, anchored=False) == (b"ia", 1, 0, True, False, False)
+    assert Guard(b"ia", 1, 0, wanted=True) == (b"ia", 1, 0, True, False, None)

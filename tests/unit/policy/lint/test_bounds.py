@@ -6,15 +6,17 @@ from datetime import date
 
 import pytest
 
-from retarget.policy.grammar import Cap, Span, parse_cap, parse_condition, parse_window
+from retarget.policy.grammar import Cap, Span, parse_cap, parse_condition, parse_since, parse_window
 from retarget.policy.lint.bounds import (
     Bound,
+    Clauses,
     Dominance,
     Lookback,
     allowed_within,
     allows_twice,
     bounds_of,
     clause_implies,
+    counts_nothing,
     implies,
     lookbacks,
     redundant_places,
@@ -257,3 +259,86 @@ def test_clause_implies() -> None:
     assert clause_implies([x, y], [any_visit], LOOKBACK)
     assert clause_implies([x], [y, x], LOOKBACK)
     assert not clause_implies([x, y], [x], LOOKBACK)
+
+
+# ---- since -----------------------------------------------------------------------------------------------------------
+
+
+def test_lookback_since_an_event() -> None:
+    """As far as the retention, from that event on; `{campaign}` is the campaign."""
+    span = parse_since("click {campaign}")
+    assert LOOKBACK(span) == Lookback("since", RETENTION, anchor=("click", "{campaign}"))
+    assert lookbacks(RETENTION, None, "a")(span) == Lookback("since", RETENTION, anchor=("click", "a"))
+    assert lookbacks(RETENTION, None, "a")(parse_since("click")) == Lookback("since", RETENTION, anchor=("click", None))
+
+
+@pytest.mark.parametrize(
+    ("cap", "window", "expected"),
+    [
+        ("3 since click", "since click", (3, True)),
+        ("3 since click", "since click a", None),
+        ("3 since click a", "since click", None),
+        ("3 since click", "lifetime", None),
+        ("3 since click", "2 hours", None),
+        ("3 per lifetime", "since click", (3, True)),
+        ("3 per 400 days", "since click", (3, True)),
+        ("3 per 200 days", "since click", (6, False)),
+        ("3 per session", "since click", None),
+    ],
+)
+def test_allowed_since_an_event(cap: str, window: str, expected: tuple[int, bool] | None) -> None:
+    """A lifetime covers it, and the same window does; nothing shorter always does."""
+    since, _, event = window.partition(" ") if window.startswith("since") else ("", "", "")
+    assert allowed_within(bound(cap), LOOKBACK(parse_since(event) if since else parse_window(window))) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("visit x since order", "visit x", True),
+        ("visit x since order", "visit", True),
+        ("2 visit x since order", "visit x since order", True),
+        ("visit x since order", "visit x since order y", False),
+        ("visit x since order y", "visit x since order", False),
+        ("visit x", "visit x since order", False),
+        ("visit x within 1 hour", "visit x since order", False),
+        ("visit x since order", "visit x within 399 days", False),
+        ("visit x since order", "visit x within 400 days", True),
+    ],
+)
+def test_implies_since_an_event(one: str, other: str, *, expected: bool) -> None:
+    """What happened since an event happened in a lifetime; nothing else is certain."""
+    assert implies(parse_condition(one), parse_condition(other), LOOKBACK) is expected
+
+
+@pytest.mark.parametrize(
+    ("counted", "since", "expected"),
+    [
+        (("visit", None), "visit", True),
+        (("visit", "x"), "visit", True),
+        (("visit", "x"), "visit x", True),
+        (("visit", "{item}"), "visit {item}", True),
+        (("visit", None), "visit x", False),
+        (("visit", "x"), "visit {item}", False),
+        (("visit", "x"), "order", False),
+    ],
+)
+def test_counts_nothing(counted: tuple[str, str | None], since: str, *, expected: bool) -> None:
+    """Where the window begins at the newest of what is counted, or of more."""
+    assert counts_nothing(counted, LOOKBACK(parse_since(since))) is expected
+    assert not counts_nothing(counted, LOOKBACK(parse_window("lifetime")))
+
+
+def test_clauses_are_looked_up_by_what_they_ask() -> None:
+    """Only those that may imply each other: the same event, on the same subject or on any."""
+    texts = [["visit x"], ["visit"], ["visit y", "visit x"], ["order x"], ["visit x within day"]]
+    clauses = [tuple(map(parse_condition, clause)) for clause in texts]
+    listed = Clauses(clauses)
+    assert listed.implied_by(clauses[0]) == [0, 1, 2, 4]
+    assert listed.implying(clauses[0]) == [0, 4]
+    assert listed.implying(clauses[1]) == [0, 1, 2, 4]
+    assert listed.implied_by(clauses[3]) == listed.implying(clauses[3]) == [3]
+    for one, clause in enumerate(clauses):
+        certain = [other for other in range(5) if clause_implies(clause, clauses[other], LOOKBACK)]
+        assert set(certain) <= set(listed.implied_by(clause))
+        assert all(one in listed.implying(clauses[other]) for other in certain)

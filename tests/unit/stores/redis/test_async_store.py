@@ -19,14 +19,14 @@ from tests.support.servers import PATIENCE, Server
 
 NOW = 1_794_312_000
 HEAD = timeline.head(86_400, shield=False)
-KEY = b"rt:1:v"
+KEY = b"rt:2~v"
 
 Script = Callable[[AsyncRedisStore], Coroutine[Any, Any, None]]
 
 
 def write(key: bytes = KEY, limit: int = 0, event_id: bytes = b"") -> Write:
     """One impression; with a limit, at most `limit` within a day."""
-    guards = (Guard(b"ia", limit, NOW - 86_400, wanted=False, more=False, anchored=False),) if limit else ()
+    guards = (Guard(b"ia", limit, NOW - 86_400, wanted=False),) if limit else ()
     return Write(key, NOW, event_id, (Alternative(guards, (Enter(b"ia", NOW, 1, 16, HEAD),), 86_400),))
 
 
@@ -76,9 +76,9 @@ def test_the_verbs_on_a_real_server(server: Server) -> None:
         assert await store.write(write()) == 1
         assert set(await store.read(KEY)) == {b"ia"}
         assert [await store.delete(KEY), await store.delete(KEY)] == [True, False]
-        writes = [write(b"rt:1:v%d" % (n % 1_100), limit=1) for n in range(1_200)]
+        writes = [write(b"rt:2~v%d" % (n % 1_100), limit=1) for n in range(1_200)]
         assert await store.write_many(writes) == [1] * 1_100 + [DENIED] * 100
-        assert await store.read_many([b"rt:1:v0", KEY]) == [await store.read(b"rt:1:v0"), {}]
+        assert await store.read_many([b"rt:2~v0", KEY]) == [await store.read(b"rt:2~v0"), {}]
         (health,) = store.health()
         assert (health.server, health.up) == (f"127.0.0.1:{server.port}", True)
 
@@ -374,8 +374,8 @@ def test_a_cluster_client_gives_its_addresses(cluster: Any) -> None:
     async def run() -> None:
         client = redis.asyncio.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port)
         async with client, opened(client) as store:
-            assert await store.write_many([write(b"rt:1:v%d" % n) for n in range(20)]) == [1] * 20
-            assert all(await store.read_many([b"rt:1:v%d" % n for n in range(20)]))
+            assert await store.write_many([write(b"rt:2~v%d" % n) for n in range(20)]) == [1] * 20
+            assert all(await store.read_many([b"rt:2~v%d" % n for n in range(20)]))
 
     asyncio.run(run())
 

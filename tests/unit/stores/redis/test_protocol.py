@@ -48,7 +48,7 @@ from retarget.stores.redis.protocol import (
 from retarget.stores.redis.slots import BY_MAP, Route, Slots
 from retarget.timelines import Alternative, Write
 
-KEY = b"rt:1:visitor-4711"
+KEY = b"rt:2~visitor-4711"
 B = ("b", 7001)
 WRITE = Write(KEY, 7, b"", (Alternative((), (), 60),))
 WRITE_WITH_ID = Write(KEY, 7, b"12345", (Alternative((), (), 60),))
@@ -299,14 +299,14 @@ MESSAGES: list[tuple[Exception, str]] = [
     (WRONGTYPE, f"ResponseError: {WRONGTYPE}"),
     (MOVED, f"MovedError: {MOVED}"),
     (
-        ResponseError("unknown command 'HGETALL', with args beginning with: 'rt:1:visitor-4711'"),
+        ResponseError("unknown command 'HGETALL', with args beginning with: 'rt:2~visitor-4711'"),
         "ResponseError: unknown command ",
     ),
-    (ResponseError('bad key "rt:1:visitor-4711"'), "ResponseError: bad key "),
-    (ResponseError("bad key `rt:1:visitor-4711`"), "ResponseError: bad key "),
-    (ResponseError("wrong, see rt:1:visitor-4711"), "ResponseError: wrong"),
+    (ResponseError('bad key "rt:2~visitor-4711"'), "ResponseError: bad key "),
+    (ResponseError("bad key `rt:2~visitor-4711`"), "ResponseError: bad key "),
+    (ResponseError("wrong, see rt:2~visitor-4711"), "ResponseError: wrong"),
     (
-        ResponseError("User ads can't access: no permissions to run the 'hgetall' command on rt:1:visitor-4711"),
+        ResponseError("User ads can't access: no permissions to run the 'hgetall' command on rt:2~visitor-4711"),
         "ResponseError: User ads can't access: no permissions to run the 'hgetall' command",
     ),
     (READONLY, "ReadOnlyError: You can't write against a read only replica."),

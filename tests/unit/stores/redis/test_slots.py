@@ -28,7 +28,7 @@ def updated(ranges: Any = MAP, *, start: list[Address] | None = None, asked: Add
 
 def key_of(slot: int) -> bytes:
     """A key of that slot."""
-    return next(key for n in range(10**6) if key_slot(key := b"rt:1:v%d" % n) == slot)
+    return next(key for n in range(10**6) if key_slot(key := b"rt:2~v%d" % n) == slot)
 
 
 @given(st.binary(max_size=40))

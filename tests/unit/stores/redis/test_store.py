@@ -24,12 +24,12 @@ from tests.support.servers import PATIENCE, Server
 NOW = 1_794_312_000
 HEAD = timeline.head(86_400, shield=False)
 SECRET = "visitor-4711"  # noqa: S105 - not a password: what must not show
-KEY = b"rt:1:" + SECRET.encode()
+KEY = b"rt:2~" + SECRET.encode()
 
 
 def write(key: bytes = KEY, field: bytes = b"ia", limit: int = 0, event_id: bytes = b"") -> Write:
     """One impression; with a limit, at most `limit` within a day."""
-    guards = (Guard(field, limit, NOW - 86_400, wanted=False, more=False, anchored=False),) if limit else ()
+    guards = (Guard(field, limit, NOW - 86_400, wanted=False),) if limit else ()
     return Write(key, NOW, event_id, (Alternative(guards, (Enter(field, NOW, 1, 16, HEAD),), 86_400),))
 
 
@@ -77,7 +77,7 @@ def test_a_batch_is_sent_together() -> None:
 
 def test_a_long_batch_is_sent_in_parts(store: Store) -> None:
     """More than are sent before replies are read; the order is kept."""
-    writes = [write(b"rt:1:v%d" % (n % 1_100), limit=1) for n in range(1_200)]
+    writes = [write(b"rt:2~v%d" % (n % 1_100), limit=1) for n in range(1_200)]
     assert store.write_many(writes) == [1] * 1_100 + [DENIED] * 100
     assert list(store.read_many([])) == []
 
@@ -113,9 +113,9 @@ def test_a_script_flush_before_a_batch_counts_each_once(server: Server, store: S
     store.write(write())
     with server.client() as client:
         client.script_flush()
-        writes = [write(b"rt:1:v%d" % (n % 3), limit=2) for n in range(9)]
+        writes = [write(b"rt:2~v%d" % (n % 3), limit=2) for n in range(9)]
         assert store.write_many(writes) == [1] * 6 + [DENIED] * 3
-        counts = [len(timeline.moments(client.hget(f"rt:1:v{n}", "ia"))) for n in range(3)]
+        counts = [len(timeline.moments(client.hget(f"rt:2~v{n}", "ia"))) for n in range(3)]
     assert counts == [2, 2, 2]
 
 
@@ -123,12 +123,12 @@ def test_a_script_flush_in_the_middle_of_a_batch_counts_each_once(server: Server
     """Between two commands of one batch: those before it stand, those behind it are sent again, none twice."""
     with closing(RedisStore.from_url(server.admin_url, servers.PATIENCE)) as store:  # it may flush
         store.write(write())
-        calls = [Call(writing(write(b"rt:1:w%d" % n))) for n in range(9)]
+        calls = [Call(writing(write(b"rt:2~w%d" % n))) for n in range(9)]
         calls.insert(4, Call(Command(b"", ("SCRIPT", "FLUSH"), bytes)))
         store._run(calls, 1)
     assert [call.result.value for call in calls if isinstance(call.result, Answered)] == [1] * 4 + [b"OK"] + [1] * 5
     with server.client() as client:
-        counts = [len(timeline.moments(client.hget(f"rt:1:w{n}", "ia"))) for n in range(9)]
+        counts = [len(timeline.moments(client.hget(f"rt:2~w{n}", "ia"))) for n in range(9)]
     assert counts == [1] * 9
 
 
@@ -371,9 +371,9 @@ def test_a_user_without_permission_is_told_so_without_the_key(server: Server) ->
 
 
 QUOTING = [
-    b"-ERR unknown command 'HGETALL', with args beginning with: 'rt:1:visitor-4711' \r\n",
-    b"-ERR unknown command `HGETALL`, with args beginning with: `rt:1:visitor-4711`, \r\n",
-    b'-ERR unknown command "HGETALL", with args beginning with: "rt:1:visitor-4711"\r\n',
+    b"-ERR unknown command 'HGETALL', with args beginning with: 'rt:2~visitor-4711' \r\n",
+    b"-ERR unknown command `HGETALL`, with args beginning with: `rt:2~visitor-4711`, \r\n",
+    b'-ERR unknown command "HGETALL", with args beginning with: "rt:2~visitor-4711"\r\n',
 ]
 
 
@@ -489,5 +489,5 @@ def test_a_cluster_client_gives_its_addresses(cluster: Any) -> None:
     """A real cluster: the settings of a `redis.RedisCluster`, connections of our own."""
     node = cluster.nodes[0]
     with redis.RedisCluster(host="127.0.0.1", port=node.port) as client, closing(RedisStore(client, PATIENCE)) as store:
-        assert store.write_many([write(b"rt:1:v%d" % n) for n in range(20)]) == [1] * 20
-        assert all(store.read_many([b"rt:1:v%d" % n for n in range(20)]))
+        assert store.write_many([write(b"rt:2~v%d" % n) for n in range(20)]) == [1] * 20
+        assert all(store.read_many([b"rt:2~v%d" % n for n in range(20)]))
