@@ -38,11 +38,18 @@ USES: dict[str, Callable[[Policy], object]] = {
     "per flight": lambda p: "flight" in _periods(p),
     "per lifetime": lambda p: "lifetime" in _periods(p),
     "per session": lambda p: "session" in _periods(p),
+    "a cap since an event": lambda p: "since" in _periods(p),
+    "a condition since an event": lambda p: _since(p),
 }
 
 
 def _periods(policy: Policy) -> set[str]:
     return {cap.window.period for campaign in policy.campaign.values() for cap in campaign.caps}
+
+
+def _since(policy: Policy) -> bool:
+    conditions = [condition for c in policy.campaign.values() for clause in c.audience for condition in clause]
+    return any(condition.window and condition.window.period == "since" for condition in conditions)
 
 
 def _conditions(policy: Policy, template: str) -> bool:

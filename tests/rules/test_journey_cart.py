@@ -76,9 +76,14 @@ def test_cart_help_comes_twice_at_most() -> None:
     gustav.may_see("payment-help", "sale")
     gustav.may_not_see("payment-call", "cap", "1 per 30 days", "Wed 2026-12-30 14:00:00")
     gustav.is_shown("payment-help")
+    gustav.at("Mon 2026-12-28 10:01")
     gustav.did("click", "payment-help")
     gustav.may_see("sale")
-    gustav.may_not_see("payment-help", "exclude", "click payment-help within 2 days", None)
+    gustav.may_not_see("payment-help", "exclude", "click payment-help since decline payment", None)
+    gustav.at("Tue 2026-12-29 10:01")
+    gustav.did("decline", "payment")  # it did not help: that click was about the payment before
+    gustav.may_see("payment-help", "sale")
+    gustav.may_not_see("payment-call", "cap", "1 per 30 days", "Wed 2026-12-30 14:00:00")
 
 
 def test_cart_simply_left() -> None:
@@ -111,3 +116,63 @@ def test_cart_simply_left() -> None:
     hanna.at("Mon 2026-11-16 21:00:01")
     hanna.may_see("sale")
     hanna.may_not_see("cart-banner", "audience", "add cart within 7 days", None)
+
+
+def test_cart_bought_and_left_another() -> None:
+    """Ines buys, and two days later leaves another cart: she is reminded of that one, though she has just bought."""
+    ines = Life("cart.toml")
+    ines.at("Mon 2026-11-09 10:00")
+    ines.may_not_see("cart-reminder", "audience", "add cart since purchase", None)
+    ines.did("add", "cart")
+    ines.may_see("cart-reminder", "cart-banner", "sale")
+    ines.is_shown("cart-reminder")
+    ines.at("Mon 2026-11-09 18:00")
+    ines.did("purchase")
+    ines.may_see("sale")
+    ines.may_not_see("cart-reminder", "audience", "add cart since purchase", None)
+    ines.may_not_see("cart-banner", "audience", "add cart since purchase", None)
+
+    ines.at("Wed 2026-11-11 12:00")
+    ines.did("add", "cart")
+    ines.may_see("cart-reminder", "cart-banner", "sale")
+    ines.is_shown("cart-reminder", "cart-banner")
+    ines.at("Thu 2026-11-12 13:00")
+    ines.may_see("cart-banner", "sale")
+    ines.may_not_see("cart-reminder", "cap", "2 per 7 days", "Mon 2026-11-16 10:00:01")
+    ines.at("Mon 2026-11-16 10:00:01")
+    ines.may_see("cart-reminder", "cart-banner", "sale")
+
+    ines.at("Mon 2026-11-16 20:00")
+    ines.did("decline", "payment")
+    ines.at("Mon 2026-11-16 20:05")
+    ines.did("decline", "payment")
+    ines.may_see("payment-help", "sale")
+    ines.at("Mon 2026-11-16 20:10")
+    ines.did("purchase")  # the third card worked: neither help nor a call
+    ines.may_see("sale")
+    ines.may_not_see("payment-help", "audience", "decline payment since purchase", None)
+    ines.may_not_see("payment-call", "audience", "2 decline payment since purchase", None)
+
+    ines.at("Tue 2026-12-01 09:00")  # weeks later
+    ines.did("add", "cart")
+    ines.may_see("cart-reminder", "cart-banner", "sale")
+    ines.at("Tue 2026-12-08 09:00:01")
+    ines.may_see("sale")
+    ines.may_not_see("cart-reminder", "audience", "add cart within 7 days", None)
+
+
+def test_cart_eight_banners_each() -> None:
+    """Jonas ignores eight banners, and sees no more of this cart; putting something else in it begins anew."""
+    jonas = Life("cart.toml")
+    jonas.at("Sun 2026-11-08 20:00")
+    jonas.did("add", "cart")
+    for moment in ("Sun 2026-11-08 20:30", "Sun 2026-11-08 21:30", "Mon 2026-11-09 20:31", "Mon 2026-11-09 21:31"):
+        jonas.at(moment)
+        jonas.is_shown("cart-banner", "cart-banner")
+    assert jonas.counted("cart-banner") == (8, 8)
+    jonas.at("Tue 2026-11-10 21:32")
+    jonas.may_see("sale")
+    jonas.may_not_see("cart-banner", "cap", "8 since add cart", None)
+    jonas.did("add", "cart")
+    jonas.may_see("cart-banner", "sale")
+    jonas.is_shown("cart-banner")

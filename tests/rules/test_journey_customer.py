@@ -100,9 +100,57 @@ def test_customer_won_back() -> None:
 
     kim.at("Tue 2026-11-03 12:00")
     kim.is_shown("win-back")
-    kim.may_not_see("win-back", "cap", "3 per lifetime", None)  # when it is forgotten, so is the purchase
+    kim.may_not_see("win-back", "cap", "3 since purchase", None)  # when it is forgotten, so is the purchase
     kim.at("Mon 2027-01-11 12:00")  # more than a year after the purchase Kim is no customer any more
     assert kim.patience() == "annoyance: 0 of 4 per 7 days"
     kim.at("Mon 2028-01-10 12:00")  # two years after it, it is forgotten; a notebook may be of interest again
     kim.may_see("invoice", "delivery", "try-notebook")
     kim.may_not_see("win-back", "audience", "purchase", None)
+
+
+def test_customer_bought_and_left_another_cart() -> None:
+    """Lea buys, and later leaves another cart: two reminders for each, two days apart, until she buys or hides them."""
+    lea = Life("customer.toml")
+    lea.at("Mon 2026-03-02 10:00")
+    lea.did("add", "cart")
+    lea.may_see("invoice", "delivery", "try-notebook", "open-cart")  # no order yet: everything counts
+    lea.at("Mon 2026-03-02 11:00")
+    lea.is_shown("open-cart")
+    lea.may_not_see("open-cart", "annoyance", "annoyance: 4 per 7 days", "Mon 2026-03-09 11:00:01")
+    lea.at("Mon 2026-03-02 12:00")
+    lea.did("purchase", "product/notebook")
+    lea.may_see("invoice", "delivery", "sleeve")
+    lea.may_not_see("open-cart", "audience", "add cart since purchase", None)
+
+    lea.at("Wed 2026-03-11 10:00")
+    lea.did("add", "cart")
+    lea.may_see("invoice", "delivery", "sleeve", "open-cart")
+    lea.at("Wed 2026-03-11 18:00")
+    lea.is_shown("open-cart")
+    lea.may_not_see("open-cart", "gap", "gap 2 days", "Fri 2026-03-13 18:00:01")
+    lea.at("Sat 2026-03-14 09:00")
+    lea.is_shown("open-cart")
+    lea.at("Wed 2026-03-18 09:00")
+    lea.may_not_see("open-cart", "cap", "2 since add cart", None)
+    lea.did("add", "cart")
+    lea.may_see("invoice", "delivery", "sleeve", "open-cart")
+    lea.did("dismiss", "open-cart")
+    lea.may_see("invoice", "delivery", "sleeve")
+    lea.may_not_see("open-cart", "exclude", "dismiss {campaign}", None)
+
+
+def test_customer_won_back_twice() -> None:
+    """Max is won back, buys, and goes again: another three mails, since that purchase."""
+    maxim = Life("customer.toml")
+    maxim.at("Fri 2026-01-02 10:00")
+    maxim.did("purchase", "product/notebook")
+    for day in ("Thu 2026-07-02", "Mon 2026-08-03", "Wed 2026-09-02"):
+        maxim.at(f"{day} 12:00")
+        maxim.is_shown("win-back")
+    maxim.at("Fri 2026-10-02 12:00")
+    maxim.may_not_see("win-back", "cap", "3 since purchase", None)
+    maxim.did("purchase", "product/sleeve")
+    maxim.may_not_see("win-back", "exclude", "purchase within 180 days", "Wed 2027-03-31 12:00:01")
+    maxim.at("Thu 2027-04-01 12:00")
+    maxim.is_shown("win-back")
+    maxim.may_not_see("win-back", "cap", "1 per calendar month", "Sat 2027-05-01 00:00:00")

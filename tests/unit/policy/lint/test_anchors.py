@@ -121,9 +121,9 @@ def test_names_of_anchors_are_checked_like_others() -> None:
     """)
     found = [(finding.rule, finding.place) for finding in policy.findings(events=["click", "visit"])]
     assert [finding for finding in found if finding[0] != "many-timelines"] == [
-        ("from-candidate", "campaign.notebook.caps[2]"),
-        ("unknown-campaign", "campaign.notebook.caps[1]"),
         ("unknown-event", "campaign.notebook.caps[0]"),
+        ("unknown-campaign", "campaign.notebook.caps[1]"),
+        ("from-candidate", "campaign.notebook.caps[2]"),
         ("unknown-event", "campaign.notebook.exclude[0]"),
         ("from-candidate", "caps.item[0]"),
     ]

@@ -271,6 +271,28 @@ POLICIES = [
     (EIGHT + 'points = { call = 9 }\n[campaign.a]\nlabels = { channel = "call" }\nobeys = false', None, ""),
     # more timelines than there is room for
     ('[caps]\nitem = ["30 per lifetime"]', "many-timelines", "caps.item[0]"),
+    # since an event
+    ('[campaign.a]\ncaps = ["3 since click {campaign}", "5 per lifetime"]', None, ""),
+    ('[campaign.a]\ncaps = ["5 since click {campaign}", "5 per lifetime"]', "never-binds", "campaign.a.caps[0]"),
+    ('[campaign.a]\ncaps = ["5 since click", "3 since click"]', "never-binds", "campaign.a.caps[0]"),
+    ('[campaign.a]\ncaps = ["3 since click a", "3 since click {campaign}"]', "twice", "campaign.a.caps[1]"),
+    ('[campaign.a]\ncaps = ["3 since click a", "3 since click"]', None, ""),
+    ('[campaign.a]\nexclude = ["visit since purchase", "visit"]', "never-binds", "campaign.a.exclude[0]"),
+    (
+        '[campaign.a]\ncaps = ["2 since click a"]\nexclude = ["3 impression {campaign} since click {campaign}"]',
+        "never-reached",
+        "campaign.a.exclude[0]",
+    ),
+    ('[campaign.a]\ncaps = ["2 since click a"]\nexclude = ["3 impression a"]', None, ""),
+    ('[campaign.a]\naudience = ["visit since purchase"]\nexclude = ["visit"]', "nobody", "campaign.a.audience[0]"),
+    ('[campaign.a]\naudience = ["visit"]\nexclude = ["visit since purchase"]', None, ""),
+    ('[campaign.a]\naudience = ["visit since visit"]', "nobody", "campaign.a.audience[0]"),
+    ('[campaign.a]\ncaps = ["3 since impression a"]', "counts-nothing", "campaign.a.caps[0]"),
+    (
+        '[campaign.b]\naudience = ["click b"]\n[campaign.a]\ncaps = ["3 since click b"]',
+        "never-anew",
+        "campaign.a.caps[0]",
+    ),
     # segments
     (
         NINE
