@@ -3,6 +3,7 @@
 Never imports the engine, a store, Redis or a clock.
 """
 
+from retarget.policy.asked import asked_events
 from retarget.policy.formula import FALSE, MOST_CLAUSES, TRUE, Clause, Formula, all_of, any_of, literal, negated
 from retarget.policy.grammar import Cap, Condition, Span, fill, labels_in, parse_duration
 from retarget.policy.load import Policy
@@ -22,6 +23,7 @@ __all__ = [
     "Span",
     "all_of",
     "any_of",
+    "asked_events",
     "check_text",
     "fill",
     "labels_in",

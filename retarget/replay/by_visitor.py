@@ -272,4 +272,3 @@ def _asked(clauses: Iterable[BoundClause]) -> Iterator[tuple[bytes, int]]:
 def _is_true(clause: BoundClause) -> bool:
     """Whether it always holds: a fact that asks for less than one entry is true."""
     return any(fact.n < 1 and wanted for fact, wanted in clause)
-

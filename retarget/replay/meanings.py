@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from retarget.engine import is_label
 from retarget.errors import InputError
 from retarget.events import Candidate, Subject
 from retarget.logs import FIELDS, Kind
-from retarget.policy import Condition, Policy, labels_in, load_zone
+from retarget.policy import Policy, asked_events, labels_in, load_zone
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
 from retarget.timelines import IMPRESSION
