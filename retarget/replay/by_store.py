@@ -23,7 +23,7 @@ from retarget.replay.figures import Denial, denial
 from retarget.replay.full import FullRules, FullTally
 from retarget.replay.meanings import Meaning
 from retarget.retargeter import Retargeter
-from retarget.timelines import DAY, FULL, Answer, State, Store, Write
+from retarget.timelines import DAY, FULL, Answer, State, Store, Write, keys
 
 _MOST_PENDING = 500
 _KEPT = 366 * DAY
@@ -102,7 +102,7 @@ class StoreJudge:
             return
         try:
             for visitor in self._known:
-                self._ads.forget(visitor)
+                self._store.delete(keys.key(self.prefix, visitor))
         except StoreError as error:
             what = f"keys of this replay are left under {self.prefix}, for at most a year: {error}"
             warnings.warn(what, RetargetWarning, stacklevel=3)

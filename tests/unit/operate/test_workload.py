@@ -198,7 +198,7 @@ def test_ids_take_their_length() -> None:
     [
         {"visitors": 0},
         {"impressions": 0.5},
-        {"campaigns": 513},
+        {"campaigns": MOST_TIMELINES + 1},
         {"visits": -1},
         {"id_bytes": 511},
         {"qps": -1},

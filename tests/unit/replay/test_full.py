@@ -108,14 +108,14 @@ def test_processes_add_up() -> None:
         pytest.param(
             '[caps]\nitem = ["3 per day"]\n[defaults]\ncaps = ["1 per lifetime"]',
             [("impression", "c")],
-            {FullRule("cap", "item: 3 per day", "impression item:{item}"): 1, LIFETIME: 1},
+            {FullRule("cap", "item: 3 per day", "capped impression item:{item}"): 1, LIFETIME: 1},
             id="a label's own rule, not that of any campaign",
         ),
         pytest.param(
             '[caps]\n"item:x" = ["3 per day"]\n[campaign.c]\ngap = "1 hours"\ncaps = ["2 per day"]\n[defaults]',
             [("impression", "c"), ("impression", "d")],
             {
-                FullRule("cap", "item:x: 3 per day", "impression item:{item}"): 1,
+                FullRule("cap", "item:x: 3 per day", "capped impression item:x"): 1,
                 FullRule("cap", "2 per day", "impression {campaign}"): 1,
             },
             id="of several rules, the one that needs it longest",
