@@ -137,7 +137,7 @@ def time_errors(visitors: int, calls: int, say: Callable[[str], None]) -> list[d
         ads.record("v0000000", "impression", f"campaign-{turn % 4}", at=now - 3_600 * (30 - turn))
     for shop in range(2):
         ads.record("v0000000", "visit", f"shop-{shop}", at=now - 3_600)
-    key = b"rt:1:v0000000"
+    key = b"rt:2~v0000000"
     state = spy.read(key)
     ads.claim("v0000000", [f"campaign-{n}" for n in range(10)])
     claim = spy.last
@@ -156,7 +156,7 @@ def time_errors(visitors: int, calls: int, say: Callable[[str], None]) -> list[d
         connected.script_load(script.SCRIPT)
 
         def anyone() -> bytes:
-            return b"rt:1:v%07d" % random.randrange(visitors)
+            return b"rt:2~v%07d" % random.randrange(visitors)
 
         def written(write: Write) -> bytes:
             _, *rest = script.arguments(write)
@@ -171,8 +171,8 @@ def time_errors(visitors: int, calls: int, say: Callable[[str], None]) -> list[d
         for start in range(0, visitors, 1_000):
             with connected.pipeline(transaction=False) as pipe:
                 for number in range(start, min(visitors, start + 1_000)):
-                    pipe.execute_command("HSET", b"rt:1:v%07d" % number, *fields)
-                    pipe.expire(b"rt:1:v%07d" % number, TTL)
+                    pipe.execute_command("HSET", b"rt:2~v%07d" % number, *fields)
+                    pipe.expire(b"rt:2~v%07d" % number, TTL)
                 pipe.execute()
         for name, make in makers.items():
             times = []

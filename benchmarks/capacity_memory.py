@@ -28,7 +28,7 @@ from retarget.timelines import timeline
 
 TTL = 7 * 86_400
 PATIENCE = 20.0
-KEY = b"rt:1:"
+KEY = b"rt:2~"
 HEAD_CODE = timeline.head(TTL, shield=True)
 
 # -- a server ----------------------------------------------------------------------------------------------------------

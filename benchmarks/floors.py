@@ -19,6 +19,7 @@ from benchmarks import data
 from benchmarks.contest import Running, Setting
 from benchmarks.servers import client
 from retarget import Retargeter
+from retarget.timelines import keys
 
 GET = "GET of a missing key"
 HGETALL = "HGETALL of the visitor"
@@ -58,13 +59,13 @@ def two_evalsha(setting: Setting) -> Running:
 
 def pipelined_hgetall(setting: Setting) -> Running:
     """A thousand HGETALL per round trip, of visitors with twenty timelines."""
-    keys = many(setting)
+    stored = many(setting)
     bare = client(setting.url)
     turns = count()
 
     def call() -> object:
-        start = next(turns) * PIPELINE % len(keys)
-        return data.pipelined(bare, (("HGETALL", key) for key in keys[start : start + PIPELINE]))
+        start = next(turns) * PIPELINE % len(stored)
+        return data.pipelined(bare, (("HGETALL", key) for key in stored[start : start + PIPELINE]))
 
     return Running(call, units=PIPELINE, close=bare.close)
 
@@ -80,7 +81,7 @@ def remember(setting: Setting) -> bytes:
     """Write the first case's visitor as retarget keeps them; their key."""
     with Retargeter(data.policy(), setting.url, timeout=1, prefix=setting.prefix) as ads:
         ads.record_many(data.events("v-1", data.today(), int(time.time())))
-    return f"{setting.prefix}1:v-1".encode()
+    return keys.key(setting.prefix, "v-1")
 
 
 def many(setting: Setting) -> list[str]:
@@ -89,7 +90,7 @@ def many(setting: Setting) -> list[str]:
         ads.record_many(data.events(data.template(0), data.with_timelines(20), int(time.time())))
     visitors = max(PIPELINE, setting.visitors // PIPELINE * PIPELINE)
     data.copy(setting.url, setting.prefix, visitors)
-    return [f"{setting.prefix}1:{data.visitor(number)}" for number in range(visitors)]
+    return [keys.key(setting.prefix, data.visitor(number)).decode() for number in range(visitors)]
 
 
 # -- asyncio -----------------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def deciding() -> Parts:
         ads.record("v-1", "visit", f"product-{number}")
     for number in range(11):
         ads.record("v-1", "impression", candidates[number * 3], at=NOW - number * 90_000)
-    state = dict(store.read(b"rt:1:v-1"))
+    state = dict(store.read(b"rt:2~v-1"))
     moment = ads._operations._clock.plan_at(ads._operations.plan, NOW, None)
     view = View(moment, state)
     return {

@@ -167,10 +167,7 @@ def growth_table(rows: Sequence[Row]) -> Iterator[str]:
     if not rows:
         return
     yield "### Growth"
-    yield (
-        "50 candidates with one cap each. Calls alternate with a GET, on visitors drawn at random. A visitor has at "
-        "most 512 timelines: of a thousand campaigns the later ones are not counted, and the visitor is blocked."
-    )
+    yield "50 candidates with one cap each. Calls alternate with a GET, on visitors drawn at random."
     yield table(
         ("", "size", "bytes per visitor", "decide", "compared with GET", "record", "compared with GET"),
         (

@@ -230,17 +230,18 @@ class Retargeter:
     def forget(self, visitor: str) -> bool:
         """Delete everything stored about a visitor, under old peppers too; True if there was anything.
 
-        Raises StoreError; repeating the call is safe.
+        Nothing of it comes back from a merge or a rotation that is under way; what a merge had moved before belongs to
+        the other id: forget both, the source first. Raises StoreError; repeating the call is safe.
         """
         return self._drive(self._operations.forget(visitor))
 
     def merge(self, source: str, *, into: str, now: When | None = None) -> bool:
         """Move the history of `source` to `into`, as when a cookie signs in; True if there was any.
 
-        Three atomic writes: while the merge is under way, or if it was interrupted, what is moved counts for both, and
-        repeating the call finishes it. Late, repeated and concurrent merges count nothing twice. What happens to
-        `source` afterwards stays there until merged again. Reserved impressions are moved, so confirming one counts as
-        late.
+        Several atomic writes: while the merge is under way, or if it was interrupted, what is moved counts for both,
+        and any later merge of `source` finishes it. Late, repeated and concurrent merges, into whomever, count nothing
+        twice. What happens to `source` afterwards stays there until merged again. Reserved impressions count for `into`
+        until their end; they are confirmed and released where they were reserved.
 
         Raises InputError if both ids are the same; NotExecuted or OutcomeUnknown if the store fails.
         """
@@ -453,8 +454,8 @@ class AsyncRetargeter:
     async def merge(self, source: str, *, into: str, now: When | None = None) -> bool:
         """Move the history of `source` to `into`, as when a cookie signs in; True if there was any.
 
-        An interrupted merge counts for both, and repeating the call finishes it; nothing is counted twice. Raises
-        InputError if both ids are the same; NotExecuted or OutcomeUnknown if the store fails.
+        An interrupted merge counts for both, and any later one of `source` finishes it; nothing is counted twice.
+        Raises InputError if both ids are the same; NotExecuted or OutcomeUnknown if the store fails.
         """
         return await self._drive(self._operations.merge(source, into=into, now=now))
 

@@ -19,10 +19,10 @@ from retarget.calls.parcels import (
     Parcel,
     announce,
     deliver,
-    let_go,
     next_timelines,
     note,
     noted,
+    remove,
     withdraw,
 )
 from retarget.calls.requests import Apply, ReadMany, Steps
@@ -82,10 +82,10 @@ def _noted(parcel: Parcel, state: State, now: int, applying: Applying) -> Steps[
 
 
 def _finish(plan: Plan, parcel: Parcel, now: int, applying: Applying) -> Steps[None]:
-    """Deliver the parcel, unless that has been done, and let go of it."""
+    """Deliver the parcel, unless that has been done, and remove it from the source."""
     if (yield from applying(deliver(plan, parcel, now))) == FULL:
         raise NotExecuted("the timelines of the visitor merged into are full: the rest was not moved")
-    yield from applying(let_go(parcel, now))
+    yield from applying(remove(parcel, now))
 
 
 def checked(state: State | StoreError) -> Mapping[bytes, bytes]:

@@ -5,16 +5,16 @@ Two visitors may be on two servers, so no write sees both. What moves is a parce
     announce  at the target   a parcel of this number is due here
     note      at the source   its number, where it goes, and a copy of what is in it; what is in it stays in place
     deliver   at the target   if it is still due: it is no longer due, and what is in it is entered
-    let go    at the source   if it is still noted: what is in it is removed, and the note
+    remove    at the source   if it is still noted: what is in it is removed, and the note
 
 Rules:
 - A parcel is delivered at most once, whoever tries, and however late: whether it is due is decided by the write that
   delivers it, and once it is not, it never is again. So a note whose parcel is no longer due has been delivered.
 - A parcel is noted only if everything in it is at the source, and no other parcel is noted there.
-- From the note on its content and its target do not change. Whoever finds a note can finish the move: deliver, let go.
-- Until it is let go of, what is in a parcel counts at the source, and once it is delivered at the target as well. So it
+- From the note on its content and its target do not change. Whoever finds a note can finish the move: deliver, remove.
+- Until it is removed, what is in a parcel counts at the source, and once it is delivered at the target as well. So it
   counts for at least one of them all along, and for one in the end.
-- Who forgets the source first makes the parcel not due, and who forgets the target does so by it: then nobody delivers.
+- Forgetting the source withdraws the parcel first; forgetting the target does so by itself. Then nobody delivers it.
 - Reservations move as far as they count. What confirms or releases one, its mark and its record, stays at the source.
 - When the visitor was active is copied, not moved. Event ids stay: they are asked for under the old id.
 """
@@ -139,8 +139,11 @@ def note(parcel: Parcel, state: State, now: int) -> Write:
         for field, raw in parcel.timelines.items()
         for at, times in _times(raw)
     )
-    guards = (no_parcel(), *_unchanged(parcel, state, now))
-    return Write(parcel.source, now, b"", (Alternative(guards, (*notes, *copies), _ttl(parcel, now)),))
+    holds = [*_holds(parcel, state)]
+    moved = (Enter(field, end, 1, _ALL, _HELD) for field, end in holds)
+    are_held = (Guard(field, 1, end, wanted=True) for field, end in holds)
+    guards = (no_parcel(), *are_held, *_unchanged(parcel, state, now))
+    return Write(parcel.source, now, b"", (Alternative(guards, (*notes, *copies, *moved), _ttl(parcel, now)),))
 
 
 def deliver(plan: Plan, parcel: Parcel, now: int) -> Write:
@@ -153,7 +156,7 @@ def deliver(plan: Plan, parcel: Parcel, now: int) -> Write:
     return Write(parcel.target, now, b"", (Alternative((is_due,), changes, _ttl(parcel, now)),))
 
 
-def let_go(parcel: Parcel, now: int) -> Write:
+def remove(parcel: Parcel, now: int) -> Write:
     """Remove the parcel and its note from the source, if it is still noted there.
 
     The end of the last reserved impression stays: it may be the end of one reserved meanwhile.
@@ -215,6 +218,17 @@ def _would_change(raw: bytes | None, first: int, last: int, asked: Cover, now: i
     """Whether the interval would be kept."""
     covered = timeline.cover(raw, first, last, asked.pause, asked.keep, asked.head, now)
     return covered is not None and (raw is None or covered[HEAD:] != raw[HEAD:])
+
+
+def _holds(parcel: Parcel, state: State) -> Iterator[tuple[bytes, int]]:
+    """The holds whose reservations may be in the parcel, each with its end, which they then say once more.
+
+    Their reservations are no longer theirs to remove: another's may end in the same second.
+    """
+    ends = {end for field, raw in parcel.timelines.items() if field[:1] == HELD for end in timeline.moments(raw)}
+    for field, raw in state.items() if ends else ():
+        if field[:1] == HOLD and timeline.newest(raw) in ends:
+            yield field, timeline.newest(raw)
 
 
 def _unchanged(parcel: Parcel, state: State, now: int) -> Iterator[Guard]:

@@ -20,6 +20,12 @@ from retarget.policy import labels_in
 from retarget.timelines import ACTIVITY, IMPRESSION, MIN_KEEP, SESSION_AT_MOST, timeline
 
 _CAMPAIGN = "{campaign}"
+"""Stands for every campaign that the policy does not name."""
+
+_ANYONE = "{any campaign}"
+"""Stands for every campaign: a cap on labels that come with the candidate is not among the campaign's own rules. No label
+has this name."""
+
 _MOST_KEPT = 0xFFFE
 
 
@@ -114,15 +120,17 @@ class Places:
         self._book = book
         self._asked: dict[bytes, Asked] = {}
         self._patterns = Patterns()
-        for rule in book.shared():
+        for rule in book.defaults():
             self.ask(rule.formula, rule.text)
+        for rule in book.shared():
+            self.ask(rule.formula, rule.text, _ANYONE)
         for segment in book.segments:
-            self.ask(segment.who, segment.name)
+            self.ask(segment.who, segment.name, _ANYONE)
 
     # -- what rules ask ---------------------------------------------------------------------------------------------
 
     def ask(self, formula: Formula, rule: str, campaign: str = _CAMPAIGN) -> None:
-        """Note what this rule of this campaign asks about."""
+        """Note what this rule of this campaign asks about; without a campaign, of all that the policy does not name."""
         for clause in formula:
             for term, wanted in clause:
                 asked = self._at(term.topic, campaign)

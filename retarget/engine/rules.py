@@ -126,14 +126,16 @@ class Rulebook:
         return [*self._clock(rules), *self._behaviour(rules), *self._limits(rules, self.labels(candidate))]
 
     def shared(self) -> Iterable[Rule]:
-        """The rules that belong to no one campaign: label caps, thresholds, the defaults; segments are apart."""
+        """The rules over all campaigns: label caps and thresholds; segments are apart."""
         for key in self.policy.caps:
             yield from self._label_cap(key)
         yield from self.annoyance(1)
-        if self.policy.defaults is not None:
-            rules = self.policy.rules("{campaign}")  # stands for every campaign that the policy does not name
-            if rules is not None:
-                yield from [*self._behaviour(rules), *self._limits(rules, {})]
+
+    def defaults(self) -> Iterable[Rule]:
+        """The rules of campaigns that the policy does not name."""
+        rules = self.policy.rules("{campaign}") if self.policy.defaults is not None else None
+        if rules is not None:
+            yield from [*self._behaviour(rules), *self._limits(rules, {})]
 
     def _clock(self, rules: Campaign) -> Iterable[Rule]:
         if rules.start is not None:

@@ -18,7 +18,7 @@ from retarget.engine import Plan, is_label
 from retarget.events import Candidate
 from retarget.operate.quantities import require
 from retarget.operate.redis_memory import Field, Shape
-from retarget.policy import Policy, asked_events, fill, labels_in
+from retarget.policy import Policy, events_named, fill, labels_in
 from retarget.timelines import ENTRY, HEAD, IDS_KEPT, IMPRESSION, MIN_KEEP, MOST_TIMELINES, keys
 
 Spread: TypeAlias = Literal["uneven", "even"]
@@ -173,7 +173,7 @@ def candidates(workload: Workload, plan: Plan) -> list[Candidate]:
 def labels_of_candidates(workload: Workload, policy: Policy) -> dict[str, int]:
     """The labels that come with candidates, and the values of each that a visitor's impressions are spread over."""
     counted = [key for key in policy.caps if ":" not in key]
-    for event, subject in asked_events(policy):
+    for event, subject in events_named(policy):
         kind, _, value = (subject or "").partition(":")
         if event == IMPRESSION and subject is not None and is_label(subject) and "{" in value:
             counted.append(kind)
@@ -250,7 +250,7 @@ def other_timelines(workload: Workload, plan: Plan) -> list[bytes]:
 
 def other_events(policy: Policy) -> list[tuple[str, str | None]]:
     """The events but impressions that rules ask about, with their subjects as the policy writes them."""
-    return [(event, subject) for event, subject in asked_events(policy) if event != IMPRESSION]
+    return [(event, subject) for event, subject in dict.fromkeys(events_named(policy)) if event != IMPRESSION]
 
 
 def _subjects(event: str, subject: str | None, workload: Workload, policy: Policy) -> Iterator[tuple[str, str | None]]:

@@ -3,11 +3,10 @@
 Never imports the engine, a store, Redis or a clock.
 """
 
-from retarget.policy.asked import asked_events
 from retarget.policy.formula import FALSE, MOST_CLAUSES, TRUE, Clause, Formula, all_of, any_of, literal, negated
 from retarget.policy.grammar import Cap, Condition, Span, fill, labels_in, parse_duration
 from retarget.policy.load import Policy
-from retarget.policy.models import Campaign, Rules, check_text, load_zone
+from retarget.policy.models import Campaign, Rules, check_text, events_named, load_zone
 
 __all__ = [
     "FALSE",
@@ -23,8 +22,8 @@ __all__ = [
     "Span",
     "all_of",
     "any_of",
-    "asked_events",
     "check_text",
+    "events_named",
     "fill",
     "labels_in",
     "literal",

@@ -9,8 +9,9 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
+from itertools import chain
 from typing import Annotated, Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -354,3 +355,22 @@ def threshold_lists(policy: PolicyModel) -> dict[str, list[Cap]]:
         return {}
     segments = {f"annoyance.segment.{name}.threshold": part.threshold for name, part in annoyance.segment.items()}
     return {**segments, "annoyance.threshold": annoyance.threshold}
+
+
+def events_named(policy: PolicyModel) -> Iterator[tuple[str, str | None]]:
+    """Every event that a rule names, with its subject as written, None for any; some more than once.
+
+    Those of conditions, and those at which windows begin: of conditions, caps, label caps and thresholds.
+    """
+    rules = [*policy.campaign.values(), *([policy.defaults] if policy.defaults else [])]
+    segments = policy.annoyance.segment.values() if policy.annoyance else ()
+    clauses = [*(rule.audience for rule in rules), *(segment.who for segment in segments)]
+    conditions = [condition for clause in chain.from_iterable(clauses) for condition in clause]
+    conditions += chain.from_iterable(rule.exclude for rule in rules)
+    lists = [*(rule.caps for rule in rules), *policy.caps.values(), *threshold_lists(policy).values()]
+    for condition in conditions:
+        yield condition.event, condition.subject
+    windows = [condition.window for condition in conditions] + [cap.window for cap in chain.from_iterable(lists)]
+    for window in windows:
+        if window and window.event:
+            yield window.event, window.subject

@@ -10,7 +10,7 @@ from retarget.engine import is_label
 from retarget.errors import InputError
 from retarget.events import Candidate, Subject
 from retarget.logs import FIELDS, Kind
-from retarget.policy import Policy, asked_events, labels_in, load_zone
+from retarget.policy import Policy, events_named, labels_in, load_zone
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
 from retarget.timelines import IMPRESSION
@@ -73,7 +73,7 @@ def labels_of(policy: Policy) -> tuple[str, ...]:
     kinds = {key.partition(":")[0]: None for key in policy.caps}
     if policy.annoyance and policy.annoyance.points:
         kinds["channel"] = None
-    for _, subject in asked_events(policy):
+    for _, subject in events_named(policy):
         kinds |= dict.fromkeys(labels_in(subject or ""))
         kind = (subject or "").partition(":")[0]
         if subject is not None and is_label(subject) and subject not in policy.campaign and kind not in FIELDS:

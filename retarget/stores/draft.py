@@ -145,8 +145,10 @@ class Draft:
         if mark is None:
             return
         end, fields = timeline.newest(mark), reservations.fields(self._hold, self.after)
+        moved = reservations.is_moved(self._hold, self.after)
         for place in reservations.unpack(b"".join(self.after[field] for field in fields)):
-            self._remove(HELD + place.field, end, place.weight)
+            if not moved:
+                self._remove(HELD + place.field, end, place.weight)
             if at is not None and place.keep:
                 raw = self._timeline(place.field)
                 keep, head = timeline.widest(raw, place.keep, place.head)

@@ -3,6 +3,7 @@
 Rules:
 - The record is kept with the visitor, in pieces that a small hash can hold, and goes with the hold: confirming and
   releasing read it, not the policy, which may have changed since.
+- What a merge has moved is no longer the hold's to remove: the hold's timeline says so.
 - Per place: weight, keep, head and the length of the name, 2 bytes each, then the name.
 """
 
@@ -53,6 +54,15 @@ def fields(mark: bytes, state: Mapping[bytes, bytes]) -> list[bytes]:
     """The fields that keep a hold's record, in order, as far as none is missing."""
     pieces = (len(state.get(HOLD + mark, b"")) - HEAD) // ENTRY
     return list(takewhile(state.__contains__, (_field(mark, number) for number in range(pieces))))
+
+
+def is_moved(mark: bytes, state: Mapping[bytes, bytes]) -> bool:
+    """Whether a merge has moved what was reserved: then the hold's timeline says its end once more than for its pieces.
+
+    So settling the hold leaves alone what another has reserved until the same second.
+    """
+    entries = (len(state.get(HOLD + mark, b"")) - HEAD) // ENTRY
+    return entries > max(1, len(fields(mark, state)))
 
 
 def joined(mark: bytes, state: Mapping[bytes, bytes]) -> bytes:

@@ -8,6 +8,7 @@ A slot forks one life after another; a life ends itself by `kill -9`, before or 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import random
@@ -24,7 +25,7 @@ from typing import NoReturn
 
 import pytest
 
-from retarget import Policy, Retargeter
+from retarget import AsyncRetargeter, Policy, Retargeter
 from retarget.calls import Visitors
 from retarget.timelines import Answer, Store, Write, timeline
 from tests.support import servers
@@ -217,6 +218,33 @@ def test_merges_between_all_of_four_visitors(name: str, start: Start) -> None:
     heard = load(start(name), "all", 2, 6)
     assert heard.deaths > 6
     assert len(heard.acknowledged) > 12
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_merges_that_are_cancelled(name: str, start: Start) -> None:
+    """One client for asyncio, a hundred merges at once and records beside them; half of the merges are cancelled."""
+    server = start(name)
+    server.flush()
+    asyncio.run(_cancelled_merges(server.url, random.Random(name)))
+    with Retargeter(POLICY, server.url, clock=lambda: NOW, timeout=PATIENCE) as ads:
+        for visitor in VISITORS * 2:
+            ads.merge(visitor, into="z")
+        everything = ads.export("z")["timelines"]["impression a"]["at"]
+    assert len(everything) == len(set(everything)) == 100
+
+
+async def _cancelled_merges(url: str, rng: random.Random) -> None:
+    async with AsyncRetargeter(POLICY, url, clock=lambda: NOW, timeout=PATIENCE) as ads:
+        merges = []
+        for number in range(100):
+            source, into = rng.choice(PAIRS["all"])
+            merges.append(asyncio.ensure_future(ads.merge(source, into=into)))
+            assert await ads.record(rng.choice(VISITORS), "impression", "a", at=NOW - number)
+            if number % 2:
+                rng.choice(merges).cancel()
+        results = await asyncio.gather(*merges, return_exceptions=True)
+    unexpected = [result for result in results if not isinstance(result, bool | asyncio.CancelledError)]
+    assert unexpected == []
 
 
 @pytest.mark.soak

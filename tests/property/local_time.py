@@ -5,14 +5,14 @@ A local time is written as the epoch second at which a clock in UTC shows the sa
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from itertools import pairwise
 
-MINUTE, HOUR, DAY = 60, 3_600, 86_400
+MINUTE, QUARTER, HOUR, DAY = 60, 900, 3_600, 86_400
 
 
-def wall(at: int, zone: ZoneInfo) -> int:
+def wall(at: int, zone: tzinfo) -> int:
     """What a clock in the zone shows at `at`, as the epoch second at which a clock in UTC shows the same."""
     offset = datetime.fromtimestamp(at, zone).utcoffset()
     assert offset is not None
@@ -20,14 +20,14 @@ def wall(at: int, zone: ZoneInfo) -> int:
 
 
 @lru_cache(maxsize=100_000)
-def showing(shown: int, zone: ZoneInfo) -> tuple[int, ...]:
+def showing(shown: int, zone: tzinfo) -> tuple[int, ...]:
     """All seconds at which a clock in the zone shows `shown`: none, one, or two."""
     offsets = {wall(at, zone) - at for at in range(shown - 2 * DAY, shown + 2 * DAY, 15 * MINUTE)}
     return tuple(sorted(shown - offset for offset in offsets if wall(shown - offset, zone) == shown))
 
 
 @lru_cache(maxsize=100_000)
-def first_showing(shown: int, zone: ZoneInfo) -> int:
+def first_showing(shown: int, zone: tzinfo) -> int:
     """The first second at which a clock in the zone shows `shown`; where they skip it, the first that shows more."""
     if showing(shown, zone):
         return showing(shown, zone)[0]
@@ -67,7 +67,7 @@ def next_label(start: int, unit: str) -> int:
     return start + {"hour": HOUR, "day": DAY, "week": 7 * DAY}[unit]
 
 
-def period(at: int, unit: str, zone: ZoneInfo, *, sunday_first: bool) -> tuple[int, int]:
+def period(at: int, unit: str, zone: tzinfo, *, sunday_first: bool) -> tuple[int, int]:
     """The calendar period that `at` is in: its first second and the first of the next period.
 
     A period lasts until the next one begins, even when the clocks go back to before its start.
@@ -78,7 +78,7 @@ def period(at: int, unit: str, zone: ZoneInfo, *, sunday_first: bool) -> tuple[i
     return first_showing(current, zone), first_showing(next_label(current, unit), zone)
 
 
-def moment(at: date | datetime, zone: ZoneInfo) -> int:
+def moment(at: date | datetime, zone: tzinfo) -> int:
     """The second of a `start`: a date's first second, a time of a given offset, or a local time."""
     if not isinstance(at, datetime):
         return first_showing(as_shown(datetime(at.year, at.month, at.day)), zone)  # noqa: DTZ001
@@ -87,7 +87,7 @@ def moment(at: date | datetime, zone: ZoneInfo) -> int:
     return first_showing(as_shown(at), zone)
 
 
-def end_moment(at: date | datetime, zone: ZoneInfo) -> int:
+def end_moment(at: date | datetime, zone: tzinfo) -> int:
     """The first second after an `end`: a date is included whole, a time is excluded."""
     return moment(at if isinstance(at, datetime) else at + timedelta(days=1), zone)
 
@@ -103,16 +103,32 @@ def weekday(shown: int) -> int:
     return datetime.fromtimestamp(shown, UTC).weekday()
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=100_000)
+def _offsets(day: int, zone: tzinfo) -> tuple[int, ...]:
+    """How far clocks in the zone are ahead of UTC in each quarter of an hour of a day of UTC: they change between."""
+    return tuple(wall(at, zone) - at for at in range(day * DAY, (day + 1) * DAY, QUARTER))
+
+
+@lru_cache(maxsize=100_000)
 def openings(
-    day: int, spans: tuple[tuple[int, int], ...] | None, weekdays: frozenset[int] | None, zone: ZoneInfo
+    day: int, spans: tuple[tuple[int, int], ...] | None, weekdays: frozenset[int] | None, zone: tzinfo
 ) -> tuple[int, ...]:
-    """The whole minutes of a day of UTC at which hours and days begin to let a campaign run: every minute is tried."""
-    opened, was_open = [], True
-    for at in range(day * DAY - MINUTE, (day + 1) * DAY, MINUTE):
-        shown = wall(at, zone)
-        is_open = (weekdays is None or weekday(shown) in weekdays) and (spans is None or within_hours(shown, spans))
-        if is_open and not was_open:
-            opened.append(at)
-        was_open = is_open
+    """The whole minutes of a day of UTC at which hours and days begin to let a campaign run.
+
+    Tried are the beginning of each quarter of an hour, where a day may begin or the clocks change, and each minute in
+    it at which a span begins.
+    """
+
+    def is_open(shown: int) -> bool:
+        return (weekdays is None or weekday(shown) in weekdays) and (spans is None or within_hours(shown, spans))
+
+    offsets = [_offsets(day - 1, zone)[-1], *_offsets(day, zone)]
+    opened = []
+    for number, (before, ahead) in enumerate(pairwise(offsets)):
+        begin = day * DAY + number * QUARTER
+        tried = {begin, *(begin + (opens - begin - ahead) % DAY for opens, _ in spans or ())}
+        for at in sorted(at for at in tried if at < begin + QUARTER):
+            earlier = at - MINUTE + (ahead if at > begin else before)
+            if is_open(at + ahead) and not is_open(earlier):
+                opened.append(at)
     return tuple(opened)

@@ -1,48 +1,70 @@
 """The oracle: a second implementation of what `retarget` promises, so naive that it is obviously right.
 
-It keeps every event of every visitor for ever and answers by scanning them. It shares the parsed policy with the
-library (`policy`, `events`) and nothing else: no timelines, no facts, no windows; local time has its own plain
-implementation in `local_time`.
+It keeps every event of every visitor for ever and answers by scanning them (`oracle_rules`). It shares the parsed
+policy with the library (`policy`, `events`) and nothing else: no timelines, no facts, no windows; local time has its
+own plain implementation in `local_time`. What it does is what `docs/` promises:
+
+- *Events.* Each is placed at its own time. It has the labels and points that the policy gives it when it is recorded.
+  The same id twice counts once per event name and visitor, among the 16 latest, for a day at least. More than 300
+  seconds ahead is refused. What is older than everything the policy asks about is dropped; a dropped event uses no id.
+- *Claims.* The first eligible candidate counts. Repeated with its id it is the same, and nothing counts. A denied one
+  uses nothing up, its id included.
+- *Holds.* A reserved impression counts at once, in every window, for at least as long as was asked: the second of its
+  end is the claim's plus the hold's plus one. The clock says whether it is still open. Confirmed while it is, it takes
+  the place of the reservation exactly where that was made, whatever the policy says by now, at the time it was shown;
+  afterwards it is "late" and counts as an impression recorded now would; a second time it changes nothing. Released, it
+  is gone from where it was reserved.
+- *Merges.* History, activity and what is reserved move to the target; ids and tokens stay with the source: a token that
+  is confirmed there counts there, and what moved goes on until its end, wherever else it moves. The source keeps having
+  been active.
+- *Forgetting* leaves nothing: not the ids, not the reservations. A token of before is late.
 
 What a comparison with the library must leave out:
 - `record` returns False for an event older than everything the policy asks about. What that is depends on how the
   library keeps things; `kept_for_sure` says where there is no doubt. Decisions agree on both sides of that edge.
-- The oracle remembers every id. The library promises the last 12 identified events of a visitor.
+- Ids last for a day at least, and longer where their entries matter: `in_doubt` says where the docs leave it open.
 - A new policy (`oracle.policy = other`) asks all that ever happened. The library kept what the old policy asked about,
-  so compare after a change only rules that both have on the same timelines, with limits of at most 16. Labels and
-  points of an event are those of the policy at the time it was recorded, in both.
+  so compare after a change only rules on timelines that both ask about, for equally long, with limits of at most 16.
+- Where callers' clocks differ, a hold ends earlier for the one that is ahead: leave it alone in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from zoneinfo import ZoneInfo
 
 from retarget.events import Candidate
 from retarget.policy import Campaign, Policy
-from retarget.policy.grammar import Cap, Condition, Span, fill
-from tests.property.local_time import DAY, HOUR, end_moment, moment, openings, period, wall, weekday, within_hours
+from retarget.policy.grammar import Cap, Span
+from tests.property.local_time import DAY, HOUR, end_moment, moment
+from tests.property.oracle_rules import LIFETIME, SESSION_AT_MOST, Broken, Entry, Question, spread_gap
+
+__all__ = ["LONGEST", "SESSION_AT_MOST", "SKEW", "Broken", "Hold", "Oracle", "Target", "Visitor", "spread_gap"]
 
 SKEW = 300
-SESSION_AT_MOST = DAY
-NOMINAL = {"hour": HOUR, "day": DAY, "week": 7 * DAY, "month": 30 * DAY}
+IDS_KEPT = 16
 LONGEST = {"hour": 9 * HOUR, "day": 2 * DAY, "week": 8 * DAY, "month": 32 * DAY}
 """More than any calendar period lasts, whatever the clocks do (they went back by seven hours in Vostok in 1994)."""
 
 Target = str | Candidate
+Id = tuple[str, object]
+"""An event's name and its id; a confirmation's is its hold's mark."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One event as it was recorded."""
+@dataclass(eq=False)
+class Hold:
+    """A reserved impression. `is_open` until it is confirmed, released or forgotten; then its end does not matter."""
 
-    at: int
-    event: str
-    subjects: frozenset[str]
-    """What it is counted under: its subject, and `kind:value` for each label."""
-    points: int
-    """Points against the threshold; 0 for anything but an impression, and for what is not counted."""
+    visitor: str
+    mark: object
+    end: int
+    entry: Entry
+    target: Target
+    is_open: bool = True
+    has_moved: bool = False
+    """Whether a merge has moved what was reserved: then that counts until its end."""
 
 
 @dataclass
@@ -50,20 +72,35 @@ class Visitor:
     """Everything about one visitor."""
 
     entries: list[Entry] = field(default_factory=list)
-    session_starts: list[int] = field(default_factory=list)
-    ids: dict[tuple[str, str], Target | None] = field(default_factory=dict)
     activity: list[int] = field(default_factory=list)
     """Every moment at which something happened, or was reserved."""
-    holds: list[tuple[int, Entry]] = field(default_factory=list)
-    """Reserved impressions with the second at which they expire."""
+    reserved: list[Hold] = field(default_factory=list)
+    """What counts here until its end; after a merge, it may be another visitor's to confirm."""
+    marks: dict[object, Hold] = field(default_factory=dict)
+    """What this visitor's tokens stand for."""
+    ids: dict[Id, Target | None] = field(default_factory=dict)
+    """The latest identified events, the oldest first."""
+    sure_until: int = 0
+    """Until when the ids are remembered in any case."""
+    doubtful: set[Id] = field(default_factory=set)
+    """Those that were not, for a while: they may be forgotten."""
 
 
 @dataclass(frozen=True)
 class OracleVerdict:
-    """The oracle's answer, and the texts of all rules that forbid the candidate, as the policy has them."""
+    """The oracle's answer, and all rules that forbid the candidate."""
 
-    eligible: bool
-    violated: list[str]
+    broken: list[Broken]
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be shown."""
+        return not self.broken
+
+    @property
+    def violated(self) -> list[str]:
+        """The rules' places in the policy."""
+        return [rule.place for rule in self.broken]
 
 
 class Oracle:
@@ -72,6 +109,30 @@ class Oracle:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.visitors: dict[str, Visitor] = {}
+        self.taken: dict[tuple[str, object], set[str]] = {}
+        """The campaigns that a visitor was given in one call."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        self._rules: dict[str, Campaign | None] = {}
+        self._spans: set[Span] | None = None
+
+    def who(self, visitor: str) -> Visitor:
+        """Everything about a visitor."""
+        return self.visitors.setdefault(visitor, Visitor())
+
+    def rules(self, target: Target) -> Campaign | None:
+        """The rules of a campaign, defaults applied; None if the policy has none for it."""
+        name = target.campaign if isinstance(target, Candidate) else target
+        if name not in self._rules:
+            self._rules[name] = self.policy.rules(name)
+        return self._rules[name]
 
     # -- events
 
@@ -83,43 +144,49 @@ class Oracle:
         at: int,
         id: str | None = None,  # noqa: A002 - as the library calls it
         now: int | None = None,
+        *,
+        kept: bool | None = None,
     ) -> bool:
-        """Count an event. False: its id was counted already, or it is older than everything the policy asks about."""
+        """Count an event. False: its id was counted already, or it is older than everything the policy asks about.
+
+        `kept`: whether the library kept it, where that is the library's choice.
+        """
         now = at if now is None else now
         if at > now + SKEW:
             raise ValueError(f"{at} is {at - now} seconds in the future")
         if event == "impression" and subject is None:
             raise ValueError("an impression is of a campaign")
-        who = self.visitors.setdefault(visitor, Visitor())
-        if id is not None and (event, id) in who.ids:
+        if id is not None and (event, id) in self.who(visitor).ids:
             return False
-        if at < now - max(self.lengths()):
+        sure = self.kept_for_sure(at, now)
+        if sure is None:
+            sure = at >= now - max(self.lengths()) if kept is None else kept
+        if not sure:
             return False
         if id is not None:
-            who.ids[event, id] = subject
-        self._touch(who, at, now)
-        who.entries.append(self._entry(event, subject, at))
+            self._remember(visitor, (event, id), subject, now)
+        self._count(visitor, self._entry(event, subject, at))
         return True
 
-    def _touch(self, who: Visitor, at: int, now: int) -> None:
-        """Something happens at `at`: the visitor's session continues, or begins. Reservations keep it going."""
-        recent = any(moment >= at - self.policy.session.seconds for moment in who.activity)
-        if not recent and not any(lapses > now for lapses, _ in who.holds):
-            who.session_starts.append(at)
-        who.activity.append(at)
+    def _count(self, visitor: str, entry: Entry) -> None:
+        who = self.who(visitor)
+        who.entries.append(entry)
+        who.activity.append(entry.at)
 
     def _entry(self, event: str, subject: Target | None, at: int) -> Entry:
         if subject is None:
-            return Entry(at, event, frozenset(), 0)
-        campaign = subject.campaign if isinstance(subject, Candidate) else subject
-        rules = self.policy.rules(campaign)
-        if campaign not in self.policy.campaign and isinstance(subject, str) and event != "impression":
-            return Entry(at, event, frozenset([campaign]), 0)  # not a campaign, such as product/notebook
-        if rules is not None and not rules.counts:
-            return Entry(at, event, frozenset([campaign]), 0)
+            return Entry(at, event, None, frozenset(), capped=False, points=0)
+        rules = self.rules(subject)
+        counts = event == "impression" and (rules is None or rules.counts)
         labels = self._labels(subject)
-        subjects = frozenset([campaign, *(f"{kind}:{value}" for kind, value in labels.items())])
-        return Entry(at, event, subjects, self._points(labels) if event == "impression" else 0)
+        return Entry(
+            at=at,
+            event=event,
+            subject=subject.campaign if isinstance(subject, Candidate) else subject,
+            labels=frozenset(f"{kind}:{value}" for kind, value in labels.items()),
+            capped=counts,
+            points=self._points(labels) if counts else 0,
+        )
 
     def _labels(self, target: Target) -> dict[str, str]:
         """The campaign's labels in the current policy; the candidate's take precedence."""
@@ -132,28 +199,57 @@ class Oracle:
             return 1
         return self.policy.annoyance.points.get(labels.get("channel", ""), 1)
 
+    # -- ids
+
+    def is_known(self, visitor: str, key: Id) -> bool:
+        """Whether this was counted already."""
+        return key in self.who(visitor).ids
+
+    def in_doubt(self, visitor: str, key: Id, now: int) -> bool:
+        """Whether it was counted so long ago that the docs leave open whether that is still known."""
+        who = self.who(visitor)
+        return key in who.ids and (key in who.doubtful or now > who.sure_until)
+
+    def _remember(self, visitor: str, key: Id, target: Target | None, now: int) -> None:
+        who = self.who(visitor)
+        if now > who.sure_until:
+            who.doubtful |= set(who.ids)
+        who.sure_until = max(who.sure_until, now + DAY)
+        who.ids[key] = target
+        while len(who.ids) > IDS_KEPT:
+            oldest = next(iter(who.ids))
+            del who.ids[oldest]
+            who.doubtful.discard(oldest)
+
     # -- decisions
 
-    def decide(self, visitor: str, candidate: Target, now: int, zone: str | None = None) -> OracleVerdict:
-        """Whether the candidate may be shown, and every rule that says no. KeyError where nothing applies to it."""
+    def asked(self, visitor: str, candidate: Target, now: int, zone: str | tzinfo | None = None) -> Question:
+        """The question whether the candidate may be shown. KeyError where nothing applies to it."""
+        rules, who = self.rules(candidate), self.visitors.get(visitor) or Visitor()
         campaign = candidate.campaign if isinstance(candidate, Candidate) else candidate
-        rules = self.policy.rules(campaign)
         if rules is None:
             raise KeyError(campaign)
-        asked = _Asked(
+        labels = self._labels(candidate)
+        return Question(
             policy=self.policy,
-            visitor=self.visitors.get(visitor, Visitor()),
+            entries=who.entries,
+            activity=who.activity,
+            reserved=[(hold.end, hold.entry) for hold in who.reserved],
             campaign=campaign,
             rules=rules,
-            labels=self._labels(candidate),
-            points=self._points(self._labels(candidate)),
+            labels=labels,
+            points=self._points(labels),
             now=now,
-            zone=ZoneInfo(zone or self.policy.timezone),
+            zone=zone if isinstance(zone, tzinfo) else ZoneInfo(zone or self.policy.timezone),
         )
-        violated = [*asked.clock(), *asked.audience(), *asked.exclude()]
-        if rules.obeys:
-            violated += [*asked.own_caps(), *asked.label_caps(), *asked.threshold()]
-        return OracleVerdict(not violated, violated)
+
+    def decide(self, visitor: str, candidate: Target, now: int, zone: str | tzinfo | None = None) -> OracleVerdict:
+        """Whether the candidate may be shown, and every rule that says no. KeyError where nothing applies to it."""
+        return OracleVerdict([*self.asked(visitor, candidate, now, zone).broken()])
+
+    def is_eligible(self, visitor: str, candidate: Target, now: int, zone: str | tzinfo | None = None) -> bool:
+        """Whether the candidate may be shown."""
+        return next(self.asked(visitor, candidate, now, zone).broken(), None) is None
 
     def claim(
         self,
@@ -161,96 +257,167 @@ class Oracle:
         candidates: Sequence[Target],
         now: int,
         id: str | None = None,  # noqa: A002 - as the library calls it
-        zone: str | None = None,
+        zone: str | tzinfo | None = None,
     ) -> Target | None:
         """The first eligible candidate, now counted; for a known id the same as the first time, without counting."""
-        who = self.visitors.setdefault(visitor, Visitor())
-        if id is not None and ("impression", id) in who.ids:
-            return who.ids["impression", id]
-        for candidate in candidates:
-            if self.decide(visitor, candidate, now, zone).eligible:
-                assert self.record(visitor, "impression", candidate, now, id)
-                return candidate
-        return None
+        found, repeated = self._chosen(visitor, candidates, now, id, zone)
+        if found is not None and not repeated:
+            if id is not None:
+                self._remember(visitor, ("impression", id), found, now)
+            self._count(visitor, self._entry("impression", found, now))
+        return found
 
-    def hold(self, visitor: str, candidates: Sequence[Target], now: int, seconds: int) -> tuple[Target, object] | None:
-        """The first eligible candidate, now reserved, and what to confirm or release it by."""
-        who = self.visitors.setdefault(visitor, Visitor())
-        for candidate in candidates:
-            if self.decide(visitor, candidate, now).eligible:
-                held = (now + seconds, self._entry("impression", candidate, now))
-                self._touch(who, now, now)
-                who.holds.append(held)
-                return candidate, held
-        return None
+    def claim_many(
+        self, requests: Sequence[tuple[str, Sequence[Target], str | None]], now: int, *, distinct: bool
+    ) -> list[Target | None]:
+        """Claims in their order. `distinct`: what one of them was given is not offered to the visitor's others.
 
-    def release(self, visitor: str, held: object, now: int) -> bool:
+        Neither is it if the whole call is repeated with its ids.
+        """
+        call = tuple(id_ for _, _, id_ in requests if id_ is not None) or object()
+        claimed: list[Target | None] = []
+        for visitor, candidates, id_ in requests:
+            taken = self.taken.setdefault((visitor, call), set()) if distinct else set()
+            found = self.claim(visitor, [c for c in candidates if _campaign(c) not in taken], now, id_)
+            if found is not None:
+                taken.add(_campaign(found))
+            claimed.append(found)
+        return claimed
+
+    def _chosen(
+        self,
+        visitor: str,
+        candidates: Sequence[Target],
+        now: int,
+        id: str | None,  # noqa: A002 - as the library calls it
+        zone: str | tzinfo | None,
+    ) -> tuple[Target | None, bool]:
+        """What a claim is given, and whether it was given before."""
+        if id is not None and self.is_known(visitor, ("impression", id)):
+            return self.who(visitor).ids["impression", id], True
+        return next((c for c in candidates if self.is_eligible(visitor, c, now, zone)), None), False
+
+    # -- holds
+
+    def hold(
+        self,
+        visitor: str,
+        candidates: Sequence[Target],
+        now: int,
+        seconds: int,
+        id: str | None = None,  # noqa: A002 - as the library calls it
+    ) -> Hold | None:
+        """The first eligible candidate, now reserved; for a known id what was reserved the first time."""
+        found, repeated = self._chosen(visitor, candidates, now, id, None)
+        if found is None:
+            return None
+        who, mark = self.who(visitor), object() if id is None else id
+        if repeated:
+            return who.marks[mark]
+        if id is not None:
+            self._remember(visitor, ("impression", id), found, now)
+        if mark in who.marks:  # its id was forgotten, and its mark is the new one's
+            who.marks[mark].is_open = False
+        held = Hold(visitor, mark, now + seconds + 1, self._entry("impression", found, now), found)
+        who.marks[mark] = held
+        who.reserved.append(held)
+        who.activity.append(now)
+        return held
+
+    def confirm(self, hold: Hold, now: int, at: int | None = None, *, late_for: str | None = None) -> str:
+        """Count a reserved impression, shown at `at`. `late_for`: the visitor's key by now, if it is another."""
+        at = now if at is None else at
+        late_for = late_for or hold.visitor
+        key = "confirm", hold.mark
+        if self.is_known(hold.visitor, key) or self.is_known(late_for, key):
+            return "repeated"
+        if reserved := self._close(hold, now):
+            self._remember(hold.visitor, key, hold.target, now)
+            self._count(hold.visitor, replace(reserved.entry, at=at))
+            return "confirmed"
+        self._remember(late_for, key, hold.target, now)
+        self._count(late_for, self._entry("impression", hold.target, at))
+        return "late"
+
+    def release(self, hold: Hold, now: int) -> bool:
         """Undo a reserved impression; whether it was still reserved."""
-        for index, one in enumerate(self.visitors[visitor].holds):
-            if one is held:
-                del self.visitors[visitor].holds[index]
-                return one[0] > now
-        return False
+        return self._close(hold, now) is not None
 
-    def merge(self, source: str, into: str, now: int) -> None:
-        """One visitor's history becomes the other's, except ids. If both are in a session, the earlier start counts."""
-        one, other = (self.visitors.setdefault(visitor, Visitor()) for visitor in (source, into))
-        starts = [*one.session_starts, *other.session_starts]
-        if self._in_session(one, now) and self._in_session(other, now):
-            starts = [min(max(one.session_starts), max(other.session_starts))]
+    def _close(self, hold: Hold, now: int) -> Hold | None:
+        """Take what a token stands for out of where it was reserved; None if nothing is any more.
+
+        That is what was last reserved with the claim's id, where the id had been forgotten and was used again.
+        """
+        who = self.who(hold.visitor)
+        found = who.marks.get(hold.mark, hold)
+        if not found.is_open or found.end <= now:
+            return None
+        found.is_open = False
+        who.reserved = [other for other in who.reserved if other is not found or found.has_moved]
+        return found
+
+    # -- visitors
+
+    def merge(self, source: str, into: str) -> None:
+        """One visitor's history becomes the other's, except ids and tokens."""
+        one, other = self.who(source), self.who(into)
         other.entries += one.entries
         other.activity += one.activity
-        other.holds += one.holds
-        other.session_starts = starts
-        self.visitors[source] = Visitor(ids=one.ids)
+        other.reserved += one.reserved
+        for hold in one.reserved:
+            hold.has_moved = True
+        one.entries, one.reserved = [], []
 
-    def _in_session(self, who: Visitor, now: int) -> bool:
-        recent = max(who.activity, default=-1) >= now - self.policy.session.seconds
-        return recent or any(lapses > now for lapses, _ in who.holds)
+    def is_blank(self, visitor: str) -> bool:
+        """Whether nothing of the visitor can be moved: nothing ever happened, or it is all gone."""
+        who = self.who(visitor)
+        return not (who.entries or who.activity or who.reserved)
 
-    def eligible_at(self, visitor: str, candidate: Target, now: int, zone: str | None = None) -> int | None:
+    def forget(self, visitor: str) -> None:
+        """Nothing of the visitor is left."""
+        who = self.visitors.pop(visitor, Visitor())
+        for hold in who.marks.values():
+            hold.is_open = False
+
+    # -- when again
+
+    def eligible_at(self, visitor: str, candidate: Target, now: int, zone: str | tzinfo | None = None) -> int | None:
         """The first second from `now` on at which `decide` says yes if nothing else happens; None: never.
 
         All moments at which anything can change are tried in order: entries leaving a window, calendar periods, start
         and end, and after each of them every opening of hours and days until the next, for 16 days at most.
         """
-        changes = sorted({now, *(at for at in self._changes(visitor, candidate, now, zone) if at > now)})
-        for at, following in zip(changes, [*changes[1:], changes[-1] + 16 * DAY], strict=True):
-            for probe in self._probes(candidate, at, min(following, at + 16 * DAY), zone):
-                if self.decide(visitor, candidate, probe, zone).eligible:
-                    return probe
+        for probe in self.probes(visitor, candidate, now, zone):
+            if self.is_eligible(visitor, candidate, probe, zone):
+                return probe
         return None
 
-    def _changes(self, visitor: str, candidate: Target, now: int, zone: str | None) -> Iterator[int]:
-        rules = self.policy.rules(candidate.campaign if isinstance(candidate, Candidate) else candidate)
-        local = ZoneInfo(zone or self.policy.timezone)
-        if rules and rules.start:
-            yield moment(rules.start, local)
-        if rules and rules.end:
-            yield end_moment(rules.end, local)
-        units = {span.period for span in self.spans() if span.period in NOMINAL}
-        sunday_first = self.policy.week_start == "sunday"
-        yield from (lapses for lapses, _ in self.visitors.get(visitor, Visitor()).holds)
-        happened = self.visitors.get(visitor, Visitor())
-        for at in {*(entry.at for entry in happened.entries), *happened.activity}:
-            yield from (at + length + 1 for length in self.lengths())
-            yield from (period(at, unit, local, sunday_first=sunday_first)[1] for unit in units)
+    def probes(self, visitor: str, candidate: Target, now: int, zone: str | tzinfo | None = None) -> list[int]:
+        """Now, and every later moment at which the answer can change."""
+        asked = self.asked(visitor, candidate, now, zone)
+        changes = [now, *sorted(asked.changes())]
+        found: list[int] = []
+        for at, following in zip(changes, [*changes[1:], changes[-1] + 16 * DAY], strict=True):
+            found += [at, *asked.openings(at, min(following, at + 16 * DAY))]
+        return found
 
-    def _probes(self, candidate: Target, begin: int, end: int, zone: str | None) -> Iterator[int]:
-        yield begin
-        rules = self.policy.rules(candidate.campaign if isinstance(candidate, Candidate) else candidate)
-        if rules is None or (rules.hours is None and rules.days is None):
-            return
-        spans = rules.hours.spans if rules.hours else None
-        days = rules.days.days if rules.days else None
-        local = ZoneInfo(zone or self.policy.timezone)
-        for day in range(begin // DAY, end // DAY + 1):
-            yield from (at for at in openings(day, spans, days, local) if begin < at < end)
+    def lasts(self, visitor: str, candidate: Target, now: int, zone: str | None = None) -> dict[str, int | None]:
+        """Until when each rule that forbids the candidate does so, by its place; None: it does not end by itself."""
+        until: dict[str, int | None] = dict.fromkeys(self.decide(visitor, candidate, now, zone).violated)
+        for probe in self.probes(visitor, candidate, now, zone):
+            open_ = [place for place, end in until.items() if end is None]
+            if not open_:
+                break
+            still = self.decide(visitor, candidate, probe, zone).violated
+            until |= {place: probe for place in open_ if place not in still}
+        return until
 
     # -- what the policy asks about
 
     def spans(self) -> set[Span]:
         """Every window that the policy names."""
+        if self._spans is not None:
+            return self._spans
         models = [*self.policy.campaign.values(), *([self.policy.defaults] if self.policy.defaults else [])]
         caps = [cap for model in models for cap in model.caps]
         caps += [cap for same in self.policy.caps.values() for cap in same]
@@ -261,9 +428,9 @@ class Oracle:
             for segment in self.policy.annoyance.segment.values():
                 caps += segment.threshold
                 conditions += [condition for clause in segment.who for condition in clause]
-        named = {cap.window for cap in caps} | {condition.window or Span("lifetime") for condition in conditions}
-        gaps = {Span("rolling", model.gap.seconds) for model in models if model.gap}
-        return named | gaps | {Span("rolling", gap) for gap in map(spread_gap, caps) if gap is not None}
+        self._spans = _windows(caps) | {condition.window or LIFETIME for condition in conditions}
+        self._spans |= {Span("rolling", model.gap.seconds) for model in models if model.gap}
+        return self._spans
 
     def lengths(self) -> set[int]:
         """How far the policy looks back in each of its windows, in seconds; calendar periods at their longest."""
@@ -282,126 +449,19 @@ class Oracle:
         True: every window of the policy still looks back to it. False: none does, not even the longest.
         """
         rolling = [span.seconds for span in self.spans() if span.period == "rolling"]
-        if at >= now - min([self.policy.session.seconds, HOUR, *rolling]):
+        if at >= now - min([self.policy.session.seconds, self.policy.retention.seconds, HOUR, *rolling]):
             return True
         zone = ZoneInfo(self.policy.timezone)
-        rules = [self.policy.rules(campaign) for campaign in self.policy.campaign]
+        rules = [self.rules(campaign) for campaign in self.policy.campaign]
         flights = [end_moment(r.end, zone) - moment(r.start, zone) for r in rules if r and r.start and r.end]
         longest = max([*self.lengths(), *flights])
         return False if at < now - longest - longest // 100 - 3 * DAY else None
 
 
-def spread_gap(cap: Cap) -> int | None:
-    """Seconds between two impressions under a spread cap; None for other caps, and for less than a second."""
-    if not cap.spread:
-        return None
-    return (cap.window.seconds or NOMINAL[cap.window.period]) // cap.limit or None
+def _windows(caps: Sequence[Cap]) -> set[Span]:
+    gaps = (spread_gap(cap) for cap in caps)
+    return {cap.window for cap in caps} | {Span("rolling", gap) for gap in gaps if gap is not None}
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """One question: one visitor, one candidate, one moment."""
-
-    policy: Policy
-    visitor: Visitor
-    campaign: str
-    rules: Campaign
-    labels: dict[str, str]
-    points: int
-    now: int
-    zone: ZoneInfo
-
-    def clock(self) -> Iterator[str]:
-        if self.rules.start and self.now < moment(self.rules.start, self.zone):
-            yield f"start {self.rules.start.isoformat()}"
-        if self.rules.end and self.now >= end_moment(self.rules.end, self.zone):
-            yield f"end {self.rules.end.isoformat()}"
-        if self.rules.hours and not within_hours(wall(self.now, self.zone), self.rules.hours.spans):
-            yield f"hours {self.rules.hours.text}"
-        if self.rules.days and weekday(wall(self.now, self.zone)) not in self.rules.days.days:
-            yield f"days {self.rules.days.text}"
-
-    def audience(self) -> Iterator[str]:
-        for clause in self.rules.audience:
-            if not any(self._holds(condition) for condition in clause):
-                yield "audience " + " or ".join(condition.text for condition in clause)
-
-    def exclude(self) -> Iterator[str]:
-        for condition in self.rules.exclude:
-            if self._holds(condition):
-                yield f"exclude {condition.text}"
-
-    def own_caps(self) -> Iterator[str]:
-        mine = [entry for entry in self._impressions() if self.campaign in entry.subjects]
-        yield from (f"caps {text}" for text in self._broken(self.rules.caps, mine))
-        if self.rules.gap and any(entry.at >= self.now - self.rules.gap.seconds for entry in mine):
-            yield f"gap {self.rules.gap.text}"
-
-    def label_caps(self) -> Iterator[str]:
-        for key, caps in self.policy.caps.items():
-            kind, _, value = key.partition(":")
-            if kind not in self.labels or value not in ("", self.labels[kind]):
-                continue
-            subject = f"{kind}:{self.labels[kind]}"
-            same = [entry for entry in self._impressions() if subject in entry.subjects]
-            yield from (f"caps.{key} {text}" for text in self._broken(caps, same))
-
-    def threshold(self) -> Iterator[str]:
-        annoyance = self.policy.annoyance
-        if annoyance is None:
-            return
-        name, threshold = "annoyance.threshold", annoyance.threshold
-        for key, segment in annoyance.segment.items():
-            if all(any(self._holds(condition) for condition in clause) for clause in segment.who):
-                name, threshold = f"annoyance.segment.{key}.threshold", segment.threshold
-                break
-        for cap in threshold:
-            spent = sum(entry.points for entry in self._counted(cap.window, self._impressions()))
-            gap = spread_gap(cap)
-            near = gap is not None and any(e.points and e.at >= self.now - gap for e in self._impressions())
-            if spent + self.points > cap.limit or near:
-                yield f"{name} {cap.text}"
-
-    def _entries(self) -> list[Entry]:
-        """All that happened, and what is still reserved: a reservation is inside every window."""
-        reserved = [replace(entry, at=self.now + SKEW) for lapses, entry in self.visitor.holds if lapses > self.now]
-        return [*self.visitor.entries, *reserved]
-
-    def _impressions(self) -> list[Entry]:
-        return [entry for entry in self._entries() if entry.event == "impression"]
-
-    def _broken(self, caps: Iterable[Cap], entries: list[Entry]) -> Iterator[str]:
-        for cap in caps:
-            gap = spread_gap(cap)
-            near = gap is not None and any(entry.at >= self.now - gap for entry in entries)
-            if len(self._counted(cap.window, entries)) + 1 > cap.limit or near:
-                yield cap.text
-
-    def _holds(self, condition: Condition) -> bool:
-        """Whether it happened often enough; never if a label that the subject needs is missing."""
-        entries = [entry for entry in self._entries() if entry.event == condition.event]
-        if condition.subject is not None:
-            subject = fill(condition.subject, {**self.labels, "campaign": self.campaign})
-            entries = [entry for entry in entries if subject in entry.subjects]
-        return len(self._counted(condition.window or Span("lifetime"), entries)) >= condition.count
-
-    def _counted(self, window: Span, entries: list[Entry]) -> list[Entry]:
-        """The entries in the window."""
-        since = self._since(window)
-        return [] if since is None else [entry for entry in entries if entry.at >= since]
-
-    def _since(self, window: Span) -> int | None:
-        """The first second that counts; None: nothing does."""
-        remembered = self.now - self.policy.retention.seconds
-        if window.period == "rolling":
-            return self.now - window.seconds
-        if window.period == "lifetime":
-            return remembered
-        if window.period == "flight":
-            return max(moment(self.rules.start, self.zone), remembered) if self.rules.start else remembered
-        if window.period == "session":
-            reserved = any(lapses > self.now for lapses, _ in self.visitor.holds)
-            if not reserved and max(self.visitor.activity, default=-1) < self.now - self.policy.session.seconds:
-                return None
-            return max(max(self.visitor.session_starts), self.now - SESSION_AT_MOST)
-        return period(self.now, window.period, self.zone, sunday_first=self.policy.week_start == "sunday")[0]
+def _campaign(target: Target) -> str:
+    return target.campaign if isinstance(target, Candidate) else target

@@ -120,12 +120,14 @@ def test_lm3_points_are_all_or_nothing() -> None:
     assert ok(asked, T + 121, "call")
 
 
-def test_points_beyond_every_threshold_are_never_allowed() -> None:
-    """PL5 (weight 30 of 20): a candidate whose own channel costs more than the threshold is denied for ever."""
-    asked = oracle({}, annoyance={"threshold": ["3 per day"], "points": {"call": 4}})
+def test_points_that_are_all_of_a_threshold() -> None:
+    """PL5: a candidate whose own channel costs all of the threshold needs all of it."""
+    asked = oracle({}, annoyance={"threshold": ["4 per day"], "points": {"call": 4}})
+    assert ok(asked, T, Candidate("ad", channel="call"))
+    shown(asked, T)
     assert ok(asked, T)
     assert not ok(asked, T, Candidate("ad", channel="call"))
-    assert asked.eligible_at("v", Candidate("ad", channel="call"), T) is None
+    assert asked.eligible_at("v", Candidate("ad", channel="call"), T) == T + DAY + 1
 
 
 def test_ma1_an_own_rule_replaces_the_default() -> None:
@@ -223,7 +225,10 @@ def test_where_it_is_certain_what_is_kept() -> None:
         ({"exclude": ["click channel:email"]}, [("click", "stranger", 0)], True),
         ({"exclude": ["click channel:email"]}, [("click", Candidate("stranger", channel="email"), 0)], False),
         ({"exclude": ["click channel:email"]}, [("click", Candidate("b", channel="call"), 0)], True),
-        ({"exclude": ["click channel:email"]}, [("click", "uncounted", 0)], True),
+        ({"exclude": ["click channel:email"]}, [("click", "uncounted", 0)], False),
+        ({"exclude": ["impression channel:email"]}, [("impression", "uncounted", 0)], False),
+        ({"exclude": ["visit channel:email"]}, [("visit", "channel:email", 0)], False),
+        ({"exclude": ["visit {campaign}"]}, [("visit", Candidate("b", item="ad"), 0)], True),
         ({"exclude": ["click uncounted"]}, [("click", "uncounted", 0)], False),
         ({"exclude": ["2 impression"]}, [("impression", "b", 0), ("impression", "uncounted", 0)], False),
     ],
@@ -341,7 +346,7 @@ def test_what_is_required_does_not_come_by_itself() -> None:
 def test_the_oracle_is_independent() -> None:
     """It imports the parsed policy and nothing that the library decides with."""
     imported: set[str] = set()
-    for name in ("oracle.py", "local_time.py"):
+    for name in ("oracle.py", "oracle_rules.py", "local_time.py"):
         tree = ast.parse((Path(__file__).parent / name).read_text(encoding="utf-8"))
         imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -350,6 +355,7 @@ def test_the_oracle_is_independent() -> None:
         "retarget.policy.grammar",
         "retarget.policy",
         "tests.property.local_time",
+        "tests.property.oracle_rules",
     }
 
 

@@ -151,9 +151,20 @@ def test_a_session_without_a_pause_is_cut_after_a_day() -> None:
     assert ok(asked, T + DAY + 1)
 
 
-def test_a_late_event_begins_no_session() -> None:
-    """Sessions go by the order of recording: an event of before the newest one never begins one."""
+def test_sessions_do_not_go_by_the_order_of_arrival() -> None:
+    """A late event begins no session; one between two joins them, and what was in the earlier counts again."""
     asked = shown(oracle({"caps": ["1 per session"]}), T)
-    assert asked.record("v", "visit", None, T - 2 * HOUR, now=T)
-    assert asked.visitors["v"].session_starts == [T]
+    asked.record("v", "visit", None, T - 2 * HOUR, now=T)
     assert not ok(asked, T)
+    asked.record("v", "visit", None, T + HOUR)
+    assert ok(asked, T + HOUR)
+    asked.record("v", "visit", None, T + 1_800, now=T + HOUR)
+    assert not ok(asked, T + HOUR)
+
+
+def test_a_reservation_keeps_a_session_going() -> None:
+    """What is reserved may yet be shown: until its end nothing of the session is forgotten."""
+    asked = shown(oracle({"caps": ["2 per session"]}), T)
+    assert asked.hold("v", ["ad"], T, 2 * HOUR)
+    assert not ok(asked, T + 2 * HOUR)
+    assert ok(asked, T + 2 * HOUR + 1)

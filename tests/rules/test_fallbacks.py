@@ -19,19 +19,20 @@ from retarget import (
     Retargeter,
     StoreError,
 )
-from retarget.timelines import SLACK
+from retarget.timelines import MOST_TIMELINES, SLACK
 from tests.support.fixtures import Ads, Clock
 from tests.support.verdicts import DAY, see
 
 
 def test_a_bots_interests_push_out_each_other_and_never_an_impression(ads: Ads, clock: Clock) -> None:
-    """Seven hundred products visited: the newest are known, and the cap still holds."""
+    """More products visited than there is room for: the newest are known, and the cap still holds."""
     shop = ads('[campaign.a]\ncaps = ["1 per day"]\n[campaign.b]\naudience = ["visit product/{item} within 30 days"]')
     see(shop, "a", 100, clock=clock)
-    events = [Event("v", "visit", f"product/{n}", at=clock.now - 1) for n in range(700)]
-    assert shop.record_many(events) == [True] * 700
-    assert len(shop.export("v")["timelines"]) <= 512
-    newest, oldest = Candidate("b", item="699"), Candidate("b", item="0")
+    number = MOST_TIMELINES + 200
+    events = [Event("v", "visit", f"product/{n}", at=clock.now - 1) for n in range(number)]
+    assert shop.record_many(events) == [True] * number
+    assert len(shop.export("v")["timelines"]) <= MOST_TIMELINES
+    newest, oldest = Candidate("b", item=f"{number - 1}"), Candidate("b", item="0")
     assert shop.decide("v", ["a", newest, oldest]).eligible in [(newest,), (newest, oldest)]
     assert shop.decide("v", ["a"]).eligible == ()
 
@@ -39,9 +40,9 @@ def test_a_bots_interests_push_out_each_other_and_never_an_impression(ads: Ads, 
 def test_a_visitor_full_of_impressions_is_blocked_with_that_reason(
     ads: Ads, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """512 campaigns seen today, each capped: nothing can be evicted, nothing is eligible; tomorrow it is."""
+    """So many campaigns seen today, each capped: nothing can be evicted, nothing is eligible; tomorrow it is."""
     shop = ads('[defaults]\ncaps = ["2 per day"]')
-    shop.record_many([("bot", "impression", f"c{n}") for n in range(512)])
+    shop.record_many([("bot", "impression", f"c{n}") for n in range(MOST_TIMELINES)])
     decision = shop.decide("bot", ["c1", "new"])
     assert decision.eligible == ()
     assert [(decision[c].reason, decision[c].rule) for c in decision] == [("full", "2 per day")] * 2

@@ -149,6 +149,18 @@ def test_a_label_cap_since_an_event(ads: Ads, clock: Clock) -> None:
     assert shop.claim("v", ["a", "b", "c"]) is None
 
 
+def test_a_cap_on_the_candidates_own_label_since_a_click_on_the_campaign(ads: Ads, clock: Clock) -> None:
+    """The campaign itself does not carry the label: its clicks are kept all the same, the policy naming it or not."""
+    shop = ads('[caps]\nitem = ["1 since click {campaign}"]\n[defaults]\n[campaign.a]')
+    for campaign in ("a", "stranger"):
+        candidate = Candidate(campaign, item=f"of {campaign}")
+        assert shop.claim("v", [candidate]) is not None
+        clock.now += 1
+        assert shop.claim("v", [candidate]) is None
+        shop.record("v", "click", campaign)
+        assert shop.claim("v", [candidate]) is not None
+
+
 def test_a_threshold_since_an_event(ads: Ads, clock: Clock) -> None:
     """Points since the last purchase."""
     shop = ads(

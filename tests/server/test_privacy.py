@@ -23,6 +23,7 @@ import pytest
 from retarget import AsyncRetargeter, Candidate, Claim, Event, MemoryStore, Policy, Retargeter, RetargetError
 from retarget.calls import Visitors
 from retarget.operate import explain_visitor
+from retarget.timelines import MOST_TIMELINES
 from tests.support import servers
 from tests.support.fixtures import Clock
 from tests.support.servers import Server
@@ -383,7 +384,7 @@ def test_corrupt_data_reveal_no_id(
                     client.hset(key, "#0", "xyz")
                 else:
                     live = bytes.fromhex("ffff") + clock.now.to_bytes(4)
-                    client.hset(key, mapping={f"i{n}": live for n in range(512)})
+                    client.hset(key, mapping={f"i{n}": live for n in range(MOST_TIMELINES)})
         options: dict[str, Any] = {"clock": clock, "pepper": pepper, "timeout": servers.PATIENCE}
         with Retargeter(policy(on_error), server.url, **options) as ads:
             run_all(ads, visitor, clock, seen, tokens_of(visitor, clock, pepper))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -23,7 +24,8 @@ BASE = int(datetime(2026, 10, 24, 20, tzinfo=UTC).timestamp())
 """Clocks go back soon after: in Zurich and Beirut that night, in Cairo on 30 October, in St John's on 1 November."""
 
 ZONES = ["UTC", "Europe/Zurich", "America/St_Johns", "Africa/Cairo", "Asia/Beirut", "Asia/Kathmandu", "Pacific/Apia"]
-CAMPAIGNS = ["a", "b", "c", "d", "e"]
+CAMPAIGNS = ["a", "b", "a-teaser", "slot:top", "e"]
+"""One is named as a template of another, one as a label of a candidate."""
 STRANGER = "z"
 """A campaign that no policy names."""
 VISITORS = ["v1", "v2"]
@@ -32,46 +34,52 @@ SUBJECTS = ["shop", "product/i1", "product/i2"]
 ROLLING = {"5 seconds": 5, "1 minute": 60, "10 minutes": 600, "hour": 3_600, "day": 86_400, "3 days": 259_200}
 """Rolling windows with their seconds."""
 NAMED = ["calendar hour", "calendar day", "calendar week", "calendar month", "flight", "session", "lifetime"]
+SINCE = ["click", "buy", "visit shop", "click a", "impression b", "click channel:email", "click {campaign}"]
+SINCE += ["visit product/{item}", "impression advertiser:{advertiser}"]
+"""What a window may begin at."""
+PLAIN_SINCE = [event for event in SINCE if "{" not in event]
+"""The same where a rule is about no campaign: in thresholds and segments."""
 SPREADABLE = [*ROLLING, "calendar hour", "calendar day", "calendar week", "calendar month"]
 
 _STEPS = (-1, 0, 1)
 _EDGES = [0, *(sign * seconds + step for seconds in ROLLING.values() for sign in (-1, 1) for step in _STEPS)]
 
 
-def _within(windows: Iterable[str]) -> list[str]:
-    return ["", *(f" within {window}" for window in windows)]
+def _within(windows: Iterable[str], since: list[str]) -> list[str]:
+    return ["", *(f" within {window}" for window in windows), *(f" since {event}" for event in since)]
 
 
 # Whole texts to draw from, the simplest first: one draw each is fast and shrinks well.
 _COUNTS = ["", "2 ", "3 "]
 _DONE = [*EVENTS, "impression"]
-_ON = ["", " shop", " product/i1", " a", " b", " channel:email", " advertiser:ann", " item:i1"]
-_ON_TEMPLATE = [" {campaign}", " product/{item}", " item:{item}", " advertiser:{advertiser}"]
+_ON = ["", " shop", " product/i1", " a", " b", " slot:top", " channel:email", " advertiser:ann", " item:i1"]
+_ON_TEMPLATE = [" {campaign}", " {campaign}-teaser", " product/{item}", " item:{item}", " advertiser:{advertiser}"]
 
 
-def _conditions(on: list[str], windows: list[str]) -> list[str]:
-    parts = itertools.product(_within(windows), _COUNTS, on, _DONE)
+def _conditions(on: list[str], windows: list[str], since: list[str]) -> list[str]:
+    parts = itertools.product(_within(windows, since), _COUNTS, on, _DONE)
     return [f"{count}{event}{subject}{within}" for within, count, subject, event in parts]
 
 
-def _caps(windows: Iterable[str], limits: range) -> list[str]:
-    return [f"{limit} per {window}" for window in windows for limit in limits]
+def _caps(windows: Iterable[str], since: list[str], limits: range) -> list[str]:
+    every = [*(f"per {window}" for window in windows), *(f"since {event}" for event in since)]
+    return [f"{limit} {window}" for window in every for limit in limits]
 
 
 def _spread(windows: Iterable[str]) -> list[dict[str, object]]:
-    return [{"cap": text, "spread": True} for text in _caps(windows, range(1, 5))]
+    return [{"cap": f"{limit} per {window}", "spread": True} for window in windows for limit in range(1, 5)]
 
 
 class _Words:
     """The strategies of the parts that differ between policies of rolling windows only and others."""
 
     def __init__(self, windows: list[str], spreadable: list[str]) -> None:
-        condition = st.sampled_from(_conditions(_ON + _ON_TEMPLATE, windows))
-        of_visitor = st.sampled_from(_conditions(_ON, [window for window in windows if window != "flight"]))
-        cap = st.sampled_from(_caps(windows, range(1, 4)))
+        plain = [window for window in windows if window != "flight"]
+        condition = st.sampled_from(_conditions(_ON + _ON_TEMPLATE, windows, SINCE))
+        of_visitor = st.sampled_from(_conditions(_ON, plain, PLAIN_SINCE))
+        cap = st.sampled_from(_caps(windows, SINCE, range(1, 4)))
         self.caps = st.lists(cap | cap | st.sampled_from(_spread(spreadable)), max_size=2)
-        threshold = st.sampled_from(_caps([window for window in windows if window != "flight"], range(3, 7)))
-        self.threshold = st.lists(threshold, min_size=1, max_size=2)
+        self.threshold = st.lists(st.sampled_from(_caps(plain, PLAIN_SINCE, range(3, 7))), min_size=1, max_size=2)
         self.exclude = st.lists(condition, min_size=1, max_size=2)
         self.audience = st.lists(_clause(condition), min_size=1, max_size=2)
         self.who = st.lists(_clause(of_visitor), min_size=1, max_size=2)
@@ -153,25 +161,36 @@ def policies(draw: st.DrawFn, *, rolling_only: bool = False) -> Data:
         data["defaults"].pop("start", None)
     names = CAMPAIGNS[: draw(st.integers(3, 5))]
     data["campaign"] = {name: _campaign(draw, words, data.get("defaults", {})) for name in names}
-    keys = ["advertiser", "channel", "channel:email", "item", "item:i1"]
-    capped = draw(st.lists(st.sampled_from(keys), max_size=3, unique=True))
-    data["caps"] = {key: draw(words.caps) for key in capped}
+    data["caps"] = _label_caps(draw, words)
     if draw(st.booleans()):
         data["annoyance"] = _annoyance(draw, words)
     return data
+
+
+_CAPPED = st.lists(
+    st.sampled_from(["advertiser", "channel", "channel:email", "item", "item:i1"]), max_size=3, unique=True
+)
+
+
+def _label_caps(draw: st.DrawFn, words: _Words) -> Data:
+    return {key: draw(words.caps) for key in draw(_CAPPED)}
+
+
+def _labels(draw: st.DrawFn) -> dict[str, str]:
+    """No campaign is a call: only a candidate can be one."""
+    labels = {"advertiser": draw(_ADVERTISERS), "channel": draw(_CHANNELS)}
+    return {kind: value for kind, value in labels.items() if value}
+
+
+_ADVERTISERS = st.sampled_from(["ann", "bob", None])
+_CHANNELS = st.sampled_from(["email", None])
 
 
 def _campaign(draw: st.DrawFn, words: _Words, defaults: Data) -> Data:
     rules = _rules(draw, words)
     if "end" in defaults and "start" in rules:
         rules.setdefault("end", "2027-01-01")
-    rules = _obeying(rules, obeys=defaults.get("obeys", True))
-    # No campaign is a call: only a candidate can be one.
-    labels = {
-        "advertiser": draw(st.sampled_from(["ann", "bob", None])),
-        "channel": draw(st.sampled_from(["email", None])),
-    }
-    return {**rules, "labels": {kind: value for kind, value in labels.items() if value}}
+    return {**_obeying(rules, obeys=defaults.get("obeys", True)), "labels": _labels(draw)}
 
 
 def _obeying(rules: Data, *, obeys: bool) -> Data:
@@ -185,15 +204,59 @@ def _annoyance(draw: st.DrawFn, words: _Words) -> Data:
     """A threshold with points, perhaps with segments; each allows what one impression costs."""
     data: Data = {"threshold": draw(words.threshold)}
     if draw(st.booleans()):
-        data["points"] = {"email": draw(st.integers(1, 3)), "call": draw(st.integers(1, 3))}
+        data["points"] = draw(_POINTS)
     segments = ["s1", "s2"][: draw(st.sampled_from([0, 0, 1, 2]))]
     data["segment"] = {name: {"who": draw(words.who), "threshold": draw(words.threshold)} for name in segments}
     return data
 
 
+_POINTS = st.sampled_from([{"email": email, "call": call} for email in (1, 2, 3) for call in (1, 2, 3)])
+
+KEEPER = "keeper"
+"""A campaign that asks about everything, for longer than anything else does."""
+_KINDS = ["advertiser", "channel", "item"]
+_ANYTHING = ["", " {any}", *(f" {kind}:{{{kind}}}" for kind in [*_KINDS, "slot"])]
+
+
+def keeping(data: Data) -> Data:
+    """The policy with rules that never bind and ask about everything, so that the next policy finds all of it."""
+    kept = {**data, "caps": {kind: [] for kind in _KINDS} | data.get("caps", {})}
+    for kind in _KINDS:
+        kept["caps"] = {**kept["caps"], kind: [*kept["caps"][kind], "10000 per 400 days"]}
+    annoyance = data.get("annoyance") or {"threshold": []}
+    kept["annoyance"] = {**annoyance, "threshold": [*annoyance["threshold"], "10000 per 400 days"]}
+    asks = [f"10000 {event}{subject} within 400 days" for event in _DONE for subject in _ANYTHING]
+    keeper = {"obeys": True, "exclude": asks, "caps": ["10000 per session", "10000 per 400 days"]}
+    kept["campaign"] = {**data["campaign"], KEEPER: keeper}
+    return kept
+
+
+@st.composite
+def changed(draw: st.DrawFn, data: Data, *, rolling_only: bool = False) -> Data:
+    """The policy with one change: a campaign's labels or rules, a campaign gone or back, points, thresholds, caps."""
+    words = _ROLLING_WORDS if rolling_only else _ANY_WORDS
+    what = draw(st.sampled_from(["labels", "points", "campaign", "rules", "caps", "threshold"]))
+    new: Data = {**data, "campaign": dict(data["campaign"])}
+    name = draw(st.sampled_from(CAMPAIGNS))
+    if what == "points" and "annoyance" in data:
+        new["annoyance"] = {**data["annoyance"], "points": draw(_POINTS)}
+    elif what == "threshold":
+        new["annoyance"] = _annoyance(draw, words)
+    elif what == "caps":
+        new["caps"] = _label_caps(draw, words)
+    elif what == "campaign" and name in new["campaign"] and len(new["campaign"]) > 1:
+        del new["campaign"][name]
+    elif what == "labels" and name in new["campaign"]:
+        new["campaign"][name] = {**new["campaign"][name], "labels": _labels(draw)}
+    else:
+        new["campaign"][name] = _campaign(draw, words, data.get("defaults", {}))
+    return new
+
+
 def campaigns(policy: Policy) -> list[str]:
     """The campaigns that may be decided on: those of the policy, and a stranger where the policy has defaults."""
-    return [*policy.campaign, *([STRANGER] if policy.defaults is not None else [])]
+    stranger = [STRANGER] if policy.defaults is not None else []
+    return [*(name for name in policy.campaign if name != KEEPER), *stranger]
 
 
 _EXTRA: list[dict[str, str]] = [
@@ -203,27 +266,45 @@ _EXTRA: list[dict[str, str]] = [
     {"channel": "call"},
     {"channel": "email"},
     {"advertiser": "bob", "item": "i1"},
+    {"slot": "top"},
 ]
 
 
-def _targets(names: list[str]) -> st.SearchStrategy[str | Candidate]:
-    labelled = [Candidate(name, **extra) for extra in _EXTRA for name in names]
-    return st.one_of(st.sampled_from(names), st.sampled_from(labelled))
+@lru_cache(maxsize=256)
+def _targets(names: tuple[str, ...]) -> st.SearchStrategy[str | Candidate]:
+    """One of the campaigns, as often without labels of its own as with some."""
+    labelled = [Candidate(name, **extra) for name in names for extra in _EXTRA]
+    return st.sampled_from([*names, *names, *names, *names, *names, *names, *labelled])
 
 
 def candidates(policy: Policy) -> st.SearchStrategy[str | Candidate]:
     """A candidate that `policy` can decide on: a campaign's id, or with labels of this one opportunity."""
-    return _targets(campaigns(policy))
+    return _targets(tuple(campaigns(policy)))
+
+
+_LABELS = ["channel:email", "item:i1"]
+"""What is a subject as well as a label."""
+_IDS = [None, None, None, "x1", "x2", "x3"]
+
+
+@lru_cache(maxsize=256)
+def happenings(known: tuple[str, ...]) -> st.SearchStrategy[tuple[str, str | Candidate | None]]:
+    """An event and its subject, an impression as often as anything else; on campaigns known to the policy or not."""
+    names = (*(name for name in known if name != KEEPER), STRANGER)
+    impressions = st.tuples(st.just("impression"), _targets(names))
+    subjects = st.sampled_from([None, None, *SUBJECTS, *SUBJECTS, *_LABELS]) | _targets(names)
+    return impressions | st.tuples(st.sampled_from(EVENTS), subjects)
 
 
 @st.composite
 def events(draw: st.DrawFn, policy: Policy, *, at: st.SearchStrategy[int] = _MOMENTS) -> Event:
-    """An event, an impression as often as anything else; `at` in whole seconds; some with one of a few ids."""
-    event = draw(st.sampled_from(["impression", "impression", "impression", *EVENTS]))
-    campaign = _targets([*policy.campaign, STRANGER])  # known to the policy or not
-    subject = draw(campaign if event == "impression" else st.one_of(st.none(), campaign, st.sampled_from(SUBJECTS)))
-    event_id = draw(st.sampled_from([None, None, None, "x1", "x2", "x3"]))
-    return Event(draw(st.sampled_from(["v1", *VISITORS])), event, subject, draw(at), event_id)
+    """An event; `at` in whole seconds; some with one of a few ids."""
+    event, subject = draw(happenings(tuple(policy.campaign)))
+    return Event(draw(_WHO), event, subject, draw(at), draw(_AN_ID))
+
+
+_WHO = st.sampled_from(["v1", *VISITORS])
+_AN_ID = st.sampled_from(_IDS)
 
 
 def second_of(event: Event) -> int:

@@ -30,7 +30,7 @@
 --            bits, horizon 10 bits. With a horizon of 0, entries are their own ends: these are holds.
 --   h .. X   the holds in timeline X: until they end they count as if they were entries of X
 --   h        the end of the last hold
---   H .. mark  the end of one hold, once for each piece of its record
+--   H .. mark  the end of one hold, once for each piece of its record, and again where a merge moved what it reserved
 --   #h .. mark .. number (2 bytes)  where it is reserved, in pieces: weight, keep, head u16, name of each place
 --   #0 #1 #2 a deadline u32, then the last IDS_KEPT ids, RECORD bytes each: 5 of the id, 5 of its outcome; in pieces
 --
@@ -265,7 +265,7 @@ while left > 0 or (more and more[next_more]) do
         while found[pieces + 1] do pieces = pieces + 1 end
         record = table.concat(found, '', 1, pieces)
       end
-      local start, names = 1, {}
+      local start, names, moved = 1, {}, (#held - HEAD) / ENTRY > math.max(1, pieces)
       more = more or {}
       while start <= #record do
         if #record - start < 7 then error({ err = 'CORRUPT the record of a hold' }) end
@@ -273,8 +273,10 @@ while left > 0 or (more and more[next_more]) do
         start = start + 8 + length
         if start > #record + 1 then error({ err = 'CORRUPT the record of a hold' }) end
         local field = sub(record, start - length, start - 1)
-        if timelines['h' .. field] == nil then names[#names + 1] = 'h' .. field end
-        more[#more + 1] = { REMOVE, ends, place_weight, 0, 0, 'h' .. field }
+        if not moved then
+          if timelines['h' .. field] == nil then names[#names + 1] = 'h' .. field end
+          more[#more + 1] = { REMOVE, ends, place_weight, 0, 0, 'h' .. field }
+        end
         if weight > 0 and place_keep > 0 then
           if timelines[field] == nil then names[#names + 1] = field end
           more[#more + 1] = { RECORDED, at, place_weight, place_keep, place_head, field }

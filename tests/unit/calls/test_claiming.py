@@ -283,6 +283,14 @@ def test_a_distinct_list_that_is_repeated_stays_distinct(
         assert not isinstance(before, Claim) or before.campaign == after.campaign
 
 
+def test_distinct_lists_are_told_apart_by_their_ids(ads: Ads) -> None:
+    """However they are split: another page is free to name the same campaigns."""
+    shop = ads(OPEN)
+    for ids in (("ab", "c"), ("a", "bc")):
+        claims = shop.claim_many([("v", ["a", "b"], id_) for id_ in ids], distinct=True)
+        assert campaigns(claims) == ["a", "b"]
+
+
 def test_distinct_lists_leave_nothing_for_long(ads: Ads, store: Store, clock: Clock) -> None:
     """The marks are evicted once no clock can be behind them: a visitor who comes every minute has a few of them, and
     none on the next day.

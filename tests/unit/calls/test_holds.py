@@ -110,6 +110,18 @@ def test_a_hold_that_outlasts_the_session_counts_in_the_next_one_too(ads: Ads, c
     assert done == ["confirmed"]
 
 
+def test_a_confirmation_is_activity_and_keeps_the_session_going(ads: Ads, clock: Clock) -> None:
+    """Shown 9 minutes after it was reserved, asked 9 minutes later: one session of pauses below 10 minutes."""
+    shop = ads('session = "10 minutes"\n[campaign.a]\ncaps = ["1 per session"]')
+    claim = hold(shop)
+    clock.now += 9 * MINUTE
+    assert shop.confirm(claim) == "confirmed"
+    clock.now += 9 * MINUTE
+    assert not free(shop)
+    clock.now += 2 * MINUTE
+    assert free(shop)
+
+
 def test_points_of_holds_show_in_the_level_of_annoyance(ads: Ads, clock: Clock) -> None:
     """A reserved impression uses up the threshold as a shown one does."""
     shop = ads(f'[annoyance]\nthreshold = ["5 per day"]\npoints = {{ email = 3 }}\n[campaign.a]\n{SHOP}\n[campaign.b]')
@@ -217,7 +229,7 @@ def test_forty_holds_on_one_campaign_are_forty(ads: Ads, clock: Clock) -> None:
 
 
 def test_a_bot_that_reserves_without_end_stays_within_bounds(ads: Ads, store: Store, clock: Clock) -> None:
-    """No rule limits it: at 512 timelines the visitor is full, and free again when the holds have lapsed."""
+    """No rule limits it: with as many timelines as there may be the visitor is full, and free again when the holds have lapsed."""
     shop = ads("[campaign.a]\n[campaign.b]", prefix="rt:bot:")
     claims = [shop.claim("v", ["a"], hold="15 minutes") for _ in range(MOST_TIMELINES + 50)]
     state = store.read(b"rt:bot:2~v")

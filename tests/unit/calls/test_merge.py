@@ -196,6 +196,20 @@ def test_what_was_reserved_is_confirmed_where_it_was_reserved(ads: Ads, clock: C
     assert one.claim("t") is None
 
 
+def test_a_reservation_that_moved_takes_no_other_with_it(ads: Ads) -> None:
+    """Released after a merge: another's that ends in the same second still counts at the source."""
+    one = ads('[campaign.a]\ncaps = ["2 per day"]')
+    moved = one.claim("s", hold="10 minutes")
+    assert moved is not None
+    one.merge("s", into="t")
+    other = one.claim("s", hold="10 minutes")
+    assert other is not None
+    assert one.release(moved) is True
+    assert [bool(one.claim("s")) for _ in range(2)] == [True, False]
+    assert one.confirm(other) == "confirmed"
+    assert count(one, "s") == 2
+
+
 def test_a_reservation_that_comes_back_counts_until_it_lapses(ads: Ads, clock: Clock) -> None:
     """Confirmed while it was elsewhere, then merged back: counted twice until its end, never too few."""
     one = ads('[campaign.a]\ncaps = ["2 per day"]')

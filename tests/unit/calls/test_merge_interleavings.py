@@ -22,9 +22,9 @@ from tests.support.merges import COUNTED, DAY, KEYS, NOW, POLICY, ByHand, answer
 # -- interleavings -----------------------------------------------------------------------------------------------------
 
 
-def a_merge(store: Store) -> ByHand:
-    """A merge of s into t that makes one request at a time."""
-    return ByHand(merge_steps("s", "t"), store)
+def a_merge(store: Store, into: str = "t") -> ByHand:
+    """A merge of s that makes one request at a time."""
+    return ByHand(merge_steps("s", into), store)
 
 
 def fresh_pair(store: Store) -> Retargeter:
@@ -65,7 +65,7 @@ def test_a_merge_interrupted_anywhere_is_finished_by_the_next(store: Store, afte
 
 
 def test_merged_back_before_it_was_finished(store: Store) -> None:
-    """Delivered, not let go of, and then the other way: the target is freed of what has left it before more comes."""
+    """Delivered, not removed yet, and then the other way: what has left the target is removed before more comes."""
     ads = Retargeter(POLICY, store, clock=lambda: NOW)
     for number in range(20):
         ads.record("s", "visit", "shop", at=NOW - number)
@@ -105,6 +105,25 @@ def test_two_merges_in_every_order_count_once() -> None:
                 happens(ads, step)
             merges[who].step()
         assert_all_there(ads)
+
+
+@pytest.mark.parametrize("first", range(1, 6))
+def test_two_merges_into_two_targets_count_once(store: Store, first: int) -> None:
+    """One into t is interrupted anywhere by one into u, and then goes on: everything is at one of them."""
+    ads = fresh_pair(store)
+    ads.forget("u")
+    merge, other = a_merge(store), a_merge(store, "u")
+    merge.step(first)
+    other.finish()
+    happens(ads, first)
+    merge.finish()
+    everything = kept(ads, "one")
+    for name in everything:
+        parts = [at for visitor in "stu" for at in kept(ads, visitor).get(name, [])]
+        assert sorted(parts) == everything[name]
+    ads.merge("u", into="t")
+    assert_all_there(ads)
+    assert kept(ads, "u") == {}
 
 
 def test_a_merge_that_read_before_another_moved_it_moves_nothing_again(store: Store) -> None:

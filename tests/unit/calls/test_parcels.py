@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retarget import MemoryStore, Policy, StoreError
-from retarget.calls.parcels import Parcel, announce, deliver, let_go, next_timelines, note, noted, withdraw
+from retarget.calls.parcels import Parcel, announce, deliver, next_timelines, note, noted, remove, withdraw
 from retarget.engine import Plan
 from retarget.timelines import DENIED, FULL, HEAD, MOST_TIMELINES, Write, timeline
 from tests.support.merges import DAY, NOW
@@ -49,7 +49,7 @@ def send(store: MemoryStore, *writes: Write) -> list[int | bytes]:
 
 
 def test_the_four_writes_move_it() -> None:
-    """Announced, noted, delivered, let go of: at the target everything, and at the source nothing, not even a note."""
+    """Announced, noted, delivered, removed: at the target everything, and at the source nothing, not even a note."""
     store = store_of(s={b"ia": packed(*SHOWN)})
     one, state = parcel(), store.read(b"s")
     assert send(store, announce(one, NOW), note(one, state, NOW)) == [1, 1]
@@ -57,7 +57,7 @@ def test_the_four_writes_move_it() -> None:
     assert (moments_of(store, b"s"), moments_of(store, b"t")) == (SHOWN, [])
     assert send(store, deliver(PLAN, one, NOW)) == [1]
     assert (moments_of(store, b"s"), moments_of(store, b"t")) == (SHOWN, SHOWN)
-    assert send(store, let_go(one, NOW)) == [1]
+    assert send(store, remove(one, NOW)) == [1]
     assert (dict(store.read(b"s")), dict(store.read(b"t"))) == ({}, {b"ia": packed(*SHOWN)})
 
 
@@ -93,11 +93,11 @@ def test_one_that_was_withdrawn_is_not_delivered() -> None:
 
 
 def test_one_parcel_is_noted_at_a_time() -> None:
-    """The second is denied until the first was let go of; letting go of another number changes nothing."""
+    """The second is denied until the first was removed; removing another number changes nothing."""
     store = store_of(s={b"ia": packed(*SHOWN)})
     first, second, state = parcel(), parcel(number=8), store.read(b"s")
     assert send(store, note(first, state, NOW), note(second, state, NOW)) == [1, DENIED]
-    assert send(store, let_go(second, NOW), let_go(parcel(number=6), NOW)) == [DENIED, DENIED]
+    assert send(store, remove(second, NOW), remove(parcel(number=6), NOW)) == [DENIED, DENIED]
     assert noted(b"s", store.read(b"s")) == first
 
 
@@ -117,13 +117,13 @@ def test_older_entries_do_not_matter_to_a_note() -> None:
     assert send(store, note(parcel(), {b"ia": packed(*SHOWN)}, NOW)) == [1]
 
 
-def test_letting_go_leaves_what_came_meanwhile() -> None:
+def test_removing_leaves_what_came_meanwhile() -> None:
     """In the same second, too."""
     store = store_of(s={b"ia": packed(*SHOWN)})
     one = parcel()
     send(store, note(one, store.read(b"s"), NOW))
     store._visitors[b"s"][b"ia"] = packed(*SHOWN, NOW - 10, NOW)
-    send(store, let_go(one, NOW))
+    send(store, remove(one, NOW))
     assert moments_of(store, b"s") == [NOW - 10, NOW]
 
 

@@ -22,7 +22,7 @@ from tests.support.histories import NOW, held, packed, plan_of
     ],
 )
 def test_a_visitor_is_full_of_live_shields(shields: int, age: int, others: int, *, full: bool) -> None:
-    """512 timelines that blocking rules ask about and that may still matter; interests can be evicted."""
+    """As many as may be kept that blocking rules ask about and that may still matter; interests can be evicted."""
     rounded = timeline.seconds_of(timeline.head(DAY, shield=True)) - DAY
     state = {b"i%d" % n: packed(NOW - age - (rounded if age > DAY else 0), shield=True) for n in range(shields)}
     state |= {b"e%d" % n: packed(NOW) for n in range(others)}

@@ -209,6 +209,16 @@ def test_rules_of_the_defaults_are_kept_for_everyone_they_can_be_about() -> None
     assert entered(places, "click", "y") == set()
 
 
+def test_a_shared_rules_anchor_is_kept_for_every_campaign() -> None:
+    """The cap is on a label that comes with the candidate: it is no campaign's own rule, whichever are named."""
+    places = places_of(
+        '[caps]\nitem = ["1 since click {campaign}", "2 since visit {campaign}/{item}"]\n[defaults]\n[campaign.a]'
+    )
+    assert entered(places, "click", "a") == {b"eclick a"}
+    assert entered(places, "click", "stranger") == {b"eclick stranger"}
+    assert entered(places, "visit", "a/sku") == {b"evisit a/sku"}
+
+
 # ---- the place of a name ----
 
 

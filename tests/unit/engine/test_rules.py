@@ -240,11 +240,11 @@ def test_a_session_counts_only_while_it_is_going_on() -> None:
 
 
 def test_rules_that_belong_to_no_campaign() -> None:
-    """Label caps, thresholds, the defaults for whoever is not named."""
+    """Label caps and thresholds are over all; the defaults are for whoever is not named."""
     book = book_of(
         '[caps]\n"channel:email" = ["2 per day"]\n[annoyance]\nthreshold = ["9 per day"]\n'
         '[defaults]\ngap = "1 hour"\nhours = "08:00-09:00"\n[campaign.ad]\ncaps = ["1 per day"]'
     )
-    texts = [rule.text for rule in book.shared()]
-    assert texts[:3] == ["channel:email: 2 per day", "annoyance: 9 per day", "gap 1 hour"]
-    assert "1 per day" not in texts
+    assert [rule.text for rule in book.shared()] == ["channel:email: 2 per day", "annoyance: 9 per day"]
+    assert [rule.text for rule in book.defaults()] == ["gap 1 hour", "annoyance: 9 per day"]
+    assert [*book_of("[campaign.ad]\ncaps = ['1 per day']").defaults()] == []

@@ -12,7 +12,15 @@ from pydantic import ValidationError
 from retarget.errors import PolicyError
 from retarget.policy.grammar import MAX_TEXT_BYTES, Cap, Condition, Duration, OpeningHours, Span, Weekdays
 from retarget.policy.load import Policy
-from retarget.policy.models import Campaign, PolicyModel, Rules, check_text, load_zone, threshold_lists
+from retarget.policy.models import (
+    Campaign,
+    PolicyModel,
+    Rules,
+    check_text,
+    events_named,
+    load_zone,
+    threshold_lists,
+)
 
 DAY = 86_400
 PER_DAY = Cap("3 per day", 3, Span("rolling", DAY))
@@ -237,3 +245,27 @@ def test_what_lies_beside_the_zones_is_refused(name: str, message: str) -> None:
         load_zone(name)
     with pytest.raises(PolicyError, match=re.escape(message)):
         Policy.model_validate({"timezone": name})
+
+
+def test_events_named() -> None:
+    """Those of conditions, and those at which windows begin, wherever a rule may name one."""
+    policy = Policy.from_text("""
+        [annoyance]
+        threshold = ["9 per day", "9 since a"]
+        [annoyance.segment.s]
+        who = [{ any = ["b", "c x since d"] }]
+        threshold = ["9 since e y"]
+        [caps]
+        item = ["3 since f {item}"]
+        [defaults]
+        audience = ["g"]
+        caps = ["3 since h"]
+        [campaign.a]
+        audience = [{ any = ["i x within day", "j"] }]
+        exclude = ["k {item} since l"]
+        caps = ["1 per day", "3 since m"]
+    """)
+    named = {"b": None, "c": "x", "g": None, "i": "x", "j": None, "k": "{item}"}
+    begins = {"a": None, "d": None, "e": "y", "f": "{item}", "h": None, "l": None, "m": None}
+    assert sorted(events_named(policy)) == sorted({**named, **begins}.items())
+    assert list(events_named(PolicyModel())) == []

@@ -93,7 +93,14 @@ _SUBJECTS = (
     " {slot}",
     " {campaign}",
 )
-_SINCE = (" since click", " since visit {campaign}", " since impression channel:x", " since click slot:{slot}")
+_SINCE = (
+    " since click",
+    " since visit slot:x",
+    " since visit {item}",
+    " since visit {campaign}",
+    " since impression channel:x",
+    " since click slot:{slot}",
+)
 _conditions = st.builds(
     "{}{}{}{}".format,
     st.sampled_from(["", "2 "]),
@@ -103,7 +110,16 @@ _conditions = st.builds(
 )
 _whose = _conditions.filter(lambda text: "{" not in text)
 _caps = st.sampled_from(
-    ["1 per 3 minutes", "2 per hour", "3 per lifetime", "2 per session", "2 since click", "1 since visit {campaign}"]
+    [
+        "1 per 3 minutes",
+        "2 per hour",
+        "3 per lifetime",
+        "2 per session",
+        "1 since click {slot}",
+        "1 since visit channel:x",
+        "2 since visit {campaign}",
+        "3 since impression channel:y",
+    ]
 )
 _rules = st.fixed_dictionaries(
     {},
@@ -111,14 +127,22 @@ _rules = st.fixed_dictionaries(
         "audience": st.lists(_conditions, max_size=1),
         "exclude": st.lists(_conditions, max_size=2),
         "caps": st.lists(_caps, max_size=1),
-        "counts": st.just(False),
     },
 )
 _labels = st.dictionaries(st.sampled_from(_KINDS), st.sampled_from("xy"), max_size=2)
 _policies = st.fixed_dictionaries(
     {
         "session": st.sampled_from(["1 minutes", "30 minutes"]),
-        "campaign": st.fixed_dictionaries({"a": st.builds(lambda one, two: {**one, "labels": two}, _rules, _labels)}),
+        "campaign": st.fixed_dictionaries(
+            {
+                "a": st.builds(
+                    lambda rules, labels, counts: {**rules, "labels": labels, "counts": counts},
+                    _rules,
+                    _labels,
+                    st.booleans(),
+                )
+            }
+        ),
     },
     optional={
         "defaults": _rules,

@@ -85,3 +85,13 @@ def test_records_of_two_holds_are_two() -> None:
 def test_the_mark_in_the_name_of_a_piece(field: bytes, mark: bytes | None) -> None:
     """None for other fields."""
     assert reservations.mark_of(field) == mark
+
+
+@pytest.mark.parametrize("length", [0, 1, 64, 65, 200])
+def test_what_a_merge_moved_is_told_by_one_more_end(length: int) -> None:
+    """However many pieces the record has."""
+    state = stored(bytes(length))
+    assert not reservations.is_moved(MARK, state)
+    state[timeline.HOLD + MARK] += (7).to_bytes(4)
+    assert reservations.is_moved(MARK, state)
+    assert not reservations.is_moved(b"other", state)
