@@ -172,7 +172,7 @@ def test_segments_that_do_not_multiply_load(whos: list[list[object]]) -> None:
 
 
 def test_segments_of_any_lists_are_not_multiplied_in_between() -> None:
-    """What loads compiles: four segments of three lists each come to 216 clauses, whatever their negations would in turn."""
+    """What loads compiles: four segments of three lists each come to 216 clauses."""
     lists: list[list[object]] = [
         [{"any": [f"visit {n}-{m}-{k}" for k in range(2)]} for m in range(3)] for n in range(4)
     ]
