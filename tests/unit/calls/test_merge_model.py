@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from retarget import MemoryStore
-from retarget.calls import Operations, Steps
+from retarget.calls import Operations, Steps, parcels
 from retarget.timelines import DUE, PARCEL
 from tests.support.exploring import Frozen, Make, Model, Node, counted, frozen, impressions, merged, run
 from tests.support.merges import KEYS, NOW
@@ -207,6 +207,20 @@ def test_what_is_forgotten_in_every_interleaving(calls: list[str]) -> None:
 def test_forgetting_with_a_step_that_fails(calls: list[str]) -> None:
     """Any one step of the merge or of the forgetting."""
     assert Case(calls, DISTINCT, failures=1).model.explore() > len(calls)
+
+
+@pytest.mark.parametrize("begin", [DISTINCT, ALIKE], ids=["distinct", "alike"])
+@pytest.mark.parametrize(
+    "calls", _named([["merge s t", "record s"], ["merge s t", "merge s u"], ["forget s", "merge s t"]])
+)
+def test_histories_of_several_parcels(
+    calls: list[str], begin: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as they are for parcels of one second each: some are moved, some are not yet, some go elsewhere."""
+    monkeypatch.setattr(parcels, "_MOST_OF_ONE", 1)
+    merged.cache_clear()
+    assert Case(calls, begin).model.explore() > len(calls)
+    merged.cache_clear()
 
 
 @pytest.mark.soak

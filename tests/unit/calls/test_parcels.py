@@ -71,6 +71,18 @@ def test_it_is_delivered_once() -> None:
     assert moments_of(store, b"t") == SHOWN
 
 
+def test_what_is_noted_and_announced_is_not_evicted() -> None:
+    """Nothing of a parcel makes room for others, even if what is in it may: half of one would be delivered twice."""
+    interest = packed(*SHOWN, shield=False)
+    store = store_of(s={b"ia": interest})
+    one = Parcel(b"s", b"t", 7, NOW, {b"ia": interest})
+    send(store, announce(one, NOW), note(one, store.read(b"s"), NOW))
+    shields = {field for key in (b"s", b"t") for field, raw in store.read(key).items() if timeline.is_shield(raw)}
+    assert shields == {b"M", b"M>t", b"Mia", one.due}
+    send(store, deliver(Plan(Policy.from_text("")), one, NOW))
+    assert store.read(b"t") == {b"ia": interest}
+
+
 def test_it_is_due_as_long_as_anything_in_it_matters() -> None:
     """Found by somebody who comes late, with a clock that is 300 seconds behind, and whatever else was written."""
     store = store_of(s={b"ia": packed(*SHOWN, horizon=30 * DAY)})
