@@ -89,9 +89,7 @@ def server_times(calls: int, say: Callable[[str], None]) -> dict[str, float]:
             say(f"{label:35} {found[label]:6.1f} us")
 
         def writing(*, guards: int = 0, entries: int = 1, new: bool = False) -> Callable[[int], bytes]:
-            asked = tuple(
-                Guard(name[n % 5], 15, now - 9, wanted=False, more=False, anchored=False) for n in range(guards)
-            )
+            asked = tuple(Guard(name[n % 5], 15, now - 9, wanted=False) for n in range(guards))
 
             def make(number: int) -> bytes:
                 fields = [b"n%02d" % (number // visitors)] if new else name[:entries]

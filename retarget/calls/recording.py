@@ -15,7 +15,7 @@ from retarget.calls.inputs import check_event, event_id, event_key
 from retarget.calls.visitors import Visitors
 from retarget.engine import Plan, alternatives, outcome
 from retarget.events import Event
-from retarget.timelines import DENIED, FULL, LATE, NO_OUTCOME, Alternative, Answer, Write
+from retarget.timelines import DENIED, FULL, LATE, NO_OUTCOME, SLACK, Alternative, Answer, Write
 
 _log = logging.getLogger("retarget")
 
@@ -53,9 +53,10 @@ def _event_alternatives(plan: Plan, clock: Clock, event: Event, at: int, now: in
     if known is not None:
         return known
     places = plan.places(event.event, check_event(event))
-    fresh = [place for place in places if at >= now - place.horizon]
-    if places and not fresh and not plan.asks_activity(at, now):
+    is_fresh = any(at >= now - place.horizon for place in places) or plan.asks_activity(at, now)
+    if places and not is_fresh:
         return None
+    fresh = [place for place in places if at >= now - place.horizon - SLACK]  # a caller's clock may be behind
     remembered = outcome(event.subject) if event.subject is not None else NO_OUTCOME
     choices = alternatives(plan, fresh, at, now, outcome=remembered)
     if at == now:

@@ -9,6 +9,7 @@ from retarget.engine.guards import alternatives, claim_alternatives, outcome
 from retarget.engine.places import Place
 from retarget.engine.plan import BoundClause, Fact, Plan, as_candidate, compile_subject
 from retarget.engine.rules import Reason, Rule
+from retarget.engine.terms import Topic, is_label
 from retarget.engine.view import PlanAt, View
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PlanAt",
     "Reason",
     "Rule",
+    "Topic",
     "Verdict",
     "View",
     "alternatives",
@@ -29,5 +31,6 @@ __all__ = [
     "compile_subject",
     "denying_rule",
     "is_full",
+    "is_label",
     "outcome",
 ]

@@ -22,10 +22,10 @@ from retarget.operate.quantities import require
 from retarget.operate.redis_memory import Layout, Shape, tables
 from retarget.operate.workload import (
     Workload,
-    asked_events,
     axes,
     candidates,
     labels_of_candidates,
+    other_events,
     other_timelines,
     shapes,
 )
@@ -214,7 +214,7 @@ class _Calls:
         entries = sum(sum(map(len, axis)) / max(1, len(axis)) for axis in entered)
         name = sum(sum(kept.name for _, kept in chain(*axis)) / max(1, len(axis)) for axis in entered)
         name /= max(1, entries)
-        guards = _guards(workload, plan)
+        guards, anchors = _guards(workload, plan)
         self.timelines = sum(share * len(shape.fields) for share, shape in likely)
         self.decide = costs.read(self.timelines)
         self.claim = costs.write(entries, guards, self.timelines)
@@ -227,8 +227,9 @@ class _Calls:
         key = likely[0][1].key
         state = sum(share * _reply(shape) for share, shape in likely)
         # See data-format.md: an alternative, its entries and guards; the first one's timelines are repeated as words.
-        alternative = 15 + entries * (12 + name)
-        guarded = alternative + guards * (9 + name)
+        interval = 8 if plan is not None and plan.has_sessions else 0
+        alternative = 21 + entries * (13 + name) + interval
+        guarded = alternative + guards * (9 + name) + anchors
         script = _array(7, 40, 1, key, 10, 5 * workload.event_ids, 0)
         claim = script + _array(workload.candidates * guarded) + _bulk(name) * entries - 4
         record = script + _array(alternative) + _bulk(name) * entries - 4
@@ -237,12 +238,14 @@ class _Calls:
         self.received = _weighted(shares, (state, 4, 4)) + 2 * _PACKET
 
 
-def _guards(workload: Workload, plan: Plan | None) -> float:
-    """The guards of one candidate's rules, on average."""
+def _guards(workload: Workload, plan: Plan | None) -> tuple[float, float]:
+    """The guards of one candidate's rules, and the bytes of the anchors in them, on average."""
     shown = candidates(workload, plan) if plan is not None else []
     if plan is None or not shown:
-        return 1
-    return sum(sum(map(len, compile_subject(plan, ad).guards)) for ad in shown) / len(shown)
+        return 1, 0
+    facts = [fact for ad in shown for fact, _ in chain.from_iterable(compile_subject(plan, ad).guards)]
+    anchors = sum(8 + len(fact.anchor.field) for fact in facts if fact.anchor is not None)
+    return len(facts) / len(shown), anchors / len(shown)
 
 
 def _reply(shape: Shape) -> float:
@@ -315,7 +318,7 @@ def _assumed(workload: Workload, plan: Plan, likely: list[tuple[float, Shape]]) 
         guessed = next((kind for kind in spread if kind not in workload.distinct), None)
         cure = f": --distinct {guessed}=N says how many" if guessed else ""
         yield f"How many values of a label your visitors really meet: {values} for each visitor are assumed{cure}."
-    asked = [f"{event} {subject}" if subject else event for event, subject in asked_events(plan.policy)]
+    asked = [f"{event} {subject}" if subject else event for event, subject in other_events(plan.policy)]
     if asked:
         named = ", ".join(asked[:_MOST_NAMED]) + (
             f" and {len(asked) - _MOST_NAMED:,} more" * (len(asked) > _MOST_NAMED)

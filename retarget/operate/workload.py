@@ -14,17 +14,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from retarget.engine import Plan
+from retarget.engine import Plan, is_label
 from retarget.events import Candidate
 from retarget.operate.quantities import require
 from retarget.operate.redis_memory import Field, Shape
 from retarget.policy import Policy, events_named, fill, labels_in
-from retarget.timelines import ENTRY, HEAD, IDS_KEPT, IMPRESSION, MIN_KEEP, MOST_TIMELINES, RECORD
+from retarget.timelines import ENTRY, HEAD, IDS_KEPT, IMPRESSION, MIN_KEEP, MOST_TIMELINES, keys
 
 Spread: TypeAlias = Literal["uneven", "even"]
 
 _TAIL = 1e-6
-_HASHED = len(b"p1:") + 16
+_HASHED = len(keys.hashed_key("", 1, bytes(16))) - len(keys.FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,14 @@ class Workload:
 
 class _Kept(NamedTuple):
     """A timeline that an impression enters: bytes of its name, entries per impression, how many are kept, for how long
-    (seconds).
+    (seconds), and the bytes of each.
     """
 
     name: int
     weight: int
     keep: int
     horizon: int
+    entry: int = ENTRY
 
 
 Axis: TypeAlias = list[list[tuple[object, _Kept]]]
@@ -97,16 +98,22 @@ def shapes(workload: Workload, plan: Plan | None = None) -> list[tuple[float, Sh
     """The visitors as the server stores them: each distinct shape with its share of all visitors."""
     entered = axes(workload, plan)
     others = tuple(_others(workload, plan))
-    name = _HASHED if workload.id_bytes is None else 1 + workload.id_bytes
-    key = workload.prefix_bytes + 1 + name
+    name = _HASHED if workload.id_bytes is None else len(keys.CLEAR) + workload.id_bytes
+    key = workload.prefix_bytes + len(keys.FORMAT) + name
     found: dict[Shape, float] = {}
     for share, impressions in _numbers(workload):
         ids = min(IDS_KEPT, impressions) if workload.event_ids else 0
-        halves = (min(ids, IDS_KEPT // 2), ids - min(ids, IDS_KEPT // 2))
-        remembered = tuple(Field(2, RECORD * half) for half in halves if half)
+        remembered = tuple(Field(len(name), len(piece)) for name, piece in _remembered(ids).items())
         shape = Shape(key, (*_timelines(entered, impressions), *others, *remembered))
         found[shape] = found.get(shape, 0) + share
     return [(share, shape) for shape, share in found.items()]
+
+
+def _remembered(ids: int) -> dict[bytes, bytes]:
+    """The fields of as many event ids."""
+    if not ids:
+        return {}
+    return keys.remember(bytes(keys.RECORD * (ids - 1)), bytes(keys.ID_BYTES), bytes(keys.OUTCOME_BYTES), 0)
 
 
 def _numbers(workload: Workload) -> Iterator[tuple[float, int]]:
@@ -166,9 +173,9 @@ def candidates(workload: Workload, plan: Plan) -> list[Candidate]:
 def labels_of_candidates(workload: Workload, policy: Policy) -> dict[str, int]:
     """The labels that come with candidates, and the values of each that a visitor's impressions are spread over."""
     counted = [key for key in policy.caps if ":" not in key]
-    for event, subject in asked_events(policy, impressions=True):
-        kind, colon, value = (subject or "").partition(":")
-        if event == IMPRESSION and colon and "{" in value and "{" not in kind:
+    for event, subject in events_named(policy):
+        kind, _, value = (subject or "").partition(":")
+        if event == IMPRESSION and subject is not None and is_label(subject) and "{" in value:
             counted.append(kind)
     own = {kind for campaign in policy.campaign.values() for kind in campaign.labels}
     return {**{kind: workload.campaigns for kind in counted if kind not in own}, **workload.distinct}
@@ -183,7 +190,12 @@ def _added(plan: Plan, ad: Candidate, kind: str, value: str) -> list[tuple[objec
 
 
 def _entered(plan: Plan, ad: Candidate) -> list[tuple[object, _Kept]]:
-    return [(p.field, _Kept(len(p.field), p.weight, p.keep, p.horizon)) for p in plan.places(IMPRESSION, ad)]
+    entered = [(p.field, _Kept(len(p.field), p.weight, p.keep, p.horizon)) for p in plan.places(IMPRESSION, ad)]
+    active = plan.activity_place
+    if active is not None:  # each impression is taken to be an interval of its own, of two entries
+        kept = _Kept(len(active.field), active.weight, active.keep // 2, active.horizon, 2 * ENTRY)
+        return [*entered, (active.field, kept)]
+    return [*entered]
 
 
 def _made_up(number: int, workload: Workload) -> str:
@@ -207,27 +219,25 @@ def _timelines(entered: list[Axis], impressions: int) -> Iterator[Field]:
     longest = max((kept.horizon for kept, _ in total.values()), default=1)
     for kept, entries in total.values():
         lasting = max(1, math.ceil(entries * kept.horizon / longest))
-        yield Field(kept.name, HEAD + ENTRY * min(kept.keep, lasting))
+        yield Field(kept.name, HEAD + kept.entry * min(kept.keep, lasting))
 
 
 # -- other events ------------------------------------------------------------------------------------------------------
 
 
 def _others(workload: Workload, plan: Plan | None) -> Iterator[Field]:
-    """The visitor's other timelines: other events, and the session."""
+    """The visitor's other timelines: of other events than impressions."""
     single = HEAD + ENTRY
     if plan is None:
         yield from [Field(len(b"evisit ") + workload.campaign_bytes, single)] * workload.visits
         return
     yield from (Field(len(name), single) for name in other_timelines(workload, plan))
-    if plan.has_sessions:
-        yield from (Field(len(place.field), single) for place in plan.session_places())
 
 
 def other_timelines(workload: Workload, plan: Plan) -> list[bytes]:
     """The names of the timelines of other events: at most `visits`, fewer if the policy asks about fewer."""
     found: dict[bytes, None] = {}
-    under_way = [_subjects(event, subject, workload, plan.policy) for event, subject in asked_events(plan.policy)]
+    under_way = [_subjects(event, subject, workload, plan.policy) for event, subject in other_events(plan.policy)]
     while under_way and len(found) < workload.visits:
         for subjects in tuple(under_way):
             happened = next(subjects, None)
@@ -238,10 +248,9 @@ def other_timelines(workload: Workload, plan: Plan) -> list[bytes]:
     return list(found)[: workload.visits]
 
 
-def asked_events(policy: Policy, *, impressions: bool = False) -> list[tuple[str, str | None]]:
-    """The events that rules name, with their subjects as the policy writes them; impressions if asked for."""
-    asked = dict.fromkeys(events_named(policy))
-    return [(event, subject) for event, subject in asked if impressions or event != IMPRESSION]
+def other_events(policy: Policy) -> list[tuple[str, str | None]]:
+    """The events but impressions that rules ask about, with their subjects as the policy writes them."""
+    return [(event, subject) for event, subject in dict.fromkeys(events_named(policy)) if event != IMPRESSION]
 
 
 def _subjects(event: str, subject: str | None, workload: Workload, policy: Policy) -> Iterator[tuple[str, str | None]]:

@@ -8,9 +8,12 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, repeat
 from zoneinfo import ZoneInfo
 
 from retarget.errors import NotExecuted, RetargetWarning, StoreError
@@ -20,7 +23,7 @@ from retarget.replay.figures import Denial, denial
 from retarget.replay.full import FullRules, FullTally
 from retarget.replay.meanings import Meaning
 from retarget.retargeter import Retargeter
-from retarget.timelines import DAY, FULL, SKEW, Answer, State, Store, Write
+from retarget.timelines import DAY, FULL, Answer, State, Store, Write, keys
 
 _MOST_PENDING = 500
 _KEPT = 366 * DAY
@@ -39,12 +42,12 @@ class StoreJudge:
         self.full = FullTally()
         self._rules = rules
         self._known_full: set[bytes] = set()
-        self._now = self._first_pending = 0
+        self._moments: Iterator[int] = repeat(0)
         self._known: set[str] = set()
-        self._pending: list[Event] = []
+        self._pending: list[tuple[int, Event]] = []
         self._waiting: set[str] = set()
         self._store = _Patient(store)
-        self._ads = Retargeter(policy, self._store, clock=lambda: self._now, prefix=prefix)
+        self._ads = Retargeter(policy, self._store, clock=lambda: next(self._moments), prefix=prefix)
 
     def take(self, visitor: str, meaning: Meaning, at: int) -> Denial | None:
         """Record an event; or count an impression if it is eligible, else say why not. Raises StoreError."""
@@ -56,13 +59,16 @@ class StoreJudge:
                 return why
             events = events[1:]
         for event, subject in events:
-            self._add(Event(visitor, event, subject, at), visitor, at)
+            if len(self._pending) >= _MOST_PENDING:
+                self._send()
+            self._pending.append((at, Event(visitor, event, subject)))
+            self._waiting.add(visitor)
         return None
 
     def _show(self, visitor: str, ad: Candidate, at: int, zone: ZoneInfo) -> Denial | None:
         if visitor in self._waiting:
             self._send()
-        self._now = at
+        self._moments = repeat(at)
         if self._ads.claim(visitor, (ad,), timezone=zone) is not None:
             return None
         why = denial(self._ads.decide(visitor, (ad,), timezone=zone)[ad])
@@ -70,20 +76,13 @@ class StoreJudge:
             self._note(*self._store.last_read, at)
         return why
 
-    def _add(self, event: Event, visitor: str, at: int) -> None:
-        # All are judged at the time of the first, so that none is late; and none may be far ahead of it.
-        if self._pending and (len(self._pending) >= _MOST_PENDING or at > self._first_pending + SKEW):
-            self._send()
-        if not self._pending:
-            self._first_pending = at
-        self._pending.append(event)
-        self._waiting.add(visitor)
-
     def _send(self) -> None:
-        self._now = self._first_pending
-        self.dropped += self._ads.record_many(self._pending).count(False)
-        for key in self._store.take_refused():
-            self._note(key, self._store.read(key), self._now)
+        moments = [at for at, _ in self._pending]
+        self._moments = chain(moments, repeat(moments[-1]))  # the clock is asked once for each
+        with _quiet():
+            self.dropped += self._ads.record_many(event for _, event in self._pending).count(False)
+        for key, now in self._store.take_refused():
+            self._note(key, self._store.read(key), now)
         self._pending.clear()
         self._waiting.clear()
 
@@ -104,10 +103,25 @@ class StoreJudge:
             return
         try:
             for visitor in self._known:
-                self._ads.forget(visitor)
+                self._store.delete(keys.key(self.prefix, visitor))
         except StoreError as error:
             what = f"keys of this replay are left under {self.prefix}, for at most a year: {error}"
             warnings.warn(what, RetargetWarning, stacklevel=3)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing is logged of each event that is dropped: they are counted."""
+    log = logging.getLogger("retarget")
+    log.addFilter(_is_no_drop)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_no_drop)
+
+
+def _is_no_drop(record: logging.LogRecord) -> bool:
+    return "was dropped" not in record.msg
 
 
 class _Patient:
@@ -121,7 +135,7 @@ class _Patient:
         self.delete, self.close, self.health = store.delete, store.close, store.health
         self.written = False
         self.last_read: tuple[bytes, State] = b"", {}
-        self._refused: list[bytes] = []
+        self._refused: list[tuple[bytes, int]] = []
 
     def read(self, key: bytes) -> State:
         state = self._store.read(key)
@@ -142,11 +156,13 @@ class _Patient:
     def write_many(self, writes: Sequence[Write]) -> list[Answer | StoreError]:
         self.written = True
         answers = self._store.write_many([_for_a_year(write) for write in writes])
-        self._refused += [write.key for write, answer in zip(writes, answers, strict=True) if answer == FULL]
+        self._refused += [
+            (write.key, write.now) for write, answer in zip(writes, answers, strict=True) if answer == FULL
+        ]
         return answers
 
-    def take_refused(self) -> list[bytes]:
-        """The keys of visitors who were full, since the last call."""
+    def take_refused(self) -> list[tuple[bytes, int]]:
+        """The keys of visitors who were full, and when, since the last call."""
         refused, self._refused = self._refused, []
         return refused
 

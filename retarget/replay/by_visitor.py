@@ -2,6 +2,8 @@
 
 Rules:
 - Lists say *whether* an impression is denied, as far as they can: for most, they rule out that any rule forbids it.
+- Where a window begins at another event (an anchor), the lists look that event up as the engine does. A session is such
+  a window; a visitor's activity is one more list, of the newest interval.
 - The engine says *why*, and decides whatever lists cannot.
 - A visitor whose state may be full is judged through a store, which knows what to evict.
 - The answers are those of `by_store`.
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, TypeAlias
 
-from retarget.engine import BoundClause, Fact, Plan, PlanAt, Rule, View, compile_subject, denying_rule
+from retarget.engine import BoundClause, Plan, PlanAt, Rule, View, compile_subject, denying_rule
 from retarget.logs import Kind
 from retarget.policy import Policy
 from retarget.replay.by_store import StoreJudge
@@ -24,7 +26,7 @@ from retarget.replay.figures import Denial, Denials
 from retarget.replay.full import FullRules, FullTally
 from retarget.replay.meanings import Meaning, Meanings, labels_of
 from retarget.stores import MemoryStore
-from retarget.timelines import ACTIVITY, MOST_TIMELINES, SESSIONS, Opening, Rolling, Window
+from retarget.timelines import ACTIVITY, MOST_TIMELINES, Anchor, Opening, Rolling
 
 _NEVER_FULL = MOST_TIMELINES - 12
 """A visitor with at most this many timelines is certainly not full."""
@@ -50,12 +52,16 @@ class _Limits(NamedTuple):
 
 
 class _Test(NamedTuple):
-    """Is the n-th newest entry at most `seconds` old? Sufficient for a clause where the answer is `wanted`."""
+    """Is the n-th newest entry at most `seconds` old, and not before the anchor?
+
+    Sufficient for a clause where the answer is `wanted`.
+    """
 
     timeline: bytes
     n: int
     seconds: int
     wanted: bool
+    anchor: Anchor | None
 
 
 class _Rule(NamedTuple):
@@ -107,6 +113,7 @@ class VisitorJudge:
         self.full = FullTally()
         self._policy = policy
         self._plan = Plan(policy)
+        self._pause = next((cover.pause for cover in self._plan.activity(0, 0)), None)
         self._full_rules = FullRules(self._plan, labels_of(policy))
         self._meanings = Meanings(policy, labels)
         self._prepared = [self._prepare(kind) for kind in kinds]
@@ -115,7 +122,7 @@ class VisitorJudge:
 
     def denials(self, seconds: Sequence[int], kinds: Sequence[int]) -> Denials:
         """Which of a visitor's rows are suppressed: their seconds and kinds, in time order."""
-        prepared, has_sessions = self._prepared, self._plan.has_sessions
+        prepared, pause = self._prepared, self._pause
         timelines: defaultdict[bytes, list[int]] = defaultdict(list)
         denials: Denials = {}
         for place, (at, number) in enumerate(zip(seconds, kinds, strict=True)):
@@ -136,16 +143,13 @@ class VisitorJudge:
                 continue
             for name in kind.enters:
                 timelines[name].append(at)
-            if has_sessions:
-                self._extend_session(timelines, at)
+            if pause is not None:
+                active = timelines[ACTIVITY]
+                if active and at - active[1] <= pause:
+                    active[1] = at
+                else:  # the interval before is over: no rule asks about it
+                    active[:] = at, at
         return denials if len(timelines) <= _NEVER_FULL else self._through_store(seconds, kinds)
-
-    def _extend_session(self, timelines: dict[bytes, list[int]], at: int) -> None:
-        """The visitor is active: their session goes on, or a new one begins."""
-        active = timelines.get(ACTIVITY)
-        if not active or active[0] < at - self._plan.alive.window.horizon:
-            timelines[SESSIONS] = [at]
-        timelines[ACTIVITY] = [at]
 
     def _why(self, kind: _Prepared, at: int, timelines: _Timelines) -> Denial:
         """The rule that denies a kind of which a limit is reached."""
@@ -200,13 +204,13 @@ class VisitorJudge:
             by_timeline.setdefault(name, []).append(limit)
         limits = tuple(_Limits(name, min(on)[0], tuple(on)) for name, on in by_timeline.items())
         others = tuple(_tests(clause) for clause in compiled.guards if clause not in plain and not _is_true(clause))
-        most = dict.fromkeys((ACTIVITY, SESSIONS), 1)
-        for fact in _facts(compiled.guards):
-            most[fact.field] = max(fact.n, most.get(fact.field, 1))
+        most: dict[bytes, int] = {}
+        for name, n in _asked(compiled.guards):
+            most[name] = max(n, most.get(name, 1))
         rules = []
         for rule, clauses in self._plan.bound_rules(compiled.candidate):
-            asked = {ACTIVITY, SESSIONS, *(fact.field for fact in _facts(clauses))}
             tests = tuple(_tests(clause) for clause in clauses if not _is_true(clause))
+            asked = dict.fromkeys(name for name, _ in _asked(clauses))
             rules.append(_Rule(rule, clauses, tests, tuple((name, most[name]) for name in asked)))
         ad = _Ad(others, compiled.openings, tuple(rules))
         return _Prepared(meaning, enters, limits, ad, only_limits=not others and not compiled.openings)
@@ -227,7 +231,7 @@ class VisitorJudge:
 def _limit(clause: BoundClause) -> tuple[bytes, _Limit] | None:
     """The clause as a limit on a timeline, if it is one."""
     fact, wanted = clause[0] if len(clause) == 1 else (None, True)
-    if fact is None or wanted or fact.n < 1 or not _is_plain(fact.window):
+    if fact is None or wanted or fact.n < 1 or fact.anchor is not None or type(fact.window) is not Rolling:
         return None
     return fact.field, _Limit(fact.n, fact.window.horizon)
 
@@ -235,33 +239,36 @@ def _limit(clause: BoundClause) -> tuple[bytes, _Limit] | None:
 def _tests(clause: BoundClause) -> tuple[_Test, ...]:
     """The tests each of which is sufficient for the clause."""
     return tuple(
-        _Test(fact.field, fact.n, fact.window.horizon, wanted)
+        _Test(fact.field, fact.n, fact.window.horizon, wanted, fact.anchor)
         for fact, wanted in clause
-        if fact.n >= 1 and (not wanted or _is_plain(fact.window))  # no window reaches back beyond its horizon
+        if fact.n >= 1 and (not wanted or type(fact.window) is Rolling)  # no window reaches back beyond its horizon
     )
 
 
 def _hold(clauses: Iterable[Iterable[_Test]], at: int, timelines: _Timelines) -> bool:
     """Whether one test of each clause succeeds. Sufficient; if it fails, ask the engine."""
     for clause in clauses:
-        for name, n, seconds, wanted in clause:
+        for name, n, seconds, wanted, anchor in clause:
             entries = timelines.get(name, ())
-            if (len(entries) >= n and entries[-n] >= at - seconds) is wanted:
+            reached = len(entries) >= n and entries[-n] >= at - seconds
+            if reached and anchor is not None:
+                begins = timelines.get(anchor.field, ())
+                reached = len(begins) < anchor.n or entries[-n] >= begins[-anchor.n] + anchor.after
+            if reached is wanted:
                 break
         else:
             return False
     return True
 
 
-def _facts(clauses: Iterable[BoundClause]) -> Iterator[Fact]:
-    return (fact for clause in clauses for fact, _ in clause)
+def _asked(clauses: Iterable[BoundClause]) -> Iterator[tuple[bytes, int]]:
+    """The timelines that the clauses ask about, and how many entries of each are enough."""
+    for fact, _ in chain.from_iterable(clauses):
+        yield fact.field, fact.n
+        if fact.anchor is not None:
+            yield fact.anchor.field, fact.anchor.n
 
 
 def _is_true(clause: BoundClause) -> bool:
     """Whether it always holds: a fact that asks for less than one entry is true."""
     return any(fact.n < 1 and wanted for fact, wanted in clause)
-
-
-def _is_plain(window: Window) -> bool:
-    """Whether it begins its horizon ago, whatever the calendar and the session say."""
-    return type(window) is Rolling and not window.anchored

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from retarget.engine import Plan, Reason
+from retarget.engine import Plan, Reason, Rule, Topic
 from retarget.events import Candidate
 from retarget.timelines import State, timeline
 
@@ -114,12 +114,18 @@ class FullRules:
         for candidate in (Candidate(_ANY, **self._labels), *of_one_value, *named):
             labels = self._plan.labels(candidate)
             for rule in self._plan.rules(candidate):
-                for term, wanted in (literal for clause in rule.formula for literal in clause):
-                    fact = None if wanted else self._plan.fact(term, labels)
-                    if fact is not None:
-                        name, horizon = fact.field, fact.window.horizon
-                        counts = f"{term.event} {term.subject}" if term.subject else timeline.readable(name)
+                for topic, horizon in self._topics(rule):
+                    name = topic.about(labels)
+                    if name is not None:
+                        counts = timeline.readable(topic.field)
                         yield name, _Asked(FullRule(rule.reason, rule.text, counts), len(name), horizon)
+
+    def _topics(self, rule: Rule) -> Iterator[tuple[Topic, int]]:
+        """What a rule that blocks counts, and where its windows begin, each with how many seconds it matters."""
+        for term in (term for clause in rule.formula for term, wanted in clause if not wanted):
+            yield term.topic, term.window.horizon
+            if term.anchor is not None:
+                yield term.anchor.topic, self._plan.retention
 
 
 class _Asked(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from retarget.engine import is_label
 from retarget.errors import InputError
 from retarget.events import Candidate, Subject
 from retarget.logs import FIELDS, Kind
@@ -66,17 +67,15 @@ def zone_named(name: str) -> ZoneInfo:
 def labels_of(policy: Policy) -> tuple[str, ...]:
     """The names of the labels by which the policy can tell two impressions of one campaign apart.
 
-    A label counts under `name:value`. So what precedes a colon in a subject that a rule names may be one, as may a
-    campaign's id, unless that is a field of the log (`visit id:5`); a template names those that fill it.
+    A condition asks about labels if its subject begins as one, `kind:`, unless that is a campaign's id, or `kind` is a
+    field of the log (`visit id:5`). A template asks about those that fill it.
     """
     kinds = {key.partition(":")[0]: None for key in policy.caps}
     if policy.annoyance and policy.annoyance.points:
         kinds["channel"] = None
-    subjects = [subject for _, subject in events_named(policy) if subject is not None]
-    for subject in subjects:
-        kinds |= dict.fromkeys(labels_in(subject))
-    for subject in (*subjects, *policy.campaign):
-        literal = subject.partition("{")[0]
-        prefixes = (literal[:end] for end, letter in enumerate(literal) if letter == ":" and end)
-        kinds |= dict.fromkeys(prefix for prefix in prefixes if prefix not in FIELDS)
+    for _, subject in events_named(policy):
+        kinds |= dict.fromkeys(labels_in(subject or ""))
+        kind = (subject or "").partition(":")[0]
+        if subject is not None and is_label(subject) and subject not in policy.campaign and kind not in FIELDS:
+            kinds[kind] = None
     return tuple(kind for kind in kinds if kind != "campaign")

@@ -170,3 +170,14 @@ def test_a_past_moment_is_taken_at_its_word_without_a_clock(ads: Ads) -> None:
     assert shop.record("v", "impression", "a", at=then) is True
     assert shop.decide("v", ["a"], now=then + DAY).eligible == ()
     assert shop.decide("v", ["a"], now=then + DAY + 1).eligible == ("a",)
+
+
+def test_a_late_event_counts_for_a_caller_whose_clock_is_behind(ads: Ads, clock: Clock) -> None:
+    """Out of a short window for who reports it, and inside for who is behind: each sees it where it happened."""
+    shop = ads('[campaign.a]\ncaps = ["1 per 5 seconds"]\n[campaign.b]\nexclude = ["2 impression within 1 hour"]')
+    assert shop.record("v", "impression", "a", at=clock.now - 60)
+    assert shop.decide("v")["a"].eligible
+    clock.now -= 58
+    assert shop.decide("v")["a"].seen == 1
+    clock.now += 4
+    assert shop.decide("v")["a"].eligible

@@ -216,6 +216,15 @@ def test_an_old_record_does_not_cut_what_a_newer_policy_keeps(store: Store) -> N
     assert moments(store.read(KEY), b"ia") == [NOW, NOW]
 
 
+@pytest.mark.parametrize(("recorded_as", "kept_as"), [(DAY_LONG, SHIELD), (SHIELD, DAY_LONG), (SHIELD, SHIELD)])
+def test_an_old_record_leaves_a_shield_what_it_is(store: Store, recorded_as: int, kept_as: int) -> None:
+    """If either policy blocks by the timeline, it is not evicted for room."""
+    reserve(store, NOW + 60, b"ia", head=recorded_as)
+    store.write(write(entry(b"ia", NOW - 9, head=kept_as)))
+    assert store.write(settle(NOW)) == 1
+    assert store.read(KEY)[b"ia"][:2] == SHIELD.to_bytes(2)
+
+
 @pytest.mark.parametrize("hold", [OTHER_ID, b"\0\0\0\0\0"])
 def test_without_its_mark_nothing_is_settled(store: Store, hold: bytes) -> None:
     """A write that names no hold, or one that has gone: late, and not a byte is changed."""

@@ -125,7 +125,7 @@ def plant(store: Store, server_or_none: Server | None, fields: dict[bytes, bytes
     else:
         assert server_or_none is not None
         with server_or_none.client() as client:
-            client.hset(KEY, mapping=dict(fields))  # type: ignore[arg-type]
+            client.hset(KEY, mapping=dict(fields))
 
 
 def names(count: int, kind: str = "e") -> list[bytes]:

@@ -186,11 +186,11 @@ def test_shorter_windows_have_fewer_entries() -> None:
 
 
 def test_ids_take_their_length() -> None:
-    """A longer id takes more, a pepper always the same; event ids are in at most two fields."""
+    """A longer id takes more, a pepper always the same; event ids are in at most three fields."""
     plain, pepper = (shapes(replace(LARGE, id_bytes=size))[0][1].key for size in (36, None))
-    assert (plain, pepper) == (len(keys.key("rt:", "v" * 36)), len(b"rt:1p1:") + 16)
+    assert (plain, pepper) == (len(keys.key("rt:", "v" * 36)), len(keys.hashed_key("rt:", 1, bytes(16))))
     with_ids = shapes(replace(LARGE, event_ids=True, spread="even"))[0][1]
-    assert with_ids.fields[-2:] == (Field(2, 64), Field(2, 64))
+    assert with_ids.fields[-3:] == (Field(2, 64), Field(2, 64), Field(2, 36))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_ids_take_their_length() -> None:
     [
         {"visitors": 0},
         {"impressions": 0.5},
-        {"campaigns": 513},
+        {"campaigns": MOST_TIMELINES + 1},
         {"visits": -1},
         {"id_bytes": 511},
         {"qps": -1},
@@ -221,13 +221,13 @@ def test_campaigns_that_the_policy_does_not_name_have_its_defaults() -> None:
     assert shape.fields == (Field(8, 6),) * 3
 
 
-def test_a_session_has_timelines_of_its_own() -> None:
-    """With a cap by session, the session's timelines are included."""
+def test_a_session_has_a_timeline_of_its_own() -> None:
+    """With a cap by session, the visitor's activity is included: an interval, which has two ends."""
     work = Workload(visitors=1, impressions=1, campaigns=1, spread="even")
     with_session = Plan(Policy.from_text('[campaign.c]\ncaps = ["2 per session"]'))
     without = Plan(Policy.from_text('[campaign.c]\ncaps = ["2 per day"]'))
     ((_, long),), ((_, short),) = shapes(work, with_session), shapes(work, without)
-    assert len(long.fields) == len(short.fields) + len(with_session.session_places()) > len(short.fields)
+    assert long.fields == (*short.fields, Field(len(timeline.ACTIVITY), 2 + 2 * 4))
 
 
 def test_what_neither_claims_nor_records_decides() -> None:

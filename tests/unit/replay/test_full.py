@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import pytest
@@ -14,7 +15,7 @@ from retarget.replay.full import Fullness, FullRule, FullRules, FullTally
 from retarget.replay.meanings import labels_of
 from retarget.retargeter import Retargeter
 from retarget.stores import MemoryStore
-from retarget.timelines import MOST_TIMELINES, keys
+from retarget.timelines import MOST_TIMELINES, keys, timeline
 from tests.support.replays import MONDAY, row, run
 
 LIFETIME = FullRule("cap", "1 per lifetime", "impression {campaign}")
@@ -69,6 +70,29 @@ def test_a_limit_that_is_never_reached_fills_visitors_too() -> None:
     assert run('[campaign.c]\nexclude = ["visit {item}"]', rows).dropped == 100
 
 
+def test_events_that_wait_are_judged_at_their_own_time() -> None:
+    """When an event waits for others, room that appears meanwhile is used: in memory and through a store."""
+    policy = '[campaign.c]\nexclude = ["visit {item} within 1 hour"]'
+    raw = timeline.add(None, MONDAY, 1, 16, timeline.head(3_600, shield=True), MONDAY)
+    assert raw is not None
+    dead = next(second for second in range(MONDAY + 3_600, MONDAY + 9_000) if not timeline.is_live(raw, second))
+    visits = [("bot", n, MONDAY) for n in range(MOST_TIMELINES)]
+    visits += [("ann", 0, dead - 100), ("bot", MOST_TIMELINES, dead)]
+    rows = [row(at, visitor, None, event="visit", subject=f"page-{page}") for visitor, page, at in visits]
+    assert run(policy, rows).dropped == 0
+    too_early = [*rows[:-1], rows[-1]._replace(at=dead - 1)]
+    assert run(policy, too_early).dropped == 1
+
+
+def test_dropped_events_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The figures say how many they are: a line for each would drown them."""
+    rows = [row(MONDAY + n, "bot", None, event="visit", subject=f"page-{n}") for n in range(MOST)]
+    assert run('[campaign.c]\nexclude = ["visit {item}"]', rows).dropped == 100
+    assert caplog.records == []
+    logging.getLogger("retarget").warning("others are")
+    assert len(caplog.records) == 1
+
+
 def test_processes_add_up() -> None:
     """Tallies are sums: visitors and timelines of both, averaged in the end."""
     tally = FullTally(1, Counter({LIFETIME: 500, FullRule("gap", "gap 2 hours", "impression {campaign}"): 12}))
@@ -84,14 +108,14 @@ def test_processes_add_up() -> None:
         pytest.param(
             '[caps]\nitem = ["3 per day"]\n[defaults]\ncaps = ["1 per lifetime"]',
             [("impression", "c")],
-            {FullRule("cap", "item: 3 per day", "impression item:{item}"): 1, LIFETIME: 1},
+            {FullRule("cap", "item: 3 per day", "capped impression item:{item}"): 1, LIFETIME: 1},
             id="a label's own rule, not that of any campaign",
         ),
         pytest.param(
             '[caps]\n"item:x" = ["3 per day"]\n[campaign.c]\ngap = "1 hours"\ncaps = ["2 per day"]\n[defaults]',
             [("impression", "c"), ("impression", "d")],
             {
-                FullRule("cap", "item:x: 3 per day", "impression item:{item}"): 1,
+                FullRule("cap", "item:x: 3 per day", "capped impression item:x"): 1,
                 FullRule("cap", "2 per day", "impression {campaign}"): 1,
             },
             id="of several rules, the one that needs it longest",

@@ -60,7 +60,10 @@ def test_labels_with_processes() -> None:
         ("click channel:email", {"channel"}),
         ("click channel:{item}", {"channel", "item"}),
         ("click my-kind:x", {"my-kind"}),
-        ('click "my kind:a:b"', {"my kind", "my kind:a"}),
+        ('click "my kind:a:b"', set()),
+        ("click my-kind:a:b", {"my-kind"}),
+        ("click 2nd:x", set()),
+        ("2 click home since visit my-kind:{item}", {"my-kind", "item"}),
         ("click {item}:x", {"item"}),
         ("click home", set()),
         ("click", set()),
@@ -69,14 +72,15 @@ def test_labels_with_processes() -> None:
     ],
 )
 def test_labels_of_a_condition(condition: str, labels: set[str]) -> None:
-    """What precedes a colon may name a label, and so does a template; a field of the log does not."""
+    """A subject that begins as a label names one, and so does a template; a field of the log does not."""
     policy = Policy.model_validate({"defaults": {"exclude": [condition]}})
     assert set(labels_of(policy)) == labels
 
 
 def test_labels_of_campaigns_and_segments() -> None:
-    """A campaign's id may look like a label; a segment's conditions name labels, too."""
-    assert labels_of(Policy.from_text('[campaign."slot:top"]\n[campaign.b]')) == ("slot",)
+    """What is a campaign's id is no label; a segment's conditions name labels, and so do windows of caps."""
+    assert labels_of(Policy.from_text('[campaign."slot:top"]\nexclude = ["click slot:top"]')) == ()
+    assert labels_of(Policy.from_text('[defaults]\ncaps = ["1 since click slot:top"]')) == ("slot",)
     assert labels_of(Policy.from_text(CONDITIONS["a segment's literal label"])) == ("channel",)
 
 
@@ -89,14 +93,20 @@ _SUBJECTS = (
     " {slot}",
     " {campaign}",
 )
+_SINCE = (
+    " since click",
+    " since visit slot:x",
+    " since visit {item}",
+    " since visit {campaign}",
+    " since impression channel:x",
+    " since click slot:{slot}",
+)
 _conditions = st.builds(
     "{}{}{}{}".format,
     st.sampled_from(["", "2 "]),
     st.sampled_from(["impression", "click", "visit"]),
     st.sampled_from([*_SUBJECTS, " x"]),
-    st.sampled_from(
-        ["", " within 2 minutes", " within 1 hours", " since click", " since visit slot:x", " since visit {item}"]
-    ),
+    st.sampled_from(["", " within 2 minutes", " within 1 hours", *_SINCE]),
 )
 _whose = _conditions.filter(lambda text: "{" not in text)
 _caps = st.sampled_from(
@@ -107,6 +117,8 @@ _caps = st.sampled_from(
         "2 per session",
         "1 since click {slot}",
         "1 since visit channel:x",
+        "2 since visit {campaign}",
+        "3 since impression channel:y",
     ]
 )
 _rules = st.fixed_dictionaries(
@@ -119,7 +131,19 @@ _rules = st.fixed_dictionaries(
 )
 _labels = st.dictionaries(st.sampled_from(_KINDS), st.sampled_from("xy"), max_size=2)
 _policies = st.fixed_dictionaries(
-    {"campaign": st.fixed_dictionaries({"a": st.builds(lambda one, two: {**one, "labels": two}, _rules, _labels)})},
+    {
+        "session": st.sampled_from(["1 minutes", "30 minutes"]),
+        "campaign": st.fixed_dictionaries(
+            {
+                "a": st.builds(
+                    lambda rules, labels, counts: {**rules, "labels": labels, "counts": counts},
+                    _rules,
+                    _labels,
+                    st.booleans(),
+                )
+            }
+        ),
+    },
     optional={
         "defaults": _rules,
         "caps": st.dictionaries(st.sampled_from([*_KINDS, "channel:x", "slot:y"]), st.lists(_caps, max_size=1)),

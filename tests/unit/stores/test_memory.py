@@ -6,6 +6,8 @@ import asyncio
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from retarget import MemoryStore, Policy, Retargeter
 from retarget.errors import StoreError
@@ -372,6 +374,48 @@ def test_a_full_visitor_without_interests_but_with_dead_shields_has_room() -> No
     store = filled(*(entry(field, old, head=SHIELD) for field in names(MOST_TIMELINES, "i")), now=old)
     assert store.write(writes.write(entry(b"enew"))) == 1
     assert set(store.read(KEY)) == {b"enew"}
+
+
+# ---- clocks that differ ----
+
+HORIZON = 1_000
+AHEAD = st.sampled_from([0, 0, -150, 150]) | st.integers(-150, 150)
+"""A caller's clock beside the true time: two callers differ by 300 seconds at most."""
+HAPPENS = st.tuples(
+    st.sampled_from([0, 1, 60, 300, 900, 1_300, 1_601]) | st.integers(0, 700),
+    AHEAD,
+    st.sampled_from([0, 300, -999, -1_300]) | st.integers(-1_400, 300),
+    AHEAD,
+)
+
+
+@given(st.lists(HAPPENS, min_size=1, max_size=25))
+@settings(max_examples=300, deadline=None)
+def test_nothing_that_counts_is_lost_to_clocks_that_differ(steps: list[tuple[int, int, int, int]]) -> None:
+    """Every caller sees in their own window what happened in it, whoever told it, and whenever the visitor expires.
+
+    Events are up to 300 seconds ahead of a caller; visitors expire by the true time, as they do on a server.
+    """
+    store, true, happened = MemoryStore(), NOW, list[int]()
+    head = timeline.head(HORIZON, shield=True)
+    exact = timeline.seconds_of(head)
+    for later, telling, moment, asking in steps:
+        true += later
+        store.expire(true)
+        now = true + telling
+        at = now + moment
+        told = writes.write(entry(b"ia", at, keep=100, head=head), now=now, ttl=max(1, exact + 1 + at - now))
+        assert store.write(told) in (1, LATE)
+        happened.append(at)
+        now = true + asking
+        counted = sum(at >= now - exact for at in happened)
+        assert holds_at(store, now, guard(b"ia", counted, now - exact))
+        assert not holds_at(store, now, guard(b"ia", counted + 1, now - exact))
+
+
+def holds_at(store: MemoryStore, now: int, asked: Guard) -> bool:
+    """Whether the guard holds for this caller."""
+    return store.write(writes.write(guards=(asked,), now=now)) == 1
 
 
 # ---- the rest of the protocol ----
