@@ -48,6 +48,15 @@ from tests.support.writes import (
 )
 
 
+def test_what_one_write_reserves_and_settles_is_gone(store: Store) -> None:
+    """However long its record is, which is not yet on the server."""
+    store.write(write(entry(b"ia")))
+    places = tuple(place(b"i%02d" % number) for number in range(20))
+    both = write(Reserve(NOW + 60, places), Settle(None), hold=HOLD_ID)
+    assert store.write(both) == 1
+    assert set(store.read(KEY)) == {b"ia", b"h"}
+
+
 @pytest.mark.parametrize(("n", "holds"), [(1, True), (2, True), (3, True), (4, True), (5, False)])
 def test_what_is_reserved_counts_before_what_was_shown(store: Store, n: int, *, holds: bool) -> None:
     """Two reserved and two of today: the 4th newest is the elder impression, whatever the ends of the reserved ones."""

@@ -265,7 +265,8 @@ while left > 0 or (more and more[next_more]) do
         while found[pieces + 1] do pieces = pieces + 1 end
         record = table.concat(found, '', 1, pieces)
       end
-      local start, names, moved = 1, {}, (#held - HEAD) / ENTRY > math.max(1, pieces)
+      local has = record_changed and math.ceil(#record / PIECE) or pieces -- it may have been reserved by this very write
+      local start, names, moved = 1, {}, (#held - HEAD) / ENTRY > math.max(1, has)
       more = more or {}
       while start <= #record do
         if #record - start < 7 then error({ err = 'CORRUPT the record of a hold' }) end
