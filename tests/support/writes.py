@@ -144,7 +144,7 @@ def kept_for(store: Store, server_or_none: Server | None) -> int:
 
 FIELDS = [b"ia", b"ib", b"evisit x", b"*", b"lchannel:email", b"i\xc3\xa4", b"i\0\xff"]
 DELIVERIES = [b"D\0\0\0\1", b"D\0\0\0\2"]
-PLACES = [b"ia", b"ib", b"*", ACTIVITY]
+PLACES = [b"ia", b"ib", b"*", ACTIVITY, b"i" + b"z" * 50]
 HOLDS = [HOLD_ID, OTHER_ID]
 HORIZONS = [0, 60, HOUR, DAY, 400 * DAY]
 TIMES = st.one_of(
