@@ -23,8 +23,10 @@ _CAMPAIGN = "{campaign}"
 """Stands for every campaign that the policy does not name."""
 
 _ANYONE = "{any campaign}"
-"""Stands for every campaign: a cap on labels that come with the candidate is not among the campaign's own rules. No label
-has this name."""
+"""Stands for every campaign: a cap on labels that come with the candidate is not among the campaign's own rules.
+
+No label has this name.
+"""
 
 _MOST_KEPT = 0xFFFE
 

@@ -40,6 +40,7 @@ from retarget.policy import (
     literal,
     load_zone,
     negated,
+    outsides,
 )
 from retarget.timelines import (
     IMPRESSION,
@@ -83,11 +84,12 @@ class Rule:
 
 
 class Segment(NamedTuple):
-    """A threshold, and the formula of its being the one in force."""
+    """A threshold, the formula of its being the one in force, and that of its not being it."""
 
     name: str
     who: Formula
     threshold: list[Cap]
+    outside: Formula
 
 
 class Lookback(NamedTuple):
@@ -196,8 +198,7 @@ class Rulebook:
         return known
 
     def _annoyance(self, weight: int) -> Iterable[Rule]:
-        for name, who, threshold in self.segments:
-            outside = negated(who)
+        for name, _, threshold, outside in self.segments:
             for cap in threshold:
                 term = self.used_up(cap)._replace(n=cap.limit - weight + 1)
                 formula = any_of([negated(self._reached(term)), outside])
@@ -212,14 +213,17 @@ class Rulebook:
         annoyance = self.policy.annoyance
         if annoyance is None:
             return []
+        whos = [
+            all_of(any_of(self._reached(self._term(c, _NO_RULES)) for c in clause) for clause in segment.who)
+            for segment in annoyance.segment.values()
+        ]
+        *outside, anywhere = outsides(whos)
         segments: list[Segment] = []
         earlier: Formula = TRUE
-        for name, segment in annoyance.segment.items():
-            clauses = [any_of(self._reached(self._term(c, _NO_RULES)) for c in clause) for clause in segment.who]
-            who = all_of(clauses)
-            segments.append(Segment(f"segment {name}", all_of([earlier, who]), segment.threshold))
+        for (name, segment), who, apart in zip(annoyance.segment.items(), whos, outside, strict=True):
+            segments.append(Segment(f"segment {name}", all_of([earlier, who]), segment.threshold, apart))
             earlier = all_of([earlier, negated(who)])
-        return [*segments, Segment("annoyance", earlier, annoyance.threshold)]
+        return [*segments, Segment("annoyance", earlier, annoyance.threshold, anywhere)]
 
     def used_up(self, cap: Cap) -> Term:
         """The term that a threshold is used up; its window says which points count."""

@@ -3,7 +3,18 @@
 Never imports the engine, a store, Redis or a clock.
 """
 
-from retarget.policy.formula import FALSE, MOST_CLAUSES, TRUE, Clause, Formula, all_of, any_of, literal, negated
+from retarget.policy.formula import (
+    FALSE,
+    MOST_CLAUSES,
+    TRUE,
+    Clause,
+    Formula,
+    all_of,
+    any_of,
+    literal,
+    negated,
+    outsides,
+)
 from retarget.policy.grammar import Cap, Condition, Span, fill, labels_in, parse_duration
 from retarget.policy.load import Policy
 from retarget.policy.models import Campaign, Rules, check_text, events_named, load_zone
@@ -29,5 +40,6 @@ __all__ = [
     "literal",
     "load_zone",
     "negated",
+    "outsides",
     "parse_duration",
 ]

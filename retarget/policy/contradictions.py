@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from retarget.errors import PolicyError
 from retarget.policy import grammar
-from retarget.policy.formula import FALSE, MOST_CLAUSES, TRUE, Formula, all_of, any_of, clauses_of_any, literal, negated
+from retarget.policy.formula import MOST_CLAUSES, Formula, all_of, any_of, clauses_of_any, literal, outsides
 from retarget.policy.grammar import Cap, Condition, Span
 from retarget.policy.models import PolicyModel, Rules, Segment, check_text, load_zone, threshold_lists
 from retarget.timelines import DAY, end_instant, instant
@@ -172,26 +172,37 @@ def _wrong_segments(policy: PolicyModel) -> tuple[list[str], int]:
     whos: list[Formula[Hashable]] = []
     for name, segment in annoyance.segment.items():
         whos.append(_who(segment, policy))
-        if (clauses := clauses_of_any(_clauses_negated(whos[-1]))) > MOST_CLAUSES:
+        if (clauses := clauses_of_any(_negated(whos[-1]))) > MOST_CLAUSES:
             text = (
                 f"annoyance.segment.{name}.who: its {{ any = [...] }} lists multiply to {clauses:,} clauses, at most "
             )
             return [f"{text}{MOST_CLAUSES} are allowed; use fewer or shorter ones"], 0
-    facts, earlier = 0, FALSE
+    facts, tried = 0, 0
     try:
-        for who, caps in zip([*whos, TRUE], threshold_lists(policy).values(), strict=True):  # the general one is last
-            facts += _facts_of_threshold(any_of([earlier, negated(who)]), caps)
+        for outside, caps in zip(outsides(whos), threshold_lists(policy).values(), strict=True):  # the general one last
+            facts, tried = facts + _facts_of_threshold(outside, caps), tried + 1
             if facts > MOST_FACTS:
                 text = f"annoyance.segment: the thresholds of {len(whos):,} segments ask more than {MOST_FACTS:,} facts"
                 return [f"{text} of each campaign; use fewer segments"], 0
-            earlier = any_of([earlier, who])
     except PolicyError:
         text = f"annoyance.segment: {sum(len(who) > 1 for who in whos)} segments have several conditions in who, which "
         text += (
-            f"multiply to {clauses_of_any(whos):,} clauses, at most {MOST_CLAUSES} are allowed; use fewer such segments"
+            f"multiply to {_size(whos, tried):,} clauses, at most {MOST_CLAUSES} are allowed; use fewer such segments"
         )
         return [f"{text}: one condition, or one {{ any = [...] }}, does not multiply"], 0
     return [], facts
+
+
+def _size(whos: list[Formula[Hashable]], tried: int) -> int:
+    """How many clauses the segments come to: all of them, or the first few, or these and that the next does not fit."""
+    some = [whos, whos[: tried + 1], *([*whos[:tried], *_negated(who)] for who in whos[tried : tried + 1])]
+    return max(map(clauses_of_any, some))
+
+
+def _negated(formula: Formula[Hashable]) -> Iterator[Formula[Hashable]]:
+    """The formulas one of which holds if this one does not."""
+    for clause in formula:
+        yield all_of(literal(atom, wanted=not wanted) for atom, wanted in clause)
 
 
 def _facts_of_threshold(outside: Formula[Hashable], caps: Iterable[Cap]) -> int:
@@ -203,11 +214,6 @@ def _facts_of_threshold(outside: Formula[Hashable], caps: Iterable[Cap]) -> int:
 def _who(segment: Segment, policy: PolicyModel) -> Formula[Hashable]:
     """The formula of a visitor being described by a segment. An `any` list by itself never grows."""
     return all_of(any_of(_reached(condition, policy) for condition in clause) for clause in segment.who)
-
-
-def _clauses_negated(formula: Formula[Hashable]) -> Iterator[Formula[Hashable]]:
-    for clause in formula:
-        yield all_of(literal(atom, wanted=not wanted) for atom, wanted in clause)
 
 
 def _reached(condition: Condition, policy: PolicyModel) -> Formula[Hashable]:

@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from math import prod
 from typing import Any, TypeAlias, TypeVar
 
@@ -75,6 +75,19 @@ def _any_of(formulas: Iterable[Formula[Atom]]) -> Formula[Atom] | int:
             return prod(map(len, parts[position:]), start=len(clauses))
         clauses = joined
     return clauses if len(clauses) <= MOST_CLAUSES else len(clauses)
+
+
+def outsides(formulas: Iterable[Formula[Atom]]) -> Iterator[Formula[Atom]]:
+    """For each of these formulas, that it is not the first that holds; and at last, that one of them holds.
+
+    Each is built from the one before, not by negating what negates it: that is larger by far in between. Raises
+    PolicyError, once it gets there, for one that is too large.
+    """
+    earlier: Formula[Atom] = FALSE
+    for formula in formulas:
+        yield any_of([earlier, negated(formula)])
+        earlier = any_of([earlier, formula])
+    yield earlier
 
 
 def _joined(one: Formula[Atom], other: Formula[Atom]) -> Formula[Atom] | None:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import repeat
+from itertools import chain, repeat
 from zoneinfo import ZoneInfo
 
 from retarget.errors import NotExecuted, RetargetWarning, StoreError
@@ -77,7 +77,8 @@ class StoreJudge:
         return why
 
     def _send(self) -> None:
-        self._moments = iter([at for at, _ in self._pending])  # the clock is asked once for each
+        moments = [at for at, _ in self._pending]
+        self._moments = chain(moments, repeat(moments[-1]))  # the clock is asked once for each
         with _quiet():
             self.dropped += self._ads.record_many(event for _, event in self._pending).count(False)
         for key, now in self._store.take_refused():

@@ -235,7 +235,7 @@ def test_a_given_client_is_used_and_left_open(server: Server) -> None:
 
     async def script() -> None:
         client = redis.asyncio.Redis.from_url(server.url, socket_timeout=1, protocol=2)
-        async with AsyncRetargeter(POLICY, client, clock=lambda: NOW) as one:
+        async with AsyncRetargeter(POLICY, client, clock=lambda: NOW, timeout=5) as one:
             assert await one.record("v", "impression", "b")
         assert await client.hgetall("rt:nobody") == {}
         await client.aclose()

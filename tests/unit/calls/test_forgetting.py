@@ -61,7 +61,7 @@ def test_what_is_forgotten_during_a_rotation_stays_forgotten(store: Store, befor
     ads = Retargeter(POLICY, store, clock=lambda: NOW, pepper=PEPPERS)
     old.record("v", "impression", "a")
     keys = Visitors("rt:", PEPPERS).all_keys("v")
-    rotation = ByHand(move_history(Plan(POLICY), *keys, NOW), store)
+    rotation = ByHand(move_history(Plan(POLICY), keys[0], keys[1], NOW), store)
     rotation.step(before)
     assert ads.forget("v") is True
     rotation.finish()

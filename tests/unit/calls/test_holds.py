@@ -229,7 +229,7 @@ def test_forty_holds_on_one_campaign_are_forty(ads: Ads, clock: Clock) -> None:
 
 
 def test_a_bot_that_reserves_without_end_stays_within_bounds(ads: Ads, store: Store, clock: Clock) -> None:
-    """No rule limits it: with as many timelines as there may be the visitor is full, and free again when the holds have lapsed."""
+    """No rule limits it: the visitor is full at last, and free again when the holds have lapsed."""
     shop = ads("[campaign.a]\n[campaign.b]", prefix="rt:bot:")
     claims = [shop.claim("v", ["a"], hold="15 minutes") for _ in range(MOST_TIMELINES + 50)]
     state = store.read(b"rt:bot:2~v")

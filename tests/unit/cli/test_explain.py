@@ -44,7 +44,7 @@ def test_a_visitor_who_is_full(run: Run, url: str, tmp_path: Path) -> None:
     text = '[defaults]\ncaps = ["1 per lifetime"]\n[campaign.c]\n'
     policy = tmp_path / "policy.toml"
     policy.write_text(text)
-    with Retargeter(Policy.from_text(text), url, prefix="full:", clock=lambda: MONDAY) as ads:
+    with Retargeter(Policy.from_text(text), url, prefix="full:", timeout=20, clock=lambda: MONDAY) as ads:
         ads.record_many([("ann", "impression", f"article-{n}") for n in range(MOST_TIMELINES)])
     where = ["--policy", policy, "--store", url, "--prefix", "full:", "--now", MONDAY]
     shown = lines_of(run("explain", "ann", *where))

@@ -171,6 +171,14 @@ def test_segments_that_do_not_multiply_load(whos: list[list[object]]) -> None:
     assert problems_of(segments(*whos)) == []
 
 
+def test_segments_of_any_lists_are_not_multiplied_in_between() -> None:
+    """What loads compiles: four segments of three lists each come to 216 clauses."""
+    lists: list[list[object]] = [
+        [{"any": [f"visit {n}-{m}-{k}" for k in range(2)]} for m in range(3)] for n in range(4)
+    ]
+    assert problems_of(segments(*lists)) == []
+
+
 def test_any_lists_of_a_segment_that_multiply_are_refused() -> None:
     """17 times 17 ways in which a visitor is not in the segment."""
     lists: list[object] = [{"any": [f"visit {name}{n}" for n in range(17)]} for name in "ab"]

@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retarget.errors import PolicyError
-from retarget.policy.formula import FALSE, MOST_CLAUSES, TRUE, Formula, all_of, any_of, literal, negated
+from retarget.policy.formula import (
+    FALSE,
+    MOST_CLAUSES,
+    TRUE,
+    Formula,
+    all_of,
+    any_of,
+    clauses_of_any,
+    literal,
+    negated,
+    outsides,
+)
 
 ATOMS = "abcd"
 LITERALS = st.tuples(st.sampled_from(ATOMS), st.booleans())
@@ -105,3 +116,33 @@ def test_a_formula_too_large_even_to_simplify_is_refused_at_once() -> None:
     with pytest.raises(PolicyError, match="expand to 65,536 clauses"):
         any_of([widest, all_of(literal(n) for n in range(1_000, 1_256))])
     assert any_of([widest, TRUE]) == TRUE
+
+
+@given(st.lists(FORMULAS, max_size=3))
+@settings(max_examples=100)
+def test_outsides(formulas: list[Formula[str]]) -> None:
+    """For each formula, the worlds in which it is not the first that holds; at last those in which one holds."""
+    first = [
+        [holds(formula, world) for formula in formulas].index(True) if holds_any(formulas, world) else None
+        for world in WORLDS
+    ]
+    *each, anywhere = outsides(formulas)
+    assert [table(formula) for formula in each] == [[one != n for one in first] for n in range(len(formulas))]
+    assert table(anywhere) == [one is not None for one in first]
+
+
+def holds_any(formulas: list[Formula[str]], world: dict[str, bool]) -> bool:
+    """Whether one of them holds."""
+    return any(holds(formula, world) for formula in formulas)
+
+
+def test_outsides_do_not_grow_in_between() -> None:
+    """Formulas that are small, though what negates them is not: each is built from the one before."""
+    parts = [all_of(any_of(literal(10 * n + m) for m in range(5)) for n in range(3)), literal(99), literal(100)]
+    assert [len(formula) for formula in outsides(parts)] == [125, 3, 3, 3]
+
+
+def test_the_size_of_what_is_too_large() -> None:
+    """The number that the refusal names; and the number of clauses of what is not refused."""
+    assert clauses_of_any(pairs(3)) == 8
+    assert clauses_of_any(pairs(12)) == 4_096
