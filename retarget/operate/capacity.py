@@ -214,6 +214,8 @@ class _Calls:
         entries = sum(sum(map(len, axis)) / max(1, len(axis)) for axis in entered)
         name = sum(sum(kept.name for _, kept in chain(*axis)) / max(1, len(axis)) for axis in entered)
         name /= max(1, entries)
+        words = sum(sum(_bulk(kept.name) for _, kept in chain(*axis)) / max(1, len(axis)) for axis in entered)
+        words += len(str(8 + round(entries))) - 1  # the number of words has another digit
         guards, anchors = _guards(workload, plan)
         self.timelines = sum(share * len(shape.fields) for share, shape in likely)
         self.decide = costs.read(self.timelines)
@@ -231,8 +233,8 @@ class _Calls:
         alternative = 21 + entries * (13 + name) + interval
         guarded = alternative + guards * (9 + name) + anchors
         script = _array(7, 40, 1, key, 10, 5 * workload.event_ids, 0)
-        claim = script + _array(workload.candidates * guarded) + _bulk(name) * entries - 4
-        record = script + _array(alternative) + _bulk(name) * entries - 4
+        claim = script + _array(workload.candidates * guarded) + words - 4
+        record = script + _array(alternative) + words - 4
         requests = (_array(7, key), claim, record)
         self.sent = _weighted(shares, requests) + 2 * _PACKET  # the request, and the acknowledgement of the reply
         self.received = _weighted(shares, (state, 4, 4)) + 2 * _PACKET

@@ -135,7 +135,7 @@ def test_processes_add_up() -> None:
             [("impression", "c"), ("visit", "x"), ("visit", "item:x")],
             {
                 FullRule("cap", "2 since visit {item}", "impression {campaign}"): 1,
-                FullRule("cap", "2 since visit {item}", "visit {item}"): 1,
+                FullRule("cap", "2 since visit {item}", "visit {item}"): 2,
                 FullRule("exclude", "visit item:{item} within 1 day", "visit item:{item}"): 1,
             },
             id="events at which windows begin, and labels",
