@@ -57,7 +57,14 @@ def test_whatever_a_caller_gives_is_taken_or_refused(given_: list[Any]) -> None:
         lambda: ads.record_many([(a, b, c, d, e)]),
         lambda: ads.record_many(f),
         lambda: ads.record_many([g]),
+        lambda: ads.claim_many([(a, [b], c), (d, e, f)], now=g, timezone=h),
+        lambda: ads.claim_many([("v", ["c"], c)], distinct=d, hold=e),
+        lambda: ads.claim_many(i),
+        lambda: ads.merge(a, into=b, now=c),
+        lambda: ads.merge("v", into="w", now=c),
+        lambda: ads.rotate("v", now=c),
         lambda: ads.confirm(h),
+        lambda: ads.confirm(h, at=i),
         lambda: ads.release(h, now=i),
         lambda: ads.export(a),
         lambda: ads.forget(a),
@@ -141,7 +148,7 @@ def test_a_moment_is_the_same_in_every_form(moment: float | datetime) -> None:
     """A number or an aware datetime: floored to its second, exported as that second, and claimed once in it."""
     moment = moment.replace(tzinfo=UTC) if isinstance(moment, datetime) else moment
     second = int(moment.timestamp() if isinstance(moment, datetime) else moment)
-    ads = Retargeter(EVERYTHING, MemoryStore())
+    ads = Retargeter(EVERYTHING, MemoryStore(), clock=lambda: NOW)
     claim = ads.claim("v", ["c"], now=moment)
     assert claim is not None
     assert claim.second == second

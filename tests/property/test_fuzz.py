@@ -22,6 +22,7 @@ from retarget import Candidate, MemoryStore, Policy, Retargeter
 from retarget.errors import InputError, LogError, PolicyError, RetargetError, TokenError
 from retarget.events import Subject
 from retarget.logs import Log, LogOptions
+from retarget.timelines import keys
 from tests.property.mutation import SECRET, Mutator, check_error, fuzz
 from tests.property.oracle import Oracle
 from tests.support import servers
@@ -131,9 +132,26 @@ def a_state(server: Server) -> tuple[Callable[[bytes], str], list[bytes]]:
     ads.record_many([(SECRET, "visit", "product/i1"), (SECRET, "click", Candidate("a", item="i1"))])
     ads.claim(SECRET, [Candidate("a", item="i1")], id="x")
     ads.claim(SECRET, [Candidate("b", item="i2")], hold="1 minute")
-    key = f"rt:1:{SECRET}"
+    key = keys.key("rt:", SECRET)
     state: dict[Any, Any] = client.hgetall(key)
-    fields = [*state, b"ia", b"", b"\xff", b"#1", b"iz", b"h", b"hia", b"H\xff", b"^", b"@", b"e"]
+    fields = [
+        *state,
+        b"ia",
+        b"",
+        b"\xff",
+        b"#1",
+        b"#2",
+        b"#h",
+        b"iz",
+        b"h",
+        b"hia",
+        b"H\xff",
+        b"M",
+        b"M>",
+        b"D",
+        b"@",
+        b"e",
+    ]
     numbers = iter(range(10**9))
 
     def check(data: bytes) -> str:

@@ -10,17 +10,20 @@ steps from a second to weeks; and SCRIPT FLUSH in between. After each step the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, product
+from types import SimpleNamespace
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from retarget import Claim, Decision, MemoryStore, Policy, PolicyError, Retargeter, Verdict
+from retarget import Claim, Decision, InputError, MemoryStore, Policy, PolicyError, Retargeter, Verdict, retargeter
 from retarget.events import Subject
 from tests.property.asking import compare, is_seen, second
 from tests.property.oracle import Hold, Oracle, Target
@@ -33,8 +36,10 @@ PEPPERS: list[dict[int, Any] | None] = [None, {0: None, 1: "first pepper 1111"},
 """What retargeters are given one after the other; visitors' keys are of the same number."""
 
 _RUNS = count()
-_STEPS = st.sampled_from([0, 1, 1, 4, 5, 6, 59, 60, 61, 300, 599, 601, 1_800, 3_600, 3_601, 86_400, 86_401, 259_201])
-_SHIFTS = [0, 0, 0, -1, -5, -60, -599, -3_600, -86_400, 1, 300]
+_STEPS = st.sampled_from(
+    [0, 1, 1, 4, 5, 6, 10, 59, 60, 61, 300, 599, 600, 601, 1_800, 3_600, 3_601, 86_400, 86_401, 259_201]
+)
+_SHIFTS = [0, 0, 0, -1, -5, -60, -599, -600, -3_600, -86_400, 1, 300]
 _CLOCKS = [0, 0, 0, 0, 0, -1, -120, -300]
 """How far callers' clocks are behind that of the first."""
 _WHEN = st.sampled_from([(clock, shift) for clock in _CLOCKS for shift in _SHIFTS])
@@ -57,10 +62,12 @@ class Machine(RuleBasedStateMachine):
     probes = 1_000
     """How many of the moments before `eligible_at` are tried on the oracle, at most."""
 
-    @initialize(data=st.data(), changing=st.booleans())
-    def begin(self, data: st.DataObject, changing: bool) -> None:  # noqa: FBT001
+    @initialize(data=st.data(), changing=st.booleans(), own_clock=st.booleans())
+    def begin(self, data: st.DataObject, changing: bool, own_clock: bool) -> None:  # noqa: FBT001
         self.now = self.clock = strategies.BASE
-        self.changing = changing
+        self.changing, self.own_clock = changing, own_clock
+        self.patches = ExitStack()
+        self.patches.enter_context(patch.object(retargeter, "time", SimpleNamespace(time=lambda: self.clock)))
         self.data = data.draw(_POLICIES[self.rolling_only], "policy")
         self.policy = self.loaded()
         self.holds: list[tuple[str, int, Hold, list[str]]] = []
@@ -88,13 +95,16 @@ class Machine(RuleBasedStateMachine):
         for ads in self.all:
             ads.close()
         options: dict[str, Any] = {"prefix": self.prefix, "timeout": 5, "pepper": PEPPERS[self.version]}
-        self.all = [Retargeter(self.policy, store, clock=lambda: self.clock, **options) for store in self.stores]
+        options["clock"] = (lambda: self.clock) if self.own_clock else None  # the system's shows the same
+        self.all = [Retargeter(self.policy, store, **options) for store in self.stores]
 
     def teardown(self) -> None:
         for ads in getattr(self, "all", ()):
             for visitor in VISITORS:
                 ads.forget(visitor)
             ads.close()
+        if hasattr(self, "patches"):
+            self.patches.close()
 
     def each(self, ask: Callable[[Retargeter], T]) -> T:
         """The one answer that all stores give."""
@@ -138,10 +148,27 @@ class Machine(RuleBasedStateMachine):
         event, subject = what.draw(strategies.happenings(tuple(self.policy.campaign)), "event")
         self.clock = self.now + when[0]
         at, who = self.clock + when[1], self.key(visitor)
-        if id_ is not None and self.oracle.in_doubt(who, (event, id_), self.clock):
+        judged = self.clock if self.own_clock else at  # without a clock of its own it is as if reported at once
+        if id_ is not None and self.oracle.in_doubt(who, (event, id_), judged):
             id_ = None
         counted = self.each(lambda ads: ads.record(visitor, event, subject, at=at, id=id_))
-        assert counted is self.oracle.record(who, event, subject, at, id_, self.clock, kept=counted)
+        if counted or self.own_clock or self.oracle.kept_for_sure(at, self.clock):
+            assert counted is self.oracle.record(who, event, subject, at, id_, judged, kept=counted)
+
+    @rule(data=st.data(), visitor=_WHO, seconds=st.sampled_from([301, 3_600, 400 * 86_400]))
+    def nothing_happens_far_ahead(self, data: st.DataObject, visitor: str, seconds: int) -> None:
+        if self.own_clock:  # then the caller says what time it is
+            return
+        self.clock, candidate = self.now, data.draw(self.candidates(), "candidate")
+        ahead = self.clock + seconds
+        calls: list[Callable[[Retargeter], object]] = [
+            lambda ads: ads.record(visitor, "click", candidate, at=ahead),
+            lambda ads: ads.claim(visitor, [candidate], now=ahead),
+            lambda ads: ads.claim_many([(visitor, [candidate], None)], now=ahead),
+        ]
+        for call, ads in product(calls, self.all):
+            with pytest.raises(InputError, match="in the future"):
+                call(ads)
 
     @rule(data=st.data(), clock=_CLOCK)
     def many_things_happen(self, data: st.DataObject, clock: int) -> None:

@@ -60,12 +60,12 @@ def test_what_is_forgotten_during_a_rotation_stays_forgotten(store: Store, befor
     old = Retargeter(POLICY, store, clock=lambda: NOW, pepper={1: PEPPERS[1]})
     ads = Retargeter(POLICY, store, clock=lambda: NOW, pepper=PEPPERS)
     old.record("v", "impression", "a")
-    keys = Visitors("rt:", PEPPERS).all_keys("v")
-    rotation = ByHand(move_history(Plan(POLICY), keys[0], keys[1], NOW), store)
+    before_it, current = Visitors("rt:", PEPPERS).all_keys("v")
+    rotation = ByHand(move_history(Plan(POLICY), before_it, current, NOW), store)
     rotation.step(before)
     assert ads.forget("v") is True
     rotation.finish()
-    assert [dict(store.read(key)) for key in keys] == [{}, {}]
+    assert [dict(store.read(key)) for key in (before_it, current)] == [{}, {}]
     assert ads.rotate("v") is False
 
 

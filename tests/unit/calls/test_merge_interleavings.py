@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from retarget import MemoryStore, NotExecuted, Policy, Retargeter
+from retarget import MemoryStore, NotExecuted, OutcomeUnknown, Policy, Retargeter
 from retarget.calls.merge import ROUNDS
-from retarget.timelines import DENIED, Store, timeline
+from retarget.timelines import DENIED, MOST_TIMELINES, Store, timeline
 from tests.support import servers
 from tests.support.fixtures import Ads
-from tests.support.merges import COUNTED, DAY, KEYS, NOW, POLICY, ByHand, answers, count, kept, merge_steps
+from tests.support.merges import COUNTED, DAY, KEYS, NOW, POLICY, ByHand, answers, count, kept, merge_steps, perform
 
 # -- interleavings -----------------------------------------------------------------------------------------------------
 
@@ -243,9 +243,47 @@ def test_a_merge_that_is_always_overtaken_ends() -> None:
         steps.send(1)
 
 
-def test_an_entry_at_the_last_second_is_moved() -> None:
+def test_an_entry_at_the_last_second_is_moved(store: Store) -> None:
     """A hold that ends in 2106 has no later second to be compared with."""
-    ads = Retargeter(COUNTED, MemoryStore(), clock=lambda: timeline.LAST_MOMENT - 300)
+    ads = Retargeter(COUNTED, store, clock=lambda: timeline.LAST_MOMENT - 300)
     assert ads.claim("s", hold="1 day")
     assert ads.merge("s", into="t")
     assert (count(ads, "s"), count(ads, "t")) == (0, 1)
+
+
+def test_a_target_that_becomes_full_meanwhile() -> None:
+    """Noted, and then there is no room: NotExecuted, the parcel waits, and arrives once there is room again."""
+    store = MemoryStore()
+    ads = fresh_pair(store)
+    merge = a_merge(store)
+    merge.step(3)
+    target = store._visitors[KEYS.key("t")]
+    others = {b"i%d" % number: target[b"ib"] for number in range(MOST_TIMELINES)}
+    target |= others
+    with pytest.raises(NotExecuted, match="the rest was not moved"):
+        merge.finish()
+    with pytest.raises(NotExecuted, match="the rest was not moved"):
+        ads.merge("s", into="t")
+    for field in others:
+        del target[field]
+    assert_all_there(ads)
+
+
+def test_a_note_that_is_refused_is_not_announced_any_longer() -> None:
+    """The source's server refuses: the error is the caller's, and nothing is left at the target, if that answers."""
+    store = MemoryStore()
+    ads = fresh_pair(store)
+    before = kept(ads, "t"), set(store.read(KEYS.key("t")))
+    merge = a_merge(store)
+    merge.step(2)
+    withdrawal: Any = merge.steps.throw(NotExecuted("out of memory"))
+    assert withdrawal.write.key == KEYS.key("t")
+    with pytest.raises(NotExecuted, match="out of memory"):
+        merge.steps.send(perform(store, withdrawal))
+    assert (kept(ads, "t"), set(store.read(KEYS.key("t")))) == before
+    merge = a_merge(store)
+    merge.step(2)
+    merge.steps.throw(NotExecuted("out of memory"))
+    with pytest.raises(NotExecuted, match="out of memory"):
+        merge.steps.throw(OutcomeUnknown("gone as well"))
+    assert_all_there(ads)

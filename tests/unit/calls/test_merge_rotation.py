@@ -91,8 +91,8 @@ def test_a_rotation_that_was_interrupted_is_finished_by_the_next(
 def test_a_merge_to_a_customer_of_an_old_pepper_is_finished_first(store: Store, ages: list[Retargeter]) -> None:
     """A parcel noted before the rotation goes where it was going, and moves on from there."""
     ages[1].record("cookie", "impression", "a")
-    source, into = (Visitors("rt:", PEPPERS[1]).key(visitor) for visitor in ("cookie", "customer"))
-    ByHand(move_history(Plan(COUNTED), source, into, NOW), store).step(3)
+    visitors = Visitors("rt:", PEPPERS[1])
+    ByHand(move_history(Plan(COUNTED), visitors.key("cookie"), visitors.key("customer"), NOW), store).step(3)
     newest = ages[2]
     newest.rotate("cookie")
     newest.rotate("customer")
