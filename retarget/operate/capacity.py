@@ -335,6 +335,6 @@ def _assumed(workload: Workload, plan: Plan, likely: list[tuple[float, Shape]]) 
     full = sum(share for share, shape in likely if len(shape.fields) > MOST_TIMELINES)
     if full:
         yield (
-            f"That a visitor has room for {MOST_TIMELINES} timelines: {full:.1%} of visitors would have more, and "
+            f"That a visitor has room for {MOST_TIMELINES:,} timelines: {full:.1%} of visitors would have more, and "
             "those of rules that block leave no room to count. Give these shorter windows, or labels with fewer values."
         )
