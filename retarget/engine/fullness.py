@@ -1,4 +1,4 @@
-"""Visitors who are full: whether a visitor's timelines leave room to count, and which rule makes so many of them.
+"""Visitors who are full: whether a visitor's timelines leave room to count, and which rule makes most of them.
 
 Rules:
 - A visitor is full once as many timelines as may be kept still matter to rules that block: nothing can be evicted.

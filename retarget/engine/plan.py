@@ -127,7 +127,6 @@ class Plan:
             self.compiled[id_] = self._index(id_, self._compile(Candidate(id_), known=True))
         self.forbidding = frozenset(number for compiled in self.compiled.values() for number in compiled.forbids)
         self.activity_place = self._places.of_activity()
-        self.has_sessions = self.activity_place is not None
         self.places = lru_cache(CACHE_SIZE)(self._places.of_event)
         self.bind = lru_cache(CACHE_SIZE)(self._bind)
         self.bound_rules = lru_cache(CACHE_SIZE)(self._bound_rules)

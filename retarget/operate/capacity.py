@@ -227,7 +227,7 @@ class _Calls:
         key = likely[0][1].key
         state = sum(share * _reply(shape) for share, shape in likely)
         # See data-format.md: an alternative, its entries and guards; the first one's timelines are repeated as words.
-        interval = 8 if plan is not None and plan.has_sessions else 0
+        interval = 8 if plan is not None and plan.activity_place is not None else 0
         alternative = 21 + entries * (13 + name) + interval
         guarded = alternative + guards * (9 + name) + anchors
         script = _array(7, 40, 1, key, 10, 5 * workload.event_ids, 0)

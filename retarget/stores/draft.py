@@ -56,10 +56,12 @@ class Draft:
 
     def make(self, change: Change) -> None:
         """Make one change. Raises StoreError where it meets what is corrupt."""
+        if isinstance(change, Enter):  # nearly always: a pattern would take its fields one by one
+            field, at, weight, keep, head = change
+            raw = self._timeline(field)
+            self._enter(field, raw, timeline.add(raw, at, weight, keep, head, self._now))
+            return
         match change:
-            case Enter(field, at, weight, keep, head):
-                raw = self._timeline(field)
-                self._enter(field, raw, timeline.add(raw, at, weight, keep, head, self._now))
             case Cover(field, first, last, pause, keep, head):
                 raw = self.after.get(field)
                 if raw is not None:

@@ -156,7 +156,7 @@ class AsyncMemoryStore:
 def _hold(state: State, held: dict[bytes, list[int]], guards: tuple[Guard, ...]) -> bool:
     clause = False
     for guard in guards:
-        clause = clause or _at_least(state, guard, len(held.get(guard.field, ()))) is guard.wanted
+        clause = clause or _at_least(state, guard, len(held.get(guard.field, ())) if held else 0) is guard.wanted
         if not guard.more:
             if not clause:
                 return False
@@ -165,13 +165,13 @@ def _hold(state: State, held: dict[bytes, list[int]], guards: tuple[Guard, ...])
 
 
 def _at_least(state: State, guard: Guard, held: int) -> bool:
-    if guard.n <= held:
+    field, n, since, _, _, anchor = guard
+    if n <= held:
         return True
-    since = guard.since
-    if guard.anchor:
-        begun = _nth_newest(state, guard.anchor.field, guard.anchor.n)
-        since = since if begun is None else max(since, begun + guard.anchor.after)
-    entry = _nth_newest(state, guard.field, guard.n - held)
+    if anchor is not None:
+        begun = _nth_newest(state, anchor.field, anchor.n)
+        since = since if begun is None else max(since, begun + anchor.after)
+    entry = _nth_newest(state, field, n - held)
     return entry is not None and entry >= since
 
 

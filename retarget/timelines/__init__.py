@@ -128,13 +128,3 @@ __all__ = [
     "reservations",
     "timeline",
 ]
-
-# Until the rooms above are moved to format 2.
-SESSIONS = b"^"
-
-
-def session() -> Rolling:
-    return Rolling(SESSION_AT_MOST)
-
-
-Unreserve = Remove

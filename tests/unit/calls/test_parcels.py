@@ -89,6 +89,7 @@ def test_it_is_due_as_long_as_anything_in_it_matters() -> None:
     one = Parcel(b"s", b"t", 7, NOW, {b"ia": packed(*SHOWN, horizon=30 * DAY)})
     send(store, announce(one, NOW), note(one, store.read(b"s"), NOW))
     late = NOW - 10 + 30 * DAY
+    assert timeline.is_live(store.read(b"t")[one.due], late + 300)
     store.expire(late + 300)
     assert moments_of(store, b"s")
     store.write(Write(b"t", late + 300, b"", deliver(PLAN, parcel(late, number=9), late).alternatives))
@@ -201,6 +202,16 @@ def test_activity_that_the_target_is_not_known_to_have_had() -> None:
     assert next_timelines(ACTIVE, {b"@": own}, {b"@": known}, NOW) == ({b"@": own[:HEAD] + own[-16:]}, True)
     assert next_timelines(ACTIVE, {b"@": own}, {b"@": own}, NOW) == ({}, True)
     assert next_timelines(ACTIVE, {b"@": packed(NOW - 3 * DAY, NOW - 2 * DAY)}, {}, NOW) == ({}, True)
+
+
+def test_a_limited_number_of_intervals() -> None:
+    """The latest fifty; it says that it is not everything."""
+    often = Plan(Policy.from_text('session = "1 minute"\n[campaign.a]\ncaps = ["3 per session"]'))
+    moments = [at for number in range(200, 0, -1) for at in [NOW - 100 * number] * 2]
+    taken, is_all = next_timelines(often, {b"@": packed(*moments)}, {}, NOW)
+    assert (taken, is_all) == ({b"@": packed(*moments[-100:])}, False)
+    taken, is_all = next_timelines(often, {b"@": packed(*moments)}, {b"@": packed(*moments[:302])}, NOW)
+    assert (taken, is_all) == ({b"@": packed(*moments[302:])}, True)
 
 
 # -- notes -------------------------------------------------------------------------------------------------------------

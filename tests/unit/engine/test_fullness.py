@@ -1,4 +1,4 @@
-"""fullness.py: who is full, and which rule makes so many of their timelines."""
+"""fullness.py: who is full, and which rule makes most of their timelines."""
 
 from __future__ import annotations
 

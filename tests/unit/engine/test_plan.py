@@ -292,11 +292,11 @@ SEGMENTED = """
 def test_sessions_are_kept_if_a_rule_asks_about_them(toml: str, *, expected: bool) -> None:
     """Known when the plan is built; no query changes it."""
     plan = plan_of(toml)
-    assert plan.has_sessions is expected
+    assert (plan.activity_place is not None) is expected
     assert (plan.place_of(ACTIVITY) is not None) is bool(plan.activity(5, 9)) is expected
     if plan.knows("ad"):
         plan.rules(Candidate("ad", item="sku"))
-    assert plan.has_sessions is expected
+    assert (plan.activity_place is not None) is expected
 
 
 def test_activity_is_an_interval_in_the_visitors_activity() -> None:

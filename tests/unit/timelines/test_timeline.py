@@ -50,7 +50,7 @@ def test_names_are_short_and_read_as_a_policy_writes_them(event: str, subject: s
         (b"M", "moving"),
         (b"Mevisit shop", "moving visit shop"),
         (b"M>rt:2~v", "moving to another visitor"),
-        (b"D\0\0\1\2", "due 00000102"),
+        (b"D\0\0\1\2", "expected parcel 00000102"),
         (b"d\1\2", "distinct 0102"),
         (b"lchannel:email", "impression labelled channel:email"),
         (b"fclick channel:email", "click labelled channel:email"),
