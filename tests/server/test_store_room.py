@@ -52,6 +52,13 @@ def test_a_visitor_outlives_what_matters_by_twice_the_skew(store: Store, behind:
     assert kept_for(store, behind) >= 301 + 2 * SKEW - 5
 
 
+def test_a_time_to_live_longer_by_less_than_the_slack_counts(store: Store, behind: Server | None) -> None:
+    """The slack is added to each: it does not make a second write's time shorter."""
+    store.write(write(entry(b"ia"), ttl=1_000))
+    store.write(write(entry(b"ia"), ttl=1_000 + SLACK // 2))
+    assert kept_for(store, behind) >= 1_000 + SLACK // 2 + SLACK - 5
+
+
 def test_the_longest_time_to_live_can_be_asked_for(store: Store, behind: Server | None) -> None:
     """Twenty years are not too long."""
     store.write(write(entry(b"ia"), ttl=20 * 366 * DAY))
