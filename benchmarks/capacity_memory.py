@@ -70,7 +70,7 @@ def layouts() -> dict[str, list[Shape]]:
         "20 campaigns, once each": alike(13, (20, 4, 6)),
         "100 timelines": alike(13, (100, 14, 6)),
         "ids of 36 bytes": alike(41, (4, 37, 10)),
-        "event ids remembered": alike(13, (4, 3, 10), (2, 2, 64)),
+        "event ids remembered": alike(13, (4, 3, 10), (2, 2, 64), (1, 2, 36)),
         "16 of one campaign: beyond 64 bytes": alike(13, (1, 3, 66), (3, 3, 10)),
         "a mean of 20 over 4 campaigns, uneven": drawn(uneven, 2_000),
     }

@@ -31,8 +31,8 @@ Parts = dict[str, Callable[[], object]]
 def replies(url: str) -> Parts:
     """HGETALL of 20 fields on one connection, by redis-py's own connection and by ours."""
     with servers.client(url) as client:
-        client.hset("parts:1:v", mapping={f"f{n}": b"x" * 10 for n in range(20)})
-        client.expire("parts:1:v", 600)
+        client.hset("parts:2~v", mapping={f"f{n}": b"x" * 10 for n in range(20)})
+        client.expire("parts:2~v", 600)
     end = time.monotonic() + 3_600
     target = target_of_url(url, 10, is_async=False)
     theirs, ours = target.connection(), ConnectionPool(target.connection, 1).acquire(end)
@@ -40,12 +40,12 @@ def replies(url: str) -> Parts:
 
     def redis_py() -> object:
         theirs.can_read()
-        theirs.send_packed_command(theirs.pack_command("HGETALL", b"parts:1:v"))
+        theirs.send_packed_command(theirs.pack_command("HGETALL", b"parts:2~v"))
         return theirs.read_response(disable_decoding=True, timeout=10)
 
     def retarget() -> object:
         ours.is_clean()
-        return ours.exchange(encode([Call(reading(b"parts:1:v"))])[0], 1, end)
+        return ours.exchange(encode([Call(reading(b"parts:2~v"))])[0], 1, end)
 
     return {"HGETALL of 20 fields, redis-py's connection": redis_py, "the same, our connection": retarget}
 

@@ -214,6 +214,8 @@ class _Calls:
         entries = sum(sum(map(len, axis)) / max(1, len(axis)) for axis in entered)
         name = sum(sum(kept.name for _, kept in chain(*axis)) / max(1, len(axis)) for axis in entered)
         name /= max(1, entries)
+        words = sum(sum(_bulk(kept.name) for _, kept in chain(*axis)) / max(1, len(axis)) for axis in entered)
+        words += len(str(8 + round(entries))) - 1  # the number of words has another digit
         guards, anchors = _guards(workload, plan)
         self.timelines = sum(share * len(shape.fields) for share, shape in likely)
         self.decide = costs.read(self.timelines)
@@ -231,8 +233,8 @@ class _Calls:
         alternative = 21 + entries * (13 + name) + interval
         guarded = alternative + guards * (9 + name) + anchors
         script = _array(7, 40, 1, key, 10, 5 * workload.event_ids, 0)
-        claim = script + _array(workload.candidates * guarded) + _bulk(name) * entries - 4
-        record = script + _array(alternative) + _bulk(name) * entries - 4
+        claim = script + _array(workload.candidates * guarded) + words - 4
+        record = script + _array(alternative) + words - 4
         requests = (_array(7, key), claim, record)
         self.sent = _weighted(shares, requests) + 2 * _PACKET  # the request, and the acknowledgement of the reply
         self.received = _weighted(shares, (state, 4, 4)) + 2 * _PACKET
@@ -333,6 +335,6 @@ def _assumed(workload: Workload, plan: Plan, likely: list[tuple[float, Shape]]) 
     full = sum(share for share, shape in likely if len(shape.fields) > MOST_TIMELINES)
     if full:
         yield (
-            f"That a visitor has room for {MOST_TIMELINES} timelines: {full:.1%} of visitors would have more, and "
+            f"That a visitor has room for {MOST_TIMELINES:,} timelines: {full:.1%} of visitors would have more, and "
             "those of rules that block leave no room to count. Give these shorter windows, or labels with fewer values."
         )

@@ -59,15 +59,15 @@ class Workload:
     def __post_init__(self) -> None:
         require(self.visitors >= 1, "visitors", self.visitors, "at least 1")
         require(1 <= self.impressions <= 10_000, "impressions", self.impressions, "from 1 to 10,000")
-        require(1 <= self.campaigns <= MOST_TIMELINES, "campaigns", self.campaigns, f"from 1 to {MOST_TIMELINES}")
-        require(0 <= self.visits <= MOST_TIMELINES, "visits", self.visits, f"from 0 to {MOST_TIMELINES}")
+        require(1 <= self.campaigns <= MOST_TIMELINES, "campaigns", self.campaigns, f"from 1 to {MOST_TIMELINES:,}")
+        require(0 <= self.visits <= MOST_TIMELINES, "visits", self.visits, f"from 0 to {MOST_TIMELINES:,}")
         require(self.id_bytes is None or 1 <= self.id_bytes <= 510, "id_bytes", self.id_bytes, "from 1 to 510")
         require(1 <= self.campaign_bytes <= 256, "campaign_bytes", self.campaign_bytes, "from 1 to 256")
         require(self.qps >= 0, "qps", self.qps, "0 or more")
         for name in ("share_of_claims", "share_of_records"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
         for kind, values in self.distinct.items():
-            require(1 <= values <= MOST_TIMELINES, f"distinct {kind}", values, f"from 1 to {MOST_TIMELINES}")
+            require(1 <= values <= MOST_TIMELINES, f"distinct {kind}", values, f"from 1 to {MOST_TIMELINES:,}")
         rest = 1 - self.share_of_claims
         require(self.share_of_records <= rest, "share_of_records", self.share_of_records, f"at most {rest:g}")
 

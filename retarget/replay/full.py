@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from retarget.engine import Plan, Reason, Rule, Topic
 from retarget.events import Candidate
-from retarget.timelines import State, timeline
+from retarget.timelines import IMPRESSION, State, timeline
 
 _ANY = "\0"
 """Stands for any campaign, and for any value of a label; no text has it."""
@@ -117,8 +117,7 @@ class FullRules:
                 for topic, horizon in self._topics(rule):
                     name = topic.about(labels)
                     if name is not None:
-                        counts = timeline.readable(topic.field)
-                        yield name, _Asked(FullRule(rule.reason, rule.text, counts), len(name), horizon)
+                        yield name, _Asked(FullRule(rule.reason, rule.text, _written(topic)), len(name), horizon)
 
     def _topics(self, rule: Rule) -> Iterator[tuple[Topic, int]]:
         """What a rule that blocks counts, and where its windows begin, each with how many seconds it matters."""
@@ -126,6 +125,13 @@ class FullRules:
             yield term.topic, term.window.horizon
             if term.anchor is not None:
                 yield term.anchor.topic, self._plan.retention
+
+
+def _written(topic: Topic) -> str:
+    """The topic as a policy writes it."""
+    if topic.subject is None:
+        return timeline.readable(topic.field)
+    return f"{topic.begins[1:].strip() or IMPRESSION} {topic.subject}"
 
 
 class _Asked(NamedTuple):

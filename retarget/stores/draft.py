@@ -80,7 +80,7 @@ class Draft:
 
     @property
     def looks_for_the_dead(self) -> bool:
-        """Whether so many timelines began, or those entered have no entry of this day yet."""
+        """Whether timelines began past a multiple of `LOOK_EVERY`, or those entered have no entry of this day yet."""
         size = len(self._before)
         passes = (size + self._begun) // LOOK_EVERY > size // LOOK_EVERY
         return passes or (bool(self._days) and self._now // DAY not in self._days)

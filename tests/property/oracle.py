@@ -21,7 +21,8 @@ own plain implementation in `local_time`. What it does is what `docs/` promises:
 
 What a comparison with the library must leave out:
 - `record` returns False for an event older than everything the policy asks about. What that is depends on how the
-  library keeps things; `kept_for_sure` says where there is no doubt. Decisions agree on both sides of that edge.
+  library keeps things; `kept_for_sure` says where there is no doubt. Decisions agree on both sides of that edge. What
+  no rule asks about at all counts as kept, however old it is.
 - Ids last for a day at least, and longer where their entries matter: `in_doubt` says where the docs leave it open.
 - A new policy (`oracle.policy = other`) asks all that ever happened. The library kept what the old policy asked about,
   so compare after a change only rules on timelines that both ask about, for equally long, with limits of at most 16.
@@ -38,7 +39,7 @@ from zoneinfo import ZoneInfo
 from retarget.events import Candidate
 from retarget.policy import Campaign, Policy
 from retarget.policy.grammar import Cap, Span
-from tests.property.local_time import DAY, HOUR, end_moment, moment
+from tests.property.local_time import DAY, HOUR
 from tests.property.oracle_rules import LIFETIME, SESSION_AT_MOST, Broken, Entry, Question, spread_gap
 
 __all__ = ["LONGEST", "SESSION_AT_MOST", "SKEW", "Broken", "Hold", "Oracle", "Target", "Visitor", "spread_gap"]
@@ -158,10 +159,9 @@ class Oracle:
             raise ValueError("an impression is of a campaign")
         if id is not None and (event, id) in self.who(visitor).ids:
             return False
-        sure = self.kept_for_sure(at, now)
-        if sure is None:
-            sure = at >= now - max(self.lengths()) if kept is None else kept
-        if not sure:
+        if kept is None:
+            kept = at >= now - max(self.lengths())
+        if not (kept or self.kept_for_sure(at, now)):
             return False
         if id is not None:
             self._remember(visitor, (event, id), subject, now)
@@ -443,19 +443,10 @@ class Oracle:
             *(LONGEST[span.period] for span in spans if span.period in LONGEST),
         }
 
-    def kept_for_sure(self, at: int, now: int) -> bool | None:
-        """Whether an event of `at`, reported at `now`, is kept: True, False, or None where it depends on the library.
-
-        True: every window of the policy still looks back to it. False: none does, not even the longest.
-        """
+    def kept_for_sure(self, at: int, now: int) -> bool:
+        """Whether an event of `at`, reported at `now`, is kept in any case: every window still looks back to it."""
         rolling = [span.seconds for span in self.spans() if span.period == "rolling"]
-        if at >= now - min([self.policy.session.seconds, self.policy.retention.seconds, HOUR, *rolling]):
-            return True
-        zone = ZoneInfo(self.policy.timezone)
-        rules = [self.rules(campaign) for campaign in self.policy.campaign]
-        flights = [end_moment(r.end, zone) - moment(r.start, zone) for r in rules if r and r.start and r.end]
-        longest = max([*self.lengths(), *flights])
-        return False if at < now - longest - longest // 100 - 3 * DAY else None
+        return at >= now - min([self.policy.session.seconds, self.policy.retention.seconds, HOUR, *rolling])
 
 
 def _windows(caps: Sequence[Cap]) -> set[Span]:

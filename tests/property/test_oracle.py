@@ -197,10 +197,12 @@ def test_late_and_early_events() -> None:
 
 
 def test_where_it_is_certain_what_is_kept() -> None:
-    """`kept_for_sure`: yes within the shortest window, no beyond the longest by far, open between."""
+    """`kept_for_sure`: within the shortest window; beyond that it is the library's choice, and changes no decision."""
     asked = oracle({"caps": ["1 per hour"]}, retention="10 days")
-    sure = [asked.kept_for_sure(T - ago, T) for ago in (-300, 0, 1_800, 2 * HOUR, 10 * DAY, 20 * DAY)]
-    assert sure == [True, True, True, None, None, False]
+    sure = [asked.kept_for_sure(T - ago, T) for ago in (-300, 0, 1_800, 1_801, 10 * DAY)]
+    assert sure == [True, True, True, False, False]
+    assert not asked.record("v", "visit", None, T - DAY, id="x", now=T, kept=False)
+    assert asked.record("v", "visit", None, T - DAY, id="x", now=T, kept=True)
 
 
 @pytest.mark.parametrize(

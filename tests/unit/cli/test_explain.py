@@ -105,7 +105,7 @@ def test_explain_an_unknown_visitor(run: Run, url: str, journey: Path) -> None:
         (["--store", "http://localhost"], "retarget: the store's URL cannot be used"),
         (["--now", "yesterday"], "retarget: --now yesterday: write ISO 8601"),
         (["--now", "nan"], "retarget: now=nan is not a valid time"),
-        (["--time-zone", "Mars"], "retarget: timezone: 'Mars' is not a known time zone"),
+        (["--time-zone", "Mars"], "retarget: timezone='Mars': give an IANA name such as Europe/Zurich"),
         (["--time-zone", "Mars", "--now", "2026-11-02"], "'Mars' is not a known time zone"),
         (["--policy", "nowhere.toml"], "retarget: nowhere.toml: "),
     ],

@@ -63,8 +63,8 @@ def test_visitors_who_become_full(run: Run, tmp_path: Path) -> None:
     lines = lines_of(ran)
     assert "1 visitor became full: 30 impressions suppressed." in lines
     assert lines[lines.index("What fills visitors") + 2] == "kind rule a timeline for each timelines"
-    assert f"cap 1 per lifetime impression {{campaign}} {MOST_TIMELINES}.0" in lines
-    assert any(f"room for {MOST_TIMELINES} timelines" in line for line in lines)
+    assert f"cap 1 per lifetime impression {{campaign}} {MOST_TIMELINES:,}.0" in lines
+    assert any(f"room for {MOST_TIMELINES:,} timelines" in line for line in lines)
     assert "Give these rules a shorter window" in " ".join(lines)
     assert json.loads((tmp_path / "figures.json").read_text())["full"]["visitors"] == 1
 
@@ -80,7 +80,7 @@ def test_many_rules_that_fill_visitors(run: Run, tmp_path: Path) -> None:
     )
     lines = lines_of(run("replay", log, "--policy", policy))
     assert "1 visitor became full: 8 events dropped." in lines
-    assert f"{MOST_TIMELINES - 5} other rules {MOST_TIMELINES - 5}.0" in lines
+    assert f"{MOST_TIMELINES - 5:,} other rules {MOST_TIMELINES - 5:,}.0" in lines
 
 
 def test_replay_in_processes(run: Run, policy: Path, log: Path) -> None:

@@ -142,10 +142,17 @@ class Spy(MemoryStore):
         return super().write(write)
 
 
-@pytest.mark.parametrize(("caps", "distinct"), [("", {}), ('[caps]\nitem = ["3 per day"]', {"item": 1})])
-def test_the_network_is_that_of_the_bytes_sent(caps: str, distinct: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("own", "caps", "distinct"),
+    [
+        ("2 per day", "", {}),
+        ("2 per session", "", {}),
+        ("2 per day", '[caps]\nitem = ["3 per day"]', {"item": 1}),
+    ],
+)
+def test_the_network_is_that_of_the_bytes_sent(own: str, caps: str, distinct: dict[str, int]) -> None:
     """A record and a claim are as long as the commands that the library sends."""
-    policy = Policy.from_text(f'[campaign.brand]\ncaps = ["2 per day"]\n{caps}')
+    policy = Policy.from_text(f'[campaign.brand]\ncaps = ["{own}"]\n{caps}')
     spy = Spy()
     ads = Retargeter(policy, spy, clock=lambda: NOW)
     work = Workload(visitors=1, impressions=1, campaigns=1, id_bytes=8, qps=1, candidates=1, distinct=distinct)

@@ -115,7 +115,7 @@ def test_a_cluster_node_is_examined_with_a_key_in_its_slots() -> None:
     with servers.fake(answer) as fake:
         report = on_url(fake.url)
     assert len(set(keys)) == 6
-    assert all(key.startswith(b"rt:1:") and len(key) > 5 + VISITOR_BYTES for key in keys)
+    assert all(key.startswith(b"rt:2~") and len(key) > 5 + VISITOR_BYTES for key in keys)
     assert on(report, "write")[0][1].startswith("a write failed: ReadOnlyError")
 
 
@@ -235,7 +235,7 @@ def test_nothing_is_changed(server: Server) -> None:
 
     with server.client() as client, Retargeter(Policy.from_text("[campaign.a]\ncaps=['1 per day']"), client) as ads:
         ads.claim("visitor-1", ["a"])
-        client.set("rt:1:", "somebody else's")
+        client.set("rt:2~", "somebody else's")
         before = all_there_is(client)
         assert on(examine(client), "write") == [("ok", "a write read back correctly, and was deleted")]
         assert all_there_is(client) == before

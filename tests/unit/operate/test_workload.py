@@ -234,3 +234,27 @@ def test_what_neither_claims_nor_records_decides() -> None:
     """The three shares add up to all calls."""
     work = Workload(visitors=1, share_of_claims=0.25, share_of_records=0.5)
     assert work.share_of_decisions == 0.25
+
+
+SESSIONS = Policy.from_text('[campaign.a]\ncaps = ["9 per session"]\n[campaign.b]\ncaps = ["9 since visit {campaign}"]')
+
+
+@pytest.mark.parametrize("impressions", [1, 4, 9, 16, 20])
+def test_activity_and_ids_of_events(impressions: int) -> None:
+    """An interval for each impression that is a session of its own, and ids with their deadline: as written."""
+    only = SESSIONS.model_copy(update={"campaign": {"a": SESSIONS.campaign["a"]}})
+    store = MemoryStore()
+    ads = Retargeter(only, store, clock=lambda: NOW)
+    for turn in range(impressions):
+        ads.record("v", "impression", "a", at=NOW - 3_600 * (impressions - turn), id=str(turn))
+    work = Workload(visitors=1, impressions=impressions, campaigns=1, spread="even", event_ids=True)
+    ((_, shape),) = shapes(work, Plan(only))
+    kept = store.read(keys.key("rt:", "v"))
+    found = sorted(Field(len(name), len(value)) for name, value in kept.items())
+    assert sorted(shape.fields) == found
+
+
+def test_events_that_windows_begin_at() -> None:
+    """A visit that a cap begins at has a timeline, though no condition asks about it."""
+    work = Workload(visitors=1, impressions=1, campaigns=2, visits=3, spread="even")
+    assert other_timelines(work, Plan(SESSIONS)) == [timeline.name("visit", "b")]

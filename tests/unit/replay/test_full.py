@@ -108,14 +108,14 @@ def test_processes_add_up() -> None:
         pytest.param(
             '[caps]\nitem = ["3 per day"]\n[defaults]\ncaps = ["1 per lifetime"]',
             [("impression", "c")],
-            {FullRule("cap", "item: 3 per day", "capped impression item:{item}"): 1, LIFETIME: 1},
+            {FullRule("cap", "item: 3 per day", "impression item:{item}"): 1, LIFETIME: 1},
             id="a label's own rule, not that of any campaign",
         ),
         pytest.param(
             '[caps]\n"item:x" = ["3 per day"]\n[campaign.c]\ngap = "1 hours"\ncaps = ["2 per day"]\n[defaults]',
             [("impression", "c"), ("impression", "d")],
             {
-                FullRule("cap", "item:x: 3 per day", "capped impression item:x"): 1,
+                FullRule("cap", "item:x: 3 per day", "impression item:x"): 1,
                 FullRule("cap", "2 per day", "impression {campaign}"): 1,
             },
             id="of several rules, the one that needs it longest",
@@ -129,6 +129,25 @@ def test_processes_add_up() -> None:
                 FullRule("exclude", "buy", "buy"): 1,
             },
             id="events and points",
+        ),
+        pytest.param(
+            '[defaults]\ncaps = ["2 since visit {item}"]\nexclude = ["visit item:{item} within 1 day"]',
+            [("impression", "c"), ("visit", "x"), ("visit", "item:x")],
+            {
+                FullRule("cap", "2 since visit {item}", "impression {campaign}"): 1,
+                FullRule("cap", "2 since visit {item}", "visit {item}"): 2,
+                FullRule("exclude", "visit item:{item} within 1 day", "visit item:{item}"): 1,
+            },
+            id="events at which windows begin, and labels",
+        ),
+        pytest.param(
+            '[defaults]\ncaps = ["2 per session"]',
+            [("impression", "c"), ("visit", "x")],
+            {
+                FullRule("cap", "2 per session", "impression {campaign}"): 1,
+                FullRule("cap", "2 per session", "activity"): 1,
+            },
+            id="sessions",
         ),
         pytest.param(
             '[campaign.c]\naudience = ["visit home"]\n[defaults]', [("visit", "home")], {}, id="none that blocks"
