@@ -19,7 +19,7 @@
 --                ENTER      `at` `weight` times, keep the newest `keep`; without a name in the timeline of HOLD
 --                COVER      then first u32, pause u32: the interval from `first` to `at`
 --                REMOVE     `at`, at most `weight` times
---                RESERVE    until `at`, then length u32 and the record of the places; the entries of the reservation follow
+--                RESERVE    until `at`, then length u32 and the record of the places; its entries follow
 --                SETTLE     what HOLD reserved; with a weight, enter it at `at`
 --                CLEAR      everything
 --   HOLD     the mark of one hold, 5 bytes, or empty
@@ -91,8 +91,8 @@ local holds_left = check('h', first_read[1])
 holds_left = holds_left and unpack_bytes('>I4', holds_left, #holds_left - ENTRY + 1) > now
 
 -- 3. Find the first alternative whose guards hold.
--- A guard asks: is the n-th newest entry at or after `since`? Holds that have not ended count as the newest entries. With
--- flag 4, `since` is no earlier than the n-th newest entry of the anchor and `after` seconds, if there is one.
+-- A guard asks: is the n-th newest entry at or after `since`? Holds that have not ended count as the newest entries.
+-- With flag 4, `since` is no earlier than the n-th newest entry of the anchor and `after` seconds, if there is one.
 -- A guard with flag 2 forms a clause with the next one. In each clause one guard must hold.
 local pos, number, applied, changes, ttl, outcome = 1, 0, false, 0, 0, ''
 while not applied do
@@ -132,10 +132,10 @@ while not applied do
 end
 
 -- 4. Make its changes, in memory.
--- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when the
--- number of fields passes a multiple of LOOK_EVERY, when the visitor is full, or when the timelines entered have no entry
--- of NOW's day yet. That is rare, so it costs little.
--- Settling comes to further changes, which its record names: they are made next.
+-- An entry goes to its place in time; the newest that matter are kept. Dead timelines are searched for (step 5) when
+-- the number of fields passes a multiple of LOOK_EVERY, when the visitor is full, or when the timelines entered have
+-- no entry of NOW's day yet. That is rare, so it costs little. Settling comes to further changes, which its record
+-- names: they are made next.
 local full, size, begun, any_entered, active_today, changed, changed_names = false, nil, 0, false, false, {}, {}
 local mark, record, record_changed, pieces = 'H' .. hold, nil, false, 0 -- `pieces` of the record are on the server
 local more, next_more, left = nil, 1, changes
@@ -207,7 +207,8 @@ while left > 0 or (more and more[next_more]) do
         error({ err = 'CORRUPT a field of ' .. #name .. ' bytes is not a timeline of intervals' })
       end
       if at >= oldest then
-        local last, place, later = at, raw and #raw or HEAD, raw and #raw or HEAD -- bytes before it, and before what is later
+        local last, place = at, raw and #raw or HEAD -- bytes before it
+        local later = place -- and before what is later
         while place > HEAD do
           local begins, ends = unpack_bytes('>I4I4', raw, place - 2 * ENTRY + 1)
           if first - ends > pause then break end
@@ -265,7 +266,7 @@ while left > 0 or (more and more[next_more]) do
         while found[pieces + 1] do pieces = pieces + 1 end
         record = table.concat(found, '', 1, pieces)
       end
-      local has = record_changed and math.ceil(#record / PIECE) or pieces -- it may have been reserved by this very write
+      local has = record_changed and math.ceil(#record / PIECE) or pieces -- this very write may have reserved it
       local start, names, moved = 1, {}, (#held - HEAD) / ENTRY > math.max(1, has)
       more = more or {}
       while start <= #record do
@@ -323,8 +324,8 @@ for i = 1, #changed_names do
 end
 
 -- 5. Evict.
--- Timelines whose entries have all expired; if the visitor is full, the oldest that no blocking rule asks about, to have
--- room for ROOM more; and the records of holds that are gone.
+-- Timelines whose entries have all expired; if the visitor is full, the oldest that no blocking rule asks about, to
+-- have room for ROOM more; and the records of holds that are gone.
 if looks and size > 0 then
   local all, shields, interests, latests, records, lasts = call('HGETALL', key), 0, {}, {}, {}, {}
   local leasts = {} -- for each head, the oldest entry that keeps a timeline
