@@ -178,7 +178,7 @@ def test_a_password_that_is_wanted_all_at_once(sort: str, victim: Node) -> None:
     ids=["text", "list", "rubbish", "empty"],
 )
 def test_a_visitor_who_is_spoilt(ads: Ads, victim: Node, spoil: Callable[[Any, bytes], object]) -> None:
-    """A wrong type, a corrupt value: that visitor's calls fail, nothing is written, others are served; forget heals."""
+    """A wrong type, a corrupt value: calls that read it fail, nothing is written, others are served; forget heals."""
     key = keys.key("rt:", "v")
     with victim.client() as client:
         spoil(client, key)
@@ -186,7 +186,7 @@ def test_a_visitor_who_is_spoilt(ads: Ads, victim: Node, spoil: Callable[[Any, b
     decision = ads.decide("v")
     assert isinstance(decision.degraded, StoreError)
     assert decision.eligible == ()
-    assert ads.claim("v", ["b", "a"]) is None
+    assert ads.claim("v", ["a", "b"]) is None
     for id_ in ("one", None):
         with pytest.raises(NotExecuted):
             ads.record("v", "impression", "a", id=id_)
