@@ -147,6 +147,11 @@ def release_alternative(hold: bytes, now: int) -> Alternative:
     return Alternative((_is_live(hold, now),), (Settle(None),), 1)
 
 
+def discard_alternative() -> Alternative:
+    """What undoes a reserved impression whether or not it has lapsed: it was counted elsewhere."""
+    return Alternative((), (Settle(None),), 1)
+
+
 def _covers(changes: Iterable[Change]) -> list[Cover]:
     return [change for change in changes if isinstance(change, Cover)]
 

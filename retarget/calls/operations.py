@@ -20,6 +20,7 @@ from retarget.calls.claims import (
     Claim,
     Confirmation,
     confirm_alternatives,
+    discard_alternative,
     hold_seconds,
     release_alternative,
 )
@@ -240,6 +241,9 @@ class Operations:
                 break
         if isinstance(answer, bytes):
             return "repeated"
+        if answer > 1:  # late for this clock; for a repeat by one that is behind, the reservation may be open
+            for key in keys_[:-1]:
+                yield from self._apply(Write(key, now, b"", (discard_alternative(),), token.hold))
         if answer == LATE:
             report_too_old("confirm", second)
         if answer == FULL:

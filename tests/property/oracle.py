@@ -337,6 +337,8 @@ class Oracle:
             return "confirmed"
         self._remember(late_for, key, hold.target, now)
         self._count(late_for, self._entry("impression", hold.target, at))
+        if late_for != hold.visitor:  # it was counted elsewhere: a caller who is behind finds nothing open
+            self._close(hold, 0)
         return "late"
 
     def release(self, hold: Hold, now: int) -> bool:

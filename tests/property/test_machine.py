@@ -242,8 +242,6 @@ class Machine(RuleBasedStateMachine):
         self.clock = self.now + when[0]
         at = self.clock + when[1]
         late_for = self.key(visitor) if version == 0 else held.visitor  # a hashed id stands for one key only
-        # Under two keys, what is late for one caller is in time for another where it was reserved: it counts twice.
-        assume(late_for == held.visitor or not self.now - 300 < held.end <= self.now)
         key = "confirm", held.mark
         assume(not any(self.oracle.in_doubt(who, key, self.clock) for who in (held.visitor, late_for)))
         assume(version > 0 or self.version < 2)  # then the clear key is no longer asked

@@ -62,6 +62,18 @@ def test_a_token_of_before_a_pepper_after_a_rotation(ages: list[Retargeter], clo
     assert (seen(new), shown(new)) == (1, 1)
 
 
+def test_a_late_token_of_before_a_pepper_is_repeated_by_a_clock_that_is_behind(store: Store, clock: Clock) -> None:
+    """For that clock the hold is open where it was reserved, but it has been counted: once is enough."""
+    claim = Retargeter(COUNTED, store, clock=clock, secret=SECRET).claim("v", hold="15 minutes")
+    assert claim is not None
+    options: dict[str, Any] = {"pepper": PEPPERS[1], "secret": SECRET}
+    new = Retargeter(COUNTED, store, clock=clock, **options)
+    behind = Retargeter(COUNTED, store, clock=lambda: clock.now - 290, **options)
+    clock.now += 1_000
+    assert [new.confirm(claim.token), behind.confirm(claim.token)] == ["late", "repeated"]
+    assert (seen(new), shown(new)) == (1, 1)
+
+
 def test_a_token_of_before_a_pepper_that_is_released_after_a_rotation(ages: list[Retargeter], clock: Clock) -> None:
     """It is released; under the new key it counts until it would have lapsed."""
     claim = ages[0].claim("v", hold="15 minutes")
