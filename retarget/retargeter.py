@@ -156,8 +156,8 @@ class Retargeter:
         A request is a tuple of a visitor, candidates (None: every campaign) and, where a repeat must not count, an id.
         Each is judged after those before it: a page with three places gets three answers that respect gaps and caps
         together. With `distinct`, no two claims of one call for one visitor name the same campaign, nor do they if the
-        whole call is repeated with its ids within five minutes. The other arguments are those of `claim`, and hold for
-        all.
+        whole call is repeated with its ids within five minutes; an id that another call has used keeps its campaign.
+        The other arguments are those of `claim`, and hold for all.
 
         If the store fails, each request is answered as `claim` would answer it; with `on_store_error = "raise"`
         PartlyExecuted has all answers. Raises InputError for a wrong request before anything is counted, and names its
