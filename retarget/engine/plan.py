@@ -128,6 +128,7 @@ class Plan:
         self.forbidding = frozenset(number for compiled in self.compiled.values() for number in compiled.forbids)
         self.activity_place = self._places.of_activity()
         self.places = lru_cache(CACHE_SIZE)(self._places.of_event)
+        self.blocking = lru_cache(CACHE_SIZE)(self._places.blocking)  # a visitor who is full asks it of each timeline
         self.bind = lru_cache(CACHE_SIZE)(self._bind)
         self.bound_rules = lru_cache(CACHE_SIZE)(self._bound_rules)
 
@@ -252,10 +253,6 @@ class Plan:
     def place_of(self, field: bytes) -> Place | None:
         """What the policy asks of the timeline of this name; None where it asks nothing."""
         return self._places.of_field(field)
-
-    def blocking(self, field: bytes) -> str | None:
-        """The blocking rule that asks about the timeline of this name, of several the one that looks back furthest."""
-        return self._places.blocking(field)
 
     def activity(self, first: int, last: int) -> tuple[Cover, ...]:
         """The change that notes that the visitor was active from `first` to `last`; none if no rule asks about it."""
