@@ -251,9 +251,9 @@ async def _cancelled_merges(url: str, rng: random.Random) -> None:
 @pytest.mark.parametrize("how", PAIRS)
 @pytest.mark.parametrize("name", REAL)
 def test_merges_for_long(how: str, name: str, start: Start) -> None:
-    """Each way for itself: four slots of a hundred lives."""
-    heard = load(start(name), how, 4, 100)
-    assert heard.deaths > 300
+    """Each way for itself: four slots of fifty lives. On a busy machine twice as many show more than the cap keeps."""
+    heard = load(start(name), how, 4, 50)
+    assert heard.deaths > 150
     assert len(heard.acknowledged) > 500
 
 
