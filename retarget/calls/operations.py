@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
@@ -243,7 +244,8 @@ class Operations:
             return "repeated"
         if answer > 1:  # late for this clock; for a repeat by one that is behind, the reservation may be open
             for key in keys_[:-1]:
-                yield from self._apply(Write(key, now, b"", (discard_alternative(),), token.hold))
+                with suppress(StoreError):  # it is counted already: no error may say that it was not
+                    yield from self._apply(Write(key, now, b"", (discard_alternative(),), token.hold))
         if answer == LATE:
             report_too_old("confirm", second)
         if answer == FULL:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from retarget import Retargeter
+from retarget import MemoryStore, NotExecuted, Retargeter
 from retarget.calls import Visitors
 from retarget.calls.merge import move_history
 from retarget.engine import Plan
-from retarget.timelines import Store
+from retarget.timelines import Answer, Store, Write
 from tests.support.fixtures import Clock
 from tests.support.merges import COUNTED, NOW, ByHand
 
@@ -72,6 +72,32 @@ def test_a_late_token_of_before_a_pepper_is_repeated_by_a_clock_that_is_behind(s
     clock.now += 1_000
     assert [new.confirm(claim.token), behind.confirm(claim.token)] == ["late", "repeated"]
     assert (seen(new), shown(new)) == (1, 1)
+
+
+def test_a_late_confirmation_that_counted_never_says_that_it_did_not(clock: Clock) -> None:
+    """The server of the old key fails once it is counted under the new one: late all the same, and repeated then."""
+    store = MemoryStore()
+    claim = Retargeter(COUNTED, store, clock=clock, secret=SECRET).claim("v", hold="15 minutes")
+    assert claim is not None
+    new = Retargeter(COUNTED, _FailsAfter(store, 2), clock=clock, pepper=PEPPERS[1], secret=SECRET)
+    clock.now += 1_000
+    assert [new.confirm(claim.token), seen(new)] == ["late", 1]
+
+
+class _FailsAfter:
+    """A store that does not execute what is written after so many writes."""
+
+    def __init__(self, store: MemoryStore, writes: int) -> None:
+        self._store, self._left = store, writes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def write(self, write: Write) -> Answer:
+        self._left -= 1
+        if self._left < 0:
+            raise NotExecuted("this store has stopped")
+        return self._store.write(write)
 
 
 def test_a_token_of_before_a_pepper_that_is_released_after_a_rotation(ages: list[Retargeter], clock: Clock) -> None:
